@@ -1,0 +1,44 @@
+"""Engines run one staged job. The executor cannot tell which; each supported engine is one entry of ``ENGINES``.
+
+This module imports no engine: ``select`` loads the one that is used, so that a sandbox run does not pay for the
+docker package.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from local_runner.errors import Problem
+from local_runner.models import JobResult, ProcessingJob, StagedJob
+
+OnLine = Callable[[str, str], None]
+"""Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""
+
+
+class Engine(Protocol):
+    """One way to run a processing job on this machine."""
+
+    name: str
+
+    def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
+        """What of these (step path, job) pairs this engine cannot do; asked before anything runs."""
+        ...
+
+    def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
+        """Make ready what the jobs need (images, environments). Raises EngineError, all missing things listed."""
+        ...
+
+    def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
+        """Run the job to its end and leave nothing behind but its outputs and logs, which the caller's user owns.
+
+        Blocks. When ``stop`` is set the job's hosts get SIGTERM, a grace period, then SIGKILL, and the result says
+        ``interrupted``. MaxRuntime is the engine's to enforce (``max_runtime``). An engine that breaks down is a
+        HostResult with ``exit_code=None`` and an ``error``, not an exception.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what the engine keeps between jobs. Safe to call twice."""
+        ...

@@ -1,0 +1,70 @@
+"""Every error a user can meet, and the exit code each carries. No I/O.
+
+    click.ClickException
+    └── LocalRunnerError            exit code 2: usage or configuration
+        ├── SettingsError           local_runner.toml, flags, files that are not there
+        ├── CompileError            pipeline.py could not be turned into a definition
+        ├── InvalidPipelineError    problems of the definition or the parameters, all of them
+        └── EngineError             no engine can run this; what to install
+
+A step that fails is data in the Execution (exit code 1), not an exception. Ctrl-C is exit code 130.
+Every message says what is wrong, where it stands, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+EXIT_SUCCEEDED = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a definition or its parameters, found before anything runs.
+
+    ``where`` is the path in the definition (``Steps[0].Arguments.AppSpecification.ImageUri``), ``what`` a sentence,
+    ``remedy`` what the reader does about it.
+    """
+
+    where: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} {self.remedy}" if self.remedy else text
+
+
+class LocalRunnerError(click.ClickException):
+    """The root of the tree; shown as ``Error: <message>`` without a traceback."""
+
+    exit_code = EXIT_USAGE
+
+
+class SettingsError(LocalRunnerError):
+    """Settings, flags or files of the project are wrong or missing."""
+
+
+class CompileError(LocalRunnerError):
+    """The pipeline module could not be compiled to a definition."""
+
+
+class EngineError(LocalRunnerError):
+    """No engine can be had, or the chosen one cannot run this pipeline."""
+
+
+class InvalidPipelineError(LocalRunnerError):
+    """The definition or its parameters have problems; carries every one of them."""
+
+    def __init__(self, target: str, problems: Sequence[Problem]) -> None:
+        self.target = target
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
+        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        super().__init__(f"{target} has {count}:\n{lines}")

@@ -1,0 +1,272 @@
+"""The data that passes between the stages. Frozen, without behaviour beyond derived names; no I/O.
+
+    compile -> PipelineDefinition -> plan -> Plan -> execute -> Execution -> report
+
+Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition.py``,
+``planner.py``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ParameterType = Literal["String", "Integer", "Float", "Boolean"]
+ParameterValue = str | int | float | bool
+StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
+ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
+Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
+
+
+# ---------------------------------------------------------------------------------------------- definition
+@dataclass(frozen=True)
+class Parameter:
+    """A pipeline parameter. ``default`` is None where the definition gives no DefaultValue."""
+
+    name: str
+    type: ParameterType
+    default: ParameterValue | None = None
+    enum_values: tuple[ParameterValue, ...] = ()
+
+
+@dataclass(frozen=True)
+class PropertyFile:
+    """A JSON file that a step leaves in one of its outputs, for ``Std:JsonGet`` to read."""
+
+    name: str
+    output_name: str
+    file_path: str
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """An entry of DependsOn: the step waited for, and in which end state of it this step may start."""
+
+    step: str
+    trigger: Trigger = "Completed"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a step stands inside a Condition step: which one, and on which side."""
+
+    condition: str
+    taken_if: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the pipeline, flattened out of the branches it is nested in.
+
+    ``arguments`` is the request template as the definition has it; values that are only known in an execution are
+    ``expressions`` (:mod:`local_runner.expressions`). ``path`` is where the step stands in the definition, for
+    messages. ``references`` are the names of the steps whose results the arguments or conditions read.
+    """
+
+    name: str
+    type: str
+    path: str
+    arguments: Mapping[str, Any]
+    depends_on: tuple[Dependency, ...] = ()
+    references: tuple[str, ...] = ()
+    property_files: tuple[PropertyFile, ...] = ()
+    branch: Branch | None = None
+    display_name: str | None = None
+
+
+@dataclass(frozen=True)
+class PipelineDefinition:
+    """A parsed pipeline definition (version 2020-12-01). ``steps`` are flat, in the order of the document."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    steps: tuple[Step, ...]
+    version: str = "2020-12-01"
+
+    def step(self, name: str) -> Step:
+        """The step of that name (KeyError where there is none)."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
+
+
+# ------------------------------------------------------------------------------------------- processing job
+@dataclass(frozen=True)
+class ProcessingInput:
+    """A resolved S3 input of a job (API shape ProcessingInput with S3Input)."""
+
+    name: str
+    s3_uri: str
+    local_path: str
+    s3_data_type: Literal["S3Prefix", "ManifestFile"] = "S3Prefix"
+    distribution: Literal["FullyReplicated", "ShardedByS3Key"] = "FullyReplicated"
+
+
+@dataclass(frozen=True)
+class ProcessingOutput:
+    """A resolved S3 output of a job (API shape ProcessingOutput with S3Output)."""
+
+    name: str
+    s3_uri: str
+    local_path: str
+
+
+@dataclass(frozen=True)
+class ProcessingJob:
+    """One CreateProcessingJob request, resolved. ``request`` is the request itself, validated.
+
+    ``entrypoint`` and ``arguments`` are None where the request leaves them out, which is not the same as empty.
+    ``max_runtime`` is in seconds.
+    """
+
+    name: str
+    image_uri: str
+    entrypoint: tuple[str, ...] | None
+    arguments: tuple[str, ...] | None
+    environment: Mapping[str, str]
+    inputs: tuple[ProcessingInput, ...]
+    outputs: tuple[ProcessingOutput, ...]
+    instance_count: int
+    instance_type: str
+    max_runtime: int
+    network_isolation: bool
+    request: Mapping[str, Any]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host names of the cluster, algo-1 to algo-N."""
+        return tuple(f"algo-{number}" for number in range(1, self.instance_count + 1))
+
+
+# ---------------------------------------------------------------------------------- a job laid out on disk
+@dataclass(frozen=True)
+class InputMount:
+    """An input as a host sees it: ``layers`` (read-only directories, the first on top) joined under ``local_path``.
+
+    The job may write into it; what it writes goes to ``scratch`` (an empty directory of this mount's own, on the
+    same file system as the state) and never to the layers.
+    """
+
+    local_path: str
+    layers: tuple[Path, ...]
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class BindMount:
+    """A directory of the host machine that the job sees, writable, at ``local_path``."""
+
+    local_path: str
+    source: Path
+
+
+@dataclass(frozen=True)
+class StagedHost:
+    """Everything one host (``algo-N``) of a job needs: its mounts and the file its output is logged to."""
+
+    name: str
+    inputs: tuple[InputMount, ...]
+    binds: tuple[BindMount, ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class StagedJob:
+    """A job laid out on disk, ready for an engine. ``run_id`` is the execution's id, for labels and sweeping."""
+
+    job: ProcessingJob
+    run_id: str
+    step: str
+    hosts: tuple[StagedHost, ...]
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """How one host ended. ``exit_code`` is None where the engine could not learn it; ``error`` then says why."""
+
+    host: str
+    exit_code: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended, host by host. ``stopped`` says it was ended from outside, and by what."""
+
+    hosts: tuple[HostResult, ...]
+    stopped: Literal["", "interrupted", "max_runtime"] = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Completed only if every container exits 0."""
+        return not self.stopped and all(host.exit_code == 0 for host in self.hosts)
+
+
+# ------------------------------------------------------------------------------------------------ plan
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step that this execution may run, with the steps it waits for.
+
+    ``job`` is the job as far as it is known before the execution (None for steps that are no jobs, and for those
+    whose request holds values that only the execution will know).
+    """
+
+    step: Step
+    waits_for: tuple[Dependency, ...]
+    job: ProcessingJob | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an execution will do: the selected steps in an order that respects their dependencies, and the values."""
+
+    execution_id: str
+    pipeline: PipelineDefinition
+    parameters: Mapping[str, ParameterValue]
+    steps: tuple[PlannedStep, ...]
+    started: str
+    notes: tuple[str, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------------- execution
+@dataclass(frozen=True)
+class StepExecution:
+    """What became of one step. ``seconds`` is wall time; ``outputs`` are local directories by OutputName."""
+
+    name: str
+    type: str
+    status: StepStatus
+    seconds: float = 0.0
+    cached: bool = False
+    exit_code: int | None = None
+    exit_message: str | None = None
+    failure_reason: str | None = None
+    outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    log: Path | None = None
+    outcome: bool | None = None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One pipeline execution. Steps that never started are absent, as in ListPipelineExecutionSteps."""
+
+    id: str
+    pipeline: str
+    status: ExecutionStatus
+    engine: str
+    failure_reason: str | None
+    parameters: Mapping[str, ParameterValue]
+    started: str
+    ended: str
+    seconds: float
+    steps: tuple[StepExecution, ...]
+
+    def step(self, name: str) -> StepExecution:
+        """The step of that name (KeyError where it never started)."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
