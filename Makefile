@@ -1,0 +1,69 @@
+# Everything is installed into .venv, once; each target sets up what it needs.
+#
+#   make local-run DATE=2013-01-02 ENGINE=sandbox ARGS="-p ProcessingInstanceCount=3"
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+PYTHON  ?= python3
+DATE    ?=
+ENGINE  ?= auto
+ARGS    ?=
+export UV_NATIVE_TLS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup local-run validate image test test-fast lint format lock bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv (once)
+
+# uv does the installing. Where it is missing, pip brings it, with pip's own settings (proxies, private index, CA);
+# pip's index is handed on to uv, which does not read pip's configuration.
+$(STAMP): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null; then \
+	  [ -x $(BIN)/python ] || uv venv --quiet --python $(PYTHON) $(VENV); \
+	else \
+	  [ -x $(BIN)/uv ] || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; } || { \
+	    echo "Cannot make a virtual environment. Install Python 3.11 or newer with venv (Debian, Ubuntu:" \
+	         "sudo apt-get install python3-venv), or uv."; exit 2; }; \
+	fi
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)"; \
+	index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || true); \
+	[ -n "$${UV_DEFAULT_INDEX-$$index}" ] && export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$$index}"; \
+	echo "Installing into $(VENV) (about 30 s, once) ..."; \
+	uv pip install --quiet --require-hashes -r requirements.lock && uv pip install --quiet --no-deps -e .
+	@touch $@
+
+local-run: $(STAMP) ## Run the pipeline on this machine against data/sample (DATE=, ENGINE=, ARGS=)
+	@$(BIN)/local-runner run --engine $(ENGINE) $(if $(DATE),--date $(DATE)) $(ARGS)
+
+validate: $(STAMP) ## List every problem of the pipeline, before anything runs
+	@$(BIN)/local-runner validate $(ARGS)
+
+image: $(STAMP) ## Build the processing image, if its content changed
+	@$(BIN)/local-runner image
+
+test: $(STAMP) ## Run all tests (ARGS= for pytest)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+test-fast: $(STAMP) ## Run the tests that need no engine and take seconds
+	@$(BIN)/python -m pytest -m "not docker and not sandbox and not slow" $(ARGS)
+
+lint: $(STAMP) ## Check style (ruff) and types (pyright, strict)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --extra dev pyproject.toml -o requirements.lock
+
+bench: $(STAMP) ## Measure the runner's own overhead (benchmarks/RESULTS.md)
+	@$(BIN)/python benchmarks/overhead.py
+
+clean: ## Remove local S3, runs, caches and .venv (images stay)
+	@rm -rf .local_runner $(VENV) .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,279 @@
+"""What SageMaker promises a processing container: the files below /opt/ml, laid out and read back. Files only.
+
+``stage`` turns a ProcessingJob into directories that an engine mounts; ``collect`` reads what the job left, publishes
+its outputs and says how it ended. docs/CONTRACT.md lists what is emulated, its sources, and our choices where AWS
+documents nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local_runner.models import (
+    BindMount,
+    HostResult,
+    InputMount,
+    JobResult,
+    ProcessingInput,
+    ProcessingJob,
+    StagedHost,
+    StagedJob,
+)
+from local_runner.storage import DataError, Listing, S3Object, Storage, link_view
+
+CONFIG_PATH = "/opt/ml/config"
+OUTPUT_PATH = "/opt/ml/output"
+EXIT_MESSAGE_BYTES = 1024
+"""How much of /opt/ml/output/message is kept (SageMaker developer guide, Build Your Own Processing Container)."""
+
+_LAST_LINES = 10
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a job left: its outputs as local directories by OutputName, and the exit message and failure if any."""
+
+    exit_code: int | None
+    exit_message: str | None
+    failure_reason: str | None
+    outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+
+# ------------------------------------------------------------------------------------------------------- staging
+def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work: Path, logs: Path) -> StagedJob:
+    """Lay out ``job`` under ``work``, logs under ``logs``. Raises DataError where an input has no objects.
+
+    No input is copied: a host gets the directories themselves as read-only layers, or a directory of hard links where
+    only some of the files belong to it.
+    """
+    listings = {item.name: _list_input(item, storage) for item in job.inputs}
+    shared: dict[str, tuple[Path, ...]] = {}
+    hosts: list[StagedHost] = []
+    for index, name in enumerate(job.hosts):
+        directory = work / name
+        inputs: list[InputMount] = []
+        for number, item in enumerate(job.inputs):
+            listing = listings[item.name]
+            if item.distribution == "ShardedByS3Key" and len(job.hosts) > 1:
+                layers = (link_view(shard(listing.objects, index, len(job.hosts)), directory / f"shard-{number}"),)
+            else:
+                if item.name not in shared:
+                    shared[item.name] = listing.layers or (link_view(listing.objects, work / f"view-{number}"),)
+                layers = shared[item.name]
+            inputs.append(InputMount(item.local_path, layers, _directory(directory / f"scratch-{number}")))
+        binds = [BindMount(CONFIG_PATH, _write_config(job, name, directory / "config"))]
+        binds.append(BindMount(OUTPUT_PATH, _directory(directory / "output")))
+        for number, output in enumerate(job.outputs):
+            binds.append(BindMount(output.local_path, _directory(directory / f"output-{number}")))
+        logs.mkdir(parents=True, exist_ok=True)
+        hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log"))
+    return StagedJob(job, run_id, step, tuple(hosts))
+
+
+def shard(objects: Sequence[S3Object], index: int, count: int) -> tuple[S3Object, ...]:
+    """The objects host ``index`` of ``count`` gets under ShardedByS3Key.
+
+    AWS promises about the same number of objects on each instance and not which: keys are sorted and dealt in turn.
+    """
+    return tuple(objects[index::count])
+
+
+def _list_input(item: ProcessingInput, storage: Storage) -> Listing:
+    if item.s3_data_type == "ManifestFile":
+        listing = storage.list_manifest(item.s3_uri)
+    else:
+        listing = storage.list_objects(item.s3_uri)
+    if not listing.objects:
+        raise DataError(
+            f"ClientError: input '{item.name}' found no objects under {item.s3_uri} "
+            "(the cloud says: No S3 objects found under S3 URL given in input data source)."
+        )
+    for entry in listing.objects:
+        if entry.name.startswith("/") or ".." in entry.name.split("/"):
+            raise DataError(f"ClientError: input '{item.name}' has an object named {entry.name!r}, which is no path.")
+    return listing
+
+
+def _directory(path: Path) -> Path:
+    """A directory that any user of the image may write to."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o777)
+    return path
+
+
+def _write_config(job: ProcessingJob, host: str, directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    resources = {
+        "current_host": host,
+        "hosts": list(job.hosts),
+        "network_interface_name": "eth0",
+        "current_instance_type": job.instance_type,
+    }
+    (directory / "resourceconfig.json").write_text(json.dumps(resources))
+    (directory / "processingjobconfig.json").write_text(json.dumps(_job_config(job)))
+    return directory
+
+
+def _job_config(job: ProcessingJob) -> dict[str, Any]:
+    """processingjobconfig.json: the request as the developer guide shows it, with the service's defaults filled in."""
+    request = job.request
+    cluster = dict(request["ProcessingResources"]["ClusterConfig"])
+    output_config: Mapping[str, Any] = request.get("ProcessingOutputConfig") or {}
+    inputs = [
+        {
+            "InputName": item["InputName"],
+            "AppManaged": item.get("AppManaged", False),
+            "S3Input": {
+                "S3DataDistributionType": "FullyReplicated",
+                "S3CompressionType": "None",
+                "S3InputMode": "File",
+                "S3DownloadMode": "StartOfJob",
+                **item["S3Input"],
+            },
+        }
+        for item in request.get("ProcessingInputs") or ()
+    ]
+    outputs = [{"AppManaged": False, **item} for item in output_config.get("Outputs") or ()]
+    specification = request["AppSpecification"]
+    return {
+        "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:000000000000:processing-job/{job.name.lower()}",
+        "ProcessingJobName": job.name,
+        "AppSpecification": {
+            "ImageUri": job.image_uri,
+            "ContainerEntrypoint": specification.get("ContainerEntrypoint"),
+            "ContainerArguments": specification.get("ContainerArguments"),
+        },
+        "Environment": dict(job.environment),
+        "ProcessingInputs": inputs,
+        "ProcessingOutputConfig": {"Outputs": outputs, "KmsKeyId": output_config.get("KmsKeyId")},
+        "ProcessingResources": {"ClusterConfig": {"VolumeKmsKeyId": None, **cluster}},
+        "RoleArn": request.get("RoleArn"),
+        "StoppingCondition": {"MaxRuntimeInSeconds": job.max_runtime},
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- collecting
+def collect(staged: StagedJob, result: JobResult, storage: Storage) -> Collected:
+    """Read the exit message, publish the outputs of a job that completed, and word the failure of one that did not.
+
+    Outputs of a failed or stopped job are not published: AWS does not document it, and half a result that a later
+    step or run could take for a whole one is the worse surprise.
+    """
+    message, invalid = _exit_message(staged)
+    exit_code = _exit_code(result)
+    if result.stopped == "max_runtime":
+        limit = staged.job.max_runtime
+        reason = f"The job ran longer than MaxRuntimeInSeconds ({limit} s) and was stopped."
+        return Collected(exit_code, message, reason)
+    if result.stopped:
+        return Collected(exit_code, message, "Stopped.")
+    if not result.succeeded:
+        return Collected(exit_code, message, _failure_reason(staged, result, message))
+    if invalid:
+        return Collected(exit_code, None, f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8.")
+    outputs: dict[str, Path] = {}
+    for output in staged.job.outputs:
+        merged = _merge_hosts([_source(host, output.local_path) for host in staged.hosts])
+        outputs[output.name] = storage.publish(merged, output.s3_uri).resolve()
+    return Collected(exit_code, message, None, outputs)
+
+
+def _source(host: StagedHost, local_path: str) -> Path:
+    return next(bind.source for bind in host.binds if bind.local_path == local_path)
+
+
+def _exit_code(result: JobResult) -> int | None:
+    """The first exit code that is not 0; None where a host's is not known."""
+    failed = [host.exit_code for host in result.hosts if host.exit_code != 0]
+    return failed[0] if failed else 0
+
+
+def _exit_message(staged: StagedJob) -> tuple[str | None, str | None]:
+    """The hosts' messages, joined and cut at 1 KB, and the name of a host whose message is not UTF-8."""
+    joined = b""
+    for host in staged.hosts:
+        file = _source(host, OUTPUT_PATH) / "message"
+        if file.is_file() and not file.is_symlink():
+            content = file.read_bytes()[: EXIT_MESSAGE_BYTES + 4]
+            try:
+                # A character that the limit cuts in two is not the job's fault.
+                content[:EXIT_MESSAGE_BYTES].decode()
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data":
+                    return None, host.name
+            joined += content
+    return joined[:EXIT_MESSAGE_BYTES].decode(errors="ignore") or None, None
+
+
+def _failure_reason(staged: StagedJob, result: JobResult, message: str | None) -> str:
+    """Which host, which exit code, what it said last. A host that failed for another's sake is not hidden."""
+    parts: list[str] = []
+    for host, ended in zip(staged.hosts, result.hosts, strict=True):
+        if ended.exit_code == 0:
+            continue
+        parts.append(_host_failure(ended))
+        tail = _last_lines(host.log)
+        if tail:
+            parts.append("Its last lines:")
+            parts += [f"  {line}" for line in tail]
+    if message:
+        parts.insert(0, f"Exit message: {message.strip()}")
+    return "\n".join(parts)
+
+
+def _host_failure(ended: HostResult) -> str:
+    if ended.exit_code is None:
+        return f"{ended.host} did not end by itself: {ended.error or 'the engine lost it'}"
+    meaning = {
+        126: " (the entrypoint cannot be executed)",
+        127: " (the entrypoint was not found)",
+        137: " (killed: out of memory, or SIGKILL)",
+        143: " (SIGTERM)",
+    }.get(ended.exit_code, "")
+    extra = f": {ended.error}" if ended.error else ""
+    return f"{ended.host} exited with code {ended.exit_code}{meaning}{extra}."
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line[:500] for line in lines if line.strip()][-_LAST_LINES:]
+
+
+def _merge_hosts(directories: Sequence[Path]) -> Path:
+    """One directory out of the hosts' (the last host wins a key that two wrote), with only what S3 would hold.
+
+    Symbolic links in outputs are not followed and so not uploaded; empty folders do not exist in S3.
+    """
+    first, *others = directories
+    for directory in directories:
+        _keep_objects(directory)
+    for directory in others:
+        for folder, _, names in os.walk(directory):
+            place = first / Path(folder).relative_to(directory)
+            place.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (Path(folder) / name).replace(place / name)
+        shutil.rmtree(directory)
+    return first
+
+
+def _keep_objects(directory: Path) -> None:
+    for folder, folders, names in os.walk(directory, topdown=False):
+        for name in (*names, *folders):
+            path = Path(folder) / name
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                path.unlink()
+            elif path.is_dir() and next(path.iterdir(), None) is None:
+                path.rmdir()

@@ -1,0 +1,121 @@
+"""The executions of one state directory: ``runs/<id>/`` with its lock, record, logs and scratch space. Files only.
+
+An execution holds a lock on its directory for as long as its process lives, however that ends; that is how the next
+run tells what a killed one left behind, and what still belongs to one that runs beside it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import string
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+RECORD = "execution.json"
+KEPT_RUNS = 50
+
+
+def new_execution_id() -> str:
+    """Twelve characters of [a-z0-9], as the service makes them."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(12))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a killed writer, never leaves or sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass
+class Run:
+    """The directory of one execution, locked until ``close``. ``work`` is scratch space and gone afterwards."""
+
+    id: str
+    directory: Path
+    _lock: TextIO
+
+    @property
+    def work(self) -> Path:
+        """Where jobs are laid out; removed at the end."""
+        return self.directory / "work"
+
+    def logs(self, step: str) -> Path:
+        """The directory of a step's logs, one file per host."""
+        return self.directory / "logs" / step
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Keep what ``--json`` prints as ``execution.json``."""
+        write_atomically(self.directory / RECORD, json.dumps(record, indent=1))
+
+    def close(self) -> None:
+        """Remove the scratch space and let go of the lock."""
+        remove_tree(self.work)
+        self._lock.close()
+
+
+def open_run(state: Path, execution_id: str) -> Run:
+    """Make and lock the directory of a new execution."""
+    directory = state / "runs" / execution_id
+    directory.mkdir(parents=True)
+    lock = (directory / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return Run(execution_id, directory, lock)
+
+
+def is_live(state: Path, execution_id: str) -> bool:
+    """Whether the process of that execution is still there, in whatever process it runs."""
+    try:
+        with (state / "runs" / execution_id / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+def sweep(state: Path) -> bool:
+    """Remove the scratch space of killed executions and the oldest records beyond KEPT_RUNS.
+
+    Returns whether no other execution is live, that is, whether nobody reads a replaced directory of the local S3.
+    """
+    runs = state / "runs"
+    if not runs.is_dir():
+        return True
+    directories = [entry for entry in runs.iterdir() if entry.is_dir()]
+    dead = [directory for directory in directories if not is_live(state, directory.name)]
+    for directory in dead:
+        remove_tree(directory / "work")
+    dead.sort(key=lambda directory: directory.stat().st_mtime, reverse=True)
+    for directory in dead[KEPT_RUNS:]:
+        remove_tree(directory)
+    return len(dead) == len(directories)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree, also where a job left directories without permissions (overlay's ``work`` is mode 000)."""
+
+    def retry(function: Any, name: str, _: Any) -> None:
+        try:
+            Path(name).parent.chmod(0o700)
+            Path(name).chmod(0o700)
+            function(name)
+        except OSError:
+            return  # somebody else's files: left, and tried again by the next sweep
+
+    if path.exists():
+        shutil.rmtree(path, onerror=retry)
