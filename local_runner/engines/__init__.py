@@ -1,7 +1,6 @@
-"""Engines run one staged job. The executor cannot tell which; each supported engine is one entry of ``ENGINES``.
+"""Engines run one staged job. The executor cannot tell which; ``local_runner.engines.selection`` chooses one.
 
-This module imports no engine: ``select`` loads the one that is used, so that a sandbox run does not pay for the
-docker package.
+This module imports no engine, so that a sandbox run does not pay for the docker package. No I/O.
 """
 
 from __future__ import annotations
@@ -12,6 +11,12 @@ from typing import Protocol
 
 from local_runner.errors import Problem
 from local_runner.models import JobResult, ProcessingJob, StagedJob
+
+INTERRUPT_GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL when the user stops a run. A script that is PID 1 ignores SIGTERM, and somebody waits."""
+
+MAX_RUNTIME_GRACE_SECONDS = 10.0
+"""Between SIGTERM and SIGKILL after MaxRuntimeInSeconds. AWS documents none for processing jobs; Docker's default."""
 
 OnLine = Callable[[str, str], None]
 """Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""

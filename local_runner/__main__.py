@@ -1,0 +1,37 @@
+"""``python -m local_runner`` and the console script: the command line, with its exit codes and without tracebacks."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from local_runner.cli import cli
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
+
+
+def main() -> None:
+    """Run the command line and exit as :mod:`local_runner.errors` says."""
+    try:
+        sys.exit(cli.main(prog_name="local-runner", standalone_mode=False))
+    except click.ClickException as error:
+        if "--debug" in sys.argv:
+            raise
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`local-runner compile | head`); there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The command line: arguments and printing, nothing else. What a command does is in :mod:`local_runner.runner`.
+
+Modules that cost time to import are imported by the command that needs them (docs/ARCHITECTURE.md, Start time).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+
+if TYPE_CHECKING:
+    from local_runner.events import Listener
+    from local_runner.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_CODES = {"Succeeded": EXIT_SUCCEEDED, "Stopped": EXIT_INTERRUPTED}
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+class _Pair(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``, split at the first equals sign."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, separator, text = str(value).partition("=")
+        if not separator or not name:
+            self.fail(f"{value!r} is not of the form {self.name}.", param, ctx)
+        return name, text
+
+
+class _Map(click.ParamType[tuple[str, Path]]):
+    """``S3URI=PATH``; both sides may hold equals signs (``dt=2013-01-01``), so the path is the one that exists."""
+
+    name = "S3URI=PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        parts = str(value).split("=")
+        splits = [("=".join(parts[:cut]), "=".join(parts[cut:])) for cut in range(1, len(parts))]
+        if not splits or not parts[0].startswith("s3://"):
+            self.fail(f"{value!r} is not of the form s3://BUCKET/KEY=PATH.", param, ctx)
+        for uri, path in splits:
+            if path and Path(path).exists():
+                return uri, Path(path)
+        self.fail(f"{value!r}: there is no file or directory {splits[0][1]!r}.", param, ctx)
+
+
+class _Image(click.ParamType[tuple[str, str]]):
+    """``TAG`` (for every image of the pipeline) or ``URI=TAG``."""
+
+    name = "[URI=]TAG"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        uri, _, tag = str(value).rpartition("=")
+        return (uri, tag) if tag else self.fail(f"{value!r} names no tag.", param, ctx)
+
+
+target_argument = click.argument("target", required=False)
+state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".local_runner"),
+    show_default=True,
+    help="Where local S3, runs, logs and caches are kept.",
+)
+
+
+def parameter_options(command: Command) -> Command:
+    """The options that give a pipeline its values and its data."""
+    command = click.option(
+        "--map",
+        "data",
+        type=_Map(),
+        multiple=True,
+        help="A file or directory that stands for an S3 URI (repeatable; over [local.data]).",
+    )(command)
+    command = click.option("--date", metavar="DAY", help="The day to process: sets the date parameter.")(command)
+    return click.option(
+        "-p",
+        "--param",
+        "parameters",
+        type=_Pair("NAME=VALUE"),
+        multiple=True,
+        help="A pipeline parameter (repeatable).",
+    )(command)
+
+
+def _settings() -> Settings:
+    from local_runner.settings import load_settings
+
+    return load_settings(Path.cwd())
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+# -------------------------------------------------------------------------------------------------- commands
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="local-runner")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Run a SageMaker pipeline on this machine: the definition itself, on Docker or in a sandbox, without AWS.
+
+    \b
+    Examples:
+      local-runner run                         the project's pipeline, on the sample data
+      local-runner run --date 2013-01-02       another day
+      local-runner validate                    every problem of the pipeline, before anything runs
+      local-runner compile -o definition.json  what the cloud would be given
+
+    Shell completion: eval "$(_LOCAL_RUNNER_COMPLETE=bash_source local-runner)" (or zsh_source, fish_source).
+    """
+
+
+@cli.command()
+@target_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
+@state_option
+def compile(target: str | None, output: Path | None, state: Path) -> None:  # noqa: A001
+    """Compile TARGET (default: the project's pipeline.py) to its definition JSON, offline.
+
+    \b
+    Examples:
+      local-runner compile
+      local-runner compile pipeline.py:build -o definition.json
+    """
+    from local_runner.runner import load_definition
+
+    _, text = load_definition(_settings(), target, state.absolute(), _say)
+    document = json.dumps(json.loads(text), indent=2)
+    if output is None:
+        click.echo(document)
+    else:
+        from local_runner.runs import write_atomically
+
+        write_atomically(output, document + "\n")
+        _say(f"Wrote {output}.")
+
+
+@cli.command()
+@target_argument
+@parameter_options
+@state_option
+def validate(
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    state: Path,
+) -> None:
+    """List every problem of TARGET: the definition, its parameters, its data, the API's limits. Runs nothing.
+
+    \b
+    Examples:
+      local-runner validate
+      local-runner validate definition.json -p MaxBadRatio=0.1 --map s3://bucket/raw=data/sample
+    """
+    from local_runner.runner import RunRequest, load_definition, local_storage, make_plan
+
+    settings, state = _settings(), state.absolute()
+    definition, _ = load_definition(settings, target, state, _say)
+    request = RunRequest(target=target, parameters=dict(parameters), date=date, data=dict(data))
+    plan = make_plan(settings, definition, local_storage(settings, state, request.data), request, state).plan
+    for note in plan.notes:
+        _say(f"Note: {note}")
+    click.echo(f"{definition.name} is valid: {len(plan.steps)} steps, {len(definition.parameters)} parameters.")
+
+
+@cli.command()
+@state_option
+def image(state: Path) -> None:
+    """Build the processing image if its content changed; print its tag as the last line.
+
+    \b
+    Example:
+      docker run --rm -it "$(local-runner image)" python3
+    """
+    from local_runner.image import ensure_image
+
+    click.echo(ensure_image(_settings(), state.absolute(), _say))
+
+
+@cli.command()
+@target_argument
+@parameter_options
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="auto is docker where an engine answers, else the sandbox.",
+)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--max-parallel", type=click.IntRange(min=1), help="Steps side by side.  [default: the cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
+@click.option("--quiet", is_flag=True, help="Only failures and the final line.")
+@state_option
+def run(
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    max_parallel: int | None,
+    as_json: bool,
+    quiet: bool,
+    state: Path,
+) -> None:
+    """Run TARGET on this machine: a pipeline.py (default: the project's) or any pipeline definition JSON.
+
+    Exit codes: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, 130 interrupted.
+
+    \b
+    Examples:
+      local-runner run
+      local-runner run --date 2013-01-02 -p ProcessingInstanceCount=3
+      local-runner run --engine sandbox --json
+      local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
+    """
+    from local_runner.report.record import to_record
+    from local_runner.runner import RunRequest, run_pipeline
+
+    request = RunRequest(
+        target=target,
+        parameters=dict(parameters),
+        date=date,
+        engine=engine,
+        data=dict(data),
+        images=dict(images),
+        max_parallel=max_parallel,
+    )
+    _, execution = run_pipeline(_settings(), request, state, _listener(as_json, quiet))
+    if as_json:
+        click.echo(json.dumps(to_record(execution)))
+    sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+def _listener(as_json: bool, quiet: bool) -> Listener:
+    """Live where stdout is a terminal, plain lines elsewhere; with --json all of it on stderr."""
+    stream = sys.stderr if as_json else sys.stdout
+    if stream.isatty() and not quiet:
+        from local_runner.report.terminal import LiveListener
+
+        return LiveListener(stream)
+    from local_runner.report.plain import PlainListener
+
+    return PlainListener(stream, quiet=quiet)

@@ -1,0 +1,304 @@
+"""The docker engine: each host of a job is a container, driven through the Engine API. Talks to the engine only.
+
+Inputs are overlay volumes (the sample data below, a scratch directory on top), so they are writable, cost no copy, and
+never change. Where the engine cannot mount an overlay of this machine's directories (a remote engine, Docker Desktop,
+an overlay upon an overlay), inputs are copied, by reflink where the file system can.
+
+Containers and networks carry labels that name the execution and its state directory; ``sweep`` removes those whose
+execution no longer lives.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+from local_runner import runs
+from local_runner.engines import INTERRUPT_GRACE_SECONDS, MAX_RUNTIME_GRACE_SECONDS, OnLine
+from local_runner.engines.connection import connect
+from local_runner.engines.lines import LineWriter
+from local_runner.errors import EngineError, Problem
+from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+LABEL_RUN = "local-runner.run"
+LABEL_STATE = "local-runner.state"
+LABEL_MACHINE = "local-runner.machine"
+_POLL_SECONDS = 0.05
+_GRACE = {"interrupted": INTERRUPT_GRACE_SECONDS, "max_runtime": MAX_RUNTIME_GRACE_SECONDS}
+
+
+@dataclass
+class DockerEngine:
+    """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means."""
+
+    state: Path
+    resolve_image: Callable[[str], str]
+    name: str = "docker"
+    _images: dict[str, str] = field(default_factory=dict[str, str])
+    _overlay: bool = True
+
+    def __post_init__(self) -> None:
+        self._client: DockerClient = connect()
+        self._api: Any = self._client.api
+        self._sweep()
+
+    # ---------------------------------------------------------------------------------------------- Protocol
+    def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
+        """None: what planning lets through, a container can do."""
+        return []
+
+    def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
+        """Find, build or pull the image of each job. Raises EngineError that lists every image that is not here."""
+        from docker.errors import ImageNotFound
+
+        missing: list[str] = []
+        for uri in dict.fromkeys(job.image_uri for job in jobs):
+            image = self.resolve_image(uri)
+            try:
+                self._images[uri] = self._api.inspect_image(image)["Id"]
+            except ImageNotFound:
+                if reason := self._pull(image):
+                    missing.append(f"  {uri}" + (f" ({image})" if image != uri else "") + f": {reason}")
+                else:
+                    self._images[uri] = image
+        if missing:
+            raise EngineError(
+                "These images are not on this machine:\n" + "\n".join(missing) + "\n"
+                "Say which local image stands in for one: --image URI=TAG, or --image TAG for all of them."
+            )
+
+    def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
+        """One container per host, all at once; see the Protocol."""
+        started = monotonic()
+        finished = threading.Event()
+        containers: list[str] = []
+        network = self._create_network(staged) if len(staged.hosts) > 1 else None
+        stopped: Literal["", "interrupted", "max_runtime"] = ""
+        with ThreadPoolExecutor(len(staged.hosts) + 1) as threads:
+            futures: list[Future[HostResult]] = []
+            for host in staged.hosts:
+                futures.append(threads.submit(self._run_host, staged, host, network, containers, on_line))
+            for future in futures:
+                future.add_done_callback(lambda _: all(each.done() for each in futures) and finished.set())
+            while not finished.wait(_POLL_SECONDS):
+                if not stopped and stop.is_set():
+                    stopped = "interrupted"
+                if not stopped and monotonic() - started > staged.job.max_runtime:
+                    stopped = "max_runtime"
+                if stopped:
+                    # Again until all have ended: a container may have been on its way when the first call was made.
+                    self._stop(containers, _GRACE[stopped])
+            results = tuple(future.result() for future in futures)
+        if network:
+            self._quietly(self._api.remove_network, network)
+        return JobResult(results, stopped)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    # ------------------------------------------------------------------------------------------------- one host
+    def _run_host(
+        self, staged: StagedJob, host: StagedHost, network: str | None, containers: list[str], on_line: OnLine
+    ) -> HostResult:
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        container = ""
+        try:
+            with LineWriter(host.log, lambda line: on_line(host.name, line)) as log:
+                for attempt in range(2):
+                    container = self._create(staged, host, network)
+                    containers.append(container)
+                    stream = self._api.attach(container, stream=True, logs=False)
+                    error = self._start(container)
+                    if error is None:
+                        for chunk in stream:
+                            log.write(chunk)
+                        return self._ended(host, container)
+                    if attempt or not self._overlay_failed(error):
+                        return _not_started(host, error, log)
+                    self._remove(container)
+            raise AssertionError("unreachable")
+        except (DockerException, RequestException, OSError) as error:
+            return HostResult(host.name, None, f"the Docker engine stopped answering ({_first_line(error)})")
+        finally:
+            if container:
+                self._remove(container)
+            self._own(staged, host)
+
+    def _create(self, staged: StagedJob, host: StagedHost, network: str | None) -> str:
+        from docker.types import Mount
+
+        job = staged.job
+        mode = "none" if job.network_isolation else network or "bridge"
+        config = self._api.create_host_config(
+            mounts=[
+                *(self._input(mount) for mount in host.inputs),
+                *(Mount(bind.local_path, str(bind.source), type="bind") for bind in host.binds),
+            ],
+            network_mode=mode,
+            log_config={"Type": "none"},
+            extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else None,
+        )
+        networking = None
+        if network and not job.network_isolation:
+            endpoint = self._api.create_endpoint_config(aliases=[host.name])
+            networking = self._api.create_networking_config({network: endpoint})
+        created = self._api.create_container(
+            self._images[job.image_uri],
+            command=None if job.arguments is None else list(job.arguments),
+            entrypoint=None if job.entrypoint is None else list(job.entrypoint),
+            environment=dict(job.environment),
+            hostname=host.name,
+            name=f"local-runner-{staged.run_id}-{staged.step}-{host.name}",
+            labels=self._labels(staged.run_id),
+            host_config=config,
+            networking_config=networking,
+            # The proxies of ~/.docker/config.json are this machine's and not the cloud's.
+            use_config_proxy=False,
+        )
+        return str(created["Id"])
+
+    def _input(self, mount: InputMount) -> Any:
+        from docker.types import DriverConfig, Mount
+
+        upper, work, merged = (mount.scratch / name for name in ("upper", "work", "merged"))
+        paths = [str(path) for path in (*mount.layers, upper, work)]
+        if self._overlay and not any(character in path for path in paths for character in ',:\\"'):
+            for directory in (upper, work):
+                directory.mkdir(exist_ok=True)
+                directory.chmod(0o777)
+            lower = ":".join(str(layer.resolve()) for layer in mount.layers)
+            options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={lower},upperdir={upper},workdir={work}"}
+            return Mount(mount.local_path, None, type="volume", driver_config=DriverConfig("local", options))
+        merged.mkdir(exist_ok=True)
+        for layer in reversed(mount.layers):
+            subprocess.run(["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)], check=True)
+        merged.chmod(0o777)
+        return Mount(mount.local_path, str(merged), type="bind")
+
+    def _start(self, container: str) -> str | None:
+        """Start the container; what the engine says where it cannot."""
+        from docker.errors import APIError
+
+        try:
+            self._api.start(container)
+        except APIError as error:
+            return str(error.explanation or error)
+        return None
+
+    def _overlay_failed(self, error: str) -> bool:
+        if self._overlay and "mount" in error and "overlay" in error:
+            self._overlay = False
+            return True
+        return False
+
+    def _ended(self, host: StagedHost, container: str) -> HostResult:
+        code = int(self._api.wait(container)["StatusCode"])
+        killed = code == 137 and self._api.inspect_container(container)["State"].get("OOMKilled")
+        return HostResult(host.name, code, "the kernel killed it, out of memory" if killed else None)
+
+    def _stop(self, containers: Sequence[str], grace: float) -> None:
+        """SIGTERM, the grace period, SIGKILL; all hosts at once."""
+        with ThreadPoolExecutor(max(1, len(containers))) as threads:
+            for container in list(containers):
+                threads.submit(self._quietly, self._api.stop, container, timeout=int(grace))
+
+    def _own(self, staged: StagedJob, host: StagedHost) -> None:
+        """Give the files the container made as root to the user who runs this (nothing to do for root).
+
+        Only root may give files away, so a container does it; rootless engines and Docker Desktop need none.
+        """
+        roots = [bind.source for bind in host.binds] + [mount.scratch for mount in host.inputs]
+        user = os.getuid()
+        if not user or all(path.lstat().st_uid == user for root in roots for path in (root, *root.rglob("*"))):
+            return
+        script = f"chown -R {user}:{os.getgid()} /owned && chmod -R u+rwX /owned"
+        binds = {str(root): {"bind": f"/owned/{number}", "mode": "rw"} for number, root in enumerate(roots)}
+        self._quietly(
+            self._client.containers.run,
+            self._images[staged.job.image_uri],
+            entrypoint=["/bin/sh", "-c", script],
+            volumes=binds,
+            user="0",
+            network_mode="none",
+            remove=True,
+            labels=self._labels(staged.run_id),
+        )
+
+    # -------------------------------------------------------------------------------------- images and sweeping
+    def _pull(self, image: str) -> str | None:
+        """Pull an image that is not here; the reason where that cannot be. Nothing is asked of AWS."""
+        from docker.errors import APIError
+
+        if ".amazonaws.com" in image:
+            return "an ECR image, and a local run does not call AWS"
+        if image.startswith("local-runner/") or ":" not in image.rpartition("/")[2]:
+            return "no such image"
+        try:
+            self._client.images.pull(image)
+        except APIError as error:
+            return f"cannot be pulled ({_first_line(error.explanation or error)})"
+        return None
+
+    def _create_network(self, staged: StagedJob) -> str:
+        name = f"local-runner-{staged.run_id}-{staged.step}"
+        network = self._api.create_network(name, driver="bridge", labels=self._labels(staged.run_id))
+        return str(network["Id"])
+
+    def _labels(self, run_id: str) -> dict[str, str]:
+        return {LABEL_RUN: run_id, LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node()}
+
+    def _sweep(self) -> None:
+        """Remove containers and networks of this machine's executions whose process is gone."""
+        filters = {"label": f"{LABEL_MACHINE}={platform.node()}"}
+        for container in self._api.containers(all=True, filters=filters):
+            if not _lives(container["Labels"]):
+                self._remove(container["Id"])
+        for network in self._api.networks(filters=filters):
+            if not _lives(network["Labels"]):
+                self._quietly(self._api.remove_network, network["Id"])
+
+    def _remove(self, container: str) -> None:
+        self._quietly(self._api.remove_container, container, force=True, v=True)
+
+    def _quietly(self, call: Callable[..., object], *arguments: object, **options: object) -> None:
+        """Clean up; what is gone already, or cannot be reached, is the next sweep's."""
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        try:
+            call(*arguments, **options)
+        except (DockerException, RequestException, OSError):
+            return
+
+
+def _lives(labels: dict[str, str]) -> bool:
+    return runs.is_live(Path(labels[LABEL_STATE]), labels[LABEL_RUN])
+
+
+def _not_started(host: StagedHost, error: str, log: LineWriter) -> HostResult:
+    """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
+    reason = _first_line(error)
+    log.write((reason + "\n").encode())
+    if "not found" in error or "no such file" in error:
+        return HostResult(host.name, 127, reason)
+    if "permission denied" in error:
+        return HostResult(host.name, 126, reason)
+    return HostResult(host.name, None, f"the container could not be started ({reason})")
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,80 @@
+"""Which engine a run uses, and why, in one line. Asks the machine what it has; builds the image or environment.
+
+``auto`` is docker where an engine answers, else the sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from local_runner.engines import Engine
+from local_runner.errors import EngineError
+from local_runner.settings import Settings
+
+ENGINE_CHOICES = ("auto", "docker", "sandbox")
+
+PROJECT_IMAGE = "local/processing"
+"""The image URI that ``settings.image_uri`` is in a local compile: whatever processing/ builds, unnamed, so that a new
+image does not change the definition."""
+
+Note = Callable[[str], None]
+
+
+def select_engine(choice: str, settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+    """The engine of that choice. ``images`` maps image URIs to local tags; the key ``""`` stands for every URI.
+
+    Raises EngineError that says what to install where there is none.
+    """
+    if choice == "sandbox":
+        return _sandbox(settings, state, note)
+    try:
+        engine = _docker(settings, state, images, note)
+    except EngineError as error:
+        if choice == "docker":
+            raise
+        return _sandbox_instead(settings, state, error, note)
+    return engine
+
+
+def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+    from local_runner.engines.docker import DockerEngine
+
+    def resolve_image(uri: str) -> str:
+        chosen = images.get(uri) or images.get("")
+        if chosen or uri != PROJECT_IMAGE:
+            return chosen or uri
+        from local_runner.image import ensure_image
+
+        return ensure_image(settings, state, note)
+
+    return DockerEngine(state, resolve_image)
+
+
+def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:
+    from local_runner.engines import sandbox
+
+    reason = sandbox.available()
+    if reason:
+        raise EngineError(f"The sandbox engine cannot run here: {reason}")
+    from local_runner.environment import ensure_environment
+
+    return sandbox.SandboxEngine(ensure_environment(settings, state, note))
+
+
+def _sandbox_instead(settings: Settings, state: Path, why: EngineError, note: Note) -> Engine:
+    """The sandbox, for want of docker; says so, and what would be different."""
+    from local_runner.engines import sandbox
+
+    reason = sandbox.available()
+    if reason:
+        raise EngineError(
+            "No engine can run the pipeline here.\n"
+            f"  docker: {why.message}\n"
+            f"  sandbox: {reason}\n"
+            "Install a Docker engine (Debian, Ubuntu: sudo apt-get install docker.io) and start it, "
+            "or allow user namespaces."
+        )
+    note(f"Engine: sandbox, because no Docker engine answers ({why.message})")
+    note("On docker it would be different: " + "; ".join(sandbox.DIFFERENCES) + ".")
+    return _sandbox(settings, state, note)

@@ -1,0 +1,290 @@
+"""Plan + engine -> Execution. Starts ready steps side by side; jobs touch the disk through contract and storage.
+
+A step starts when every step it waits for has ended the way it asks for and its branch was taken. A step that can no
+longer start (its branch was not taken, something it waits for failed or never ran) is left out of the Execution, as
+the service leaves it out of ListPipelineExecutionSteps. After a failure, steps that do not depend on it go on; a
+Fail step starts nothing new.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from local_runner import contract
+from local_runner.engines import Engine
+from local_runner.errors import Problem
+from local_runner.events import Listener
+from local_runner.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
+from local_runner.limits import request_problems
+from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
+from local_runner.request import describe, processing_job
+from local_runner.runs import Run
+from local_runner.storage import DataError, Storage
+
+_POLL_SECONDS = 0.2
+
+
+def execute(
+    plan: Plan,
+    scope: Scope,
+    engine: Engine,
+    storage: Storage,
+    run: Run,
+    listener: Listener,
+    *,
+    max_parallel: int,
+    cache: Path,
+    stop: threading.Event | None = None,
+) -> Execution:
+    """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped."""
+    executor = _Executor(plan, scope, engine, storage, run, listener, cache, stop or threading.Event())
+    started = monotonic()
+    listener.started(plan, engine.name)
+    with _signals_stop(executor.stop), ThreadPoolExecutor(max_parallel, "step") as threads:
+        executor.loop(threads)
+    status, reason = executor.outcome()
+    execution = Execution(
+        id=plan.execution_id,
+        pipeline=plan.pipeline.name,
+        status=status,
+        engine=engine.name,
+        failure_reason=reason,
+        parameters=plan.parameters,
+        started=plan.started,
+        ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        seconds=monotonic() - started,
+        steps=tuple(executor.ended.values()),
+    )
+    listener.ended(execution)
+    return execution
+
+
+@dataclass
+class _Ended:
+    """What a step's thread hands back: the record, and what other steps may ask of it (its Describe response)."""
+
+    step: StepExecution
+    describe: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass
+class _Executor:
+    plan: Plan
+    scope: Scope
+    engine: Engine
+    storage: Storage
+    run: Run
+    listener: Listener
+    cache: Path
+    stop: threading.Event
+    ended: dict[str, StepExecution] = field(default_factory=dict[str, StepExecution])
+    skipped: set[str] = field(default_factory=set[str])
+    failed_by: StepExecution | None = None
+
+    # ------------------------------------------------------------------------------------------------ scheduling
+    def loop(self, threads: ThreadPoolExecutor) -> None:
+        """Start what is ready, wait for what runs, until nothing is left that could start."""
+        waiting = list(self.plan.steps)
+        running: dict[Future[_Ended], str] = {}
+        while True:
+            waiting = self._start_ready(waiting, running, threads)
+            if not running:
+                return
+            done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                del running[future]
+                self._end(future.result())
+
+    def _start_ready(
+        self, waiting: list[PlannedStep], running: dict[Future[_Ended], str], threads: ThreadPoolExecutor
+    ) -> list[PlannedStep]:
+        """Start every step that can start now; those that have to wait longer are returned.
+
+        The plan's order respects dependencies, so one pass settles steps that end on the spot and what they allow.
+        """
+        still: list[PlannedStep] = []
+        for planned in waiting:
+            name = planned.step.name
+            match "skip" if self.stop.is_set() or self.failed_by else self._readiness(planned):
+                case "skip":
+                    self.skipped.add(name)
+                case "wait":
+                    still.append(planned)
+                case _ if planned.step.type in _AT_ONCE:
+                    self.listener.step_started(name)
+                    self._end(_AT_ONCE[planned.step.type](planned, self._scope_now()))
+                case _:
+                    running[threads.submit(self._process, planned, self._scope_now())] = name
+        return still
+
+    def _readiness(self, planned: PlannedStep) -> str:
+        """``run``, ``wait``, or ``skip``: never any more."""
+        answer = "run"
+        for dependency in planned.waits_for:
+            if dependency.step in self.skipped:
+                return "skip"
+            ended = self.ended.get(dependency.step)
+            if ended is None:
+                answer = "wait"
+            elif dependency.trigger != "Any" and ended.status != _STATUS_FOR[dependency.trigger]:
+                return "skip"
+        branch = planned.step.branch
+        if answer == "run" and branch is not None and branch.condition in self.ended:
+            return "run" if self.ended[branch.condition].outcome is branch.taken_if else "skip"
+        return answer
+
+    def _scope_now(self) -> Scope:
+        return self.scope.at(datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+    def _end(self, ended: _Ended) -> None:
+        step = ended.step
+        self.ended[step.name] = step
+        if ended.describe:
+            self.scope = self.scope.with_step(step.name, ended.describe)
+        if step.type == "Fail":
+            self.failed_by = step
+        self.listener.step_ended(step)
+
+    def outcome(self) -> tuple[ExecutionStatus, str | None]:
+        """The execution's status and FailureReason."""
+        if self.failed_by:
+            return "Failed", f"Step '{self.failed_by.name}': {self.failed_by.failure_reason}"
+        failed = [step for step in self.ended.values() if step.status == "Failed"]
+        if failed:
+            return "Failed", "\n".join(f"Step '{step.name}' failed: {step.failure_reason}" for step in failed)
+        return ("Stopped", "Stopped by the user.") if self.stop.is_set() else ("Succeeded", None)
+
+    # ------------------------------------------------------------------------------------------------ one job
+    def _process(self, planned: PlannedStep, scope: Scope) -> _Ended:
+        """One Processing step, in a thread of its own. Whatever goes wrong is the step's failure."""
+        name = planned.step.name
+        self.listener.step_started(name)
+        started = monotonic()
+        try:
+            ended = self._run_job(planned, scope)
+        except (DataError, ExpressionError) as error:
+            ended = _failed(planned, str(error))
+        except OSError as error:
+            ended = _failed(planned, f"The runner could not go on: {error.strerror or error} ({error.filename}).")
+        step = ended.step
+        return _Ended(_replace(step, seconds=monotonic() - started), ended.describe)
+
+    def _run_job(self, planned: PlannedStep, scope: Scope) -> _Ended:
+        step = planned.step
+        request = resolve(step.arguments, scope)
+        job_name = planned.job.name if planned.job else f"pipelines-{self.run.id}-{step.name}"
+        where = f"{step.path}.Arguments"
+        job, problems = processing_job(request, job_name, where)
+        problems += request_problems(request, where, self.cache)
+        if job is None or problems:
+            return _failed(planned, _refusal(problems))
+        logs = self.run.logs(step.name)
+        staged = contract.stage(
+            job, run_id=self.run.id, step=step.name, storage=self.storage, work=self.run.work / step.name, logs=logs
+        )
+        log, on_line = _combined_log([host.log for host in staged.hosts], logs, self._on_line(step.name))
+        result = self.engine.run(staged, on_line, self.stop)
+        collected = contract.collect(staged, result, self.storage)
+        status = "Stopped" if result.stopped == "interrupted" else "Failed" if collected.failure_reason else "Succeeded"
+        execution = StepExecution(
+            name=step.name,
+            type=step.type,
+            status=status,
+            exit_code=collected.exit_code,
+            exit_message=collected.exit_message,
+            failure_reason=collected.failure_reason,
+            outputs=collected.outputs,
+            log=log,
+        )
+        return _Ended(execution, describe(job, execution))
+
+    def _on_line(self, step: str) -> Callable[[str, str], None]:
+        return lambda host, text: self.listener.line(step, host, text)
+
+
+# ----------------------------------------------------------------------------------------- steps that are no jobs
+def _condition(planned: PlannedStep, scope: Scope) -> _Ended:
+    step = planned.step
+    try:
+        outcome = evaluate(step.arguments["Conditions"], scope)
+    except ExpressionError as error:
+        return _failed(planned, str(error))
+    ended = StepExecution(step.name, step.type, "Succeeded", outcome=outcome)
+    return _Ended(ended, dict(condition_result(outcome)))
+
+
+def _fail(planned: PlannedStep, scope: Scope) -> _Ended:
+    try:
+        message = str(resolve(planned.step.arguments.get("ErrorMessage", ""), scope))
+    except ExpressionError as error:
+        message = str(error)
+    return _failed(planned, message)
+
+
+_AT_ONCE: dict[str, Callable[[PlannedStep, Scope], _Ended]] = {"Condition": _condition, "Fail": _fail}
+_STATUS_FOR = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+
+
+def _failed(planned: PlannedStep, reason: str) -> _Ended:
+    return _Ended(StepExecution(planned.step.name, planned.step.type, "Failed", failure_reason=reason))
+
+
+def _replace(step: StepExecution, *, seconds: float) -> StepExecution:
+    from dataclasses import replace
+
+    return replace(step, seconds=seconds)
+
+
+def _refusal(problems: list[Problem]) -> str:
+    return "ValidationException: " + " ".join(str(problem) for problem in problems)
+
+
+def _combined_log(
+    logs: list[Path], directory: Path, on_line: Callable[[str, str], None]
+) -> tuple[Path, Callable[[str, str], None]]:
+    """The one file to show for a step: its host's log, or for several hosts all their lines in order of arrival."""
+    if len(logs) == 1:
+        return logs[0], on_line
+    combined = directory / "all-hosts.log"
+    lock = threading.Lock()
+    combined.touch()
+
+    def both(host: str, text: str) -> None:
+        with lock, combined.open("a", encoding="utf-8") as file:
+            file.write(f"{host} | {text}\n")
+        on_line(host, text)
+
+    return combined, both
+
+
+@contextmanager
+def _signals_stop(stop: threading.Event) -> Generator[None]:
+    """SIGINT and SIGTERM stop the execution in good order; the second one interrupts at once.
+
+    Signals can only be taken in the main thread; in others (a notebook's, a test's) ``stop`` is all there is.
+    """
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

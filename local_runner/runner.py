@@ -1,0 +1,155 @@
+"""The stages in a row: compile -> PipelineDefinition -> plan -> Plan -> execute -> Execution -> record.
+
+This is what the command line, the pytest plugin and a notebook call. It holds the order of the stages and no rule of
+its own; each stage's I/O rule stands at the top of its module.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local_runner import planner, runs
+from local_runner.compiler import compile_pipeline
+from local_runner.definition import parse_definition
+from local_runner.engines import Engine
+from local_runner.engines.selection import select_engine
+from local_runner.errors import InvalidPipelineError, SettingsError
+from local_runner.events import Listener
+from local_runner.executor import execute
+from local_runner.models import Execution, PipelineDefinition, Plan
+from local_runner.planner import Planned
+from local_runner.report.record import to_record
+from local_runner.settings import Settings
+from local_runner.storage import CODE_PREFIX, Source, Storage
+
+STATE_DIRECTORY = Path(".local_runner")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is to be run, as the command line or a test asks for it.
+
+    ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
+    ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
+    over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
+    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores.
+    """
+
+    target: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    date: str | None = None
+    engine: str = "auto"
+    data: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    images: Mapping[str, str] = field(default_factory=dict[str, str])
+    steps: Sequence[str] = ()
+    max_parallel: int | None = None
+
+
+def load_definition(
+    settings: Settings, target: str | None, state: Path, note: Callable[[str], None], *, use_cache: bool = True
+) -> tuple[PipelineDefinition, str]:
+    """The parsed definition of a target and its JSON text: compiled from a ``.py``, read from anything else."""
+    if target is None or ".py" in Path(target).suffix or ".py:" in target:
+        compiled = compile_pipeline(settings, target, state, use_cache=use_cache, progress=note)
+        name = target or settings.pipeline.entry
+        return parse_definition(compiled.definition, compiled.name, name), compiled.definition
+    path = Path(target)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{target} is no pipeline definition: it is not UTF-8 text.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"{target} cannot be read: {error.strerror}. TARGET is a pipeline.py or a definition JSON file."
+        ) from None
+    return parse_definition(text, path.stem, target), text
+
+
+def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> Storage:
+    """Local S3 with the project's mappings, those of ``data`` in place of the same URI's, and the project's code."""
+    mapped = {
+        uri.rstrip("/"): (settings.root / path, f"[local.data] {uri}") for uri, path in settings.local.data.items()
+    }
+    mapped |= {uri.rstrip("/"): (path.absolute(), f"--map {uri}") for uri, path in data.items()}
+    missing = [f"  {label}: {path}" for path, label in mapped.values() if not path.exists()]
+    if missing:
+        raise SettingsError("Mapped data is not there:\n" + "\n".join(missing))
+    sources = [Source(uri, path) for uri, (path, _) in mapped.items()]
+    code = Source(f"s3://{settings.local.bucket}/{CODE_PREFIX}", settings.root, code=True)
+    return Storage(state / "s3", (*sources, code))
+
+
+def make_plan(
+    settings: Settings, definition: PipelineDefinition, storage: Storage, request: RunRequest, state: Path
+) -> Planned:
+    """The plan for a request. Raises InvalidPipelineError with every problem there is."""
+    parameters = dict(request.parameters)
+    if request.date is not None:
+        parameters.setdefault(settings.local.date_parameter, request.date)
+    return planner.plan(
+        definition,
+        target=request.target or settings.pipeline.entry,
+        parameters=parameters,
+        defaults=settings.local.parameters,
+        steps=request.steps,
+        provided=storage.provides,
+        execution_id=runs.new_execution_id(),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        cache_dir=state / "cache",
+    )
+
+
+def run_pipeline(
+    settings: Settings, request: RunRequest, state: Path, listener: Listener, engine: Engine | None = None
+) -> tuple[Plan, Execution]:
+    """Run a request from its target to its record. ``engine`` stands in for the one that would be chosen (tests)."""
+    state = state.absolute()
+    definition, _ = load_definition(settings, request.target, state, listener.note)
+    storage = local_storage(settings, state, request.data)
+    planned = make_plan(settings, definition, storage, request, state)
+    plan = planned.plan
+    alone = runs.sweep(state)
+    if alone:
+        storage.discard_replaced()
+    chosen = engine or select_engine(request.engine, settings, state, request.images, listener.note)
+    run = runs.open_run(state, plan.execution_id)
+    try:
+        jobs = [(step.step.path, step.job) for step in plan.steps if step.job]
+        problems = chosen.problems(jobs)
+        if problems:
+            raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
+        chosen.prepare([job for _, job in jobs])
+        execution = execute(
+            plan,
+            planned.scope,
+            chosen,
+            _with_code_as_it_is_now(storage, plan, run.directory / "code"),
+            run,
+            listener,
+            max_parallel=request.max_parallel or os.cpu_count() or 1,
+            cache=state / "cache",
+        )
+        run.write_record(to_record(execution))
+    finally:
+        run.close()
+        if engine is None:
+            chosen.close()
+    return plan, execution
+
+
+def _with_code_as_it_is_now(storage: Storage, plan: Plan, snapshot: Path) -> Storage:
+    """The storage with the plan's code copied aside, so that all steps of a run see one state of the scripts."""
+    for step in plan.steps:
+        for item in step.job.inputs if step.job else ():
+            if storage.is_code(item.s3_uri):
+                for entry in storage.list_objects(item.s3_uri).objects:
+                    place = snapshot / entry.key.removeprefix(f"{CODE_PREFIX}/")
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(entry.path, place)
+    sources = (replace(source, path=snapshot) if source.code else source for source in storage.sources)
+    return replace(storage, sources=tuple(sources))

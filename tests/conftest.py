@@ -1,0 +1,71 @@
+"""What the harness's own tests share. Engines that cannot run here skip on a laptop, and fail under CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local_runner.engines import Engine
+from local_runner.errors import EngineError
+from local_runner.settings import load_settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+STATE = PROJECT / ".local_runner"
+
+
+def _cannot(reason: str) -> None:
+    """Skip, or fail where every engine must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run every engine: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def processing_image() -> str:
+    """The tag of the project's own image, built if it has to be."""
+    from local_runner.image import ensure_image
+
+    try:
+        return ensure_image(load_settings(PROJECT), STATE, print)
+    except EngineError as error:
+        _cannot(error.message)
+        raise
+
+
+@pytest.fixture(scope="session")
+def environment() -> Path:
+    """The sandbox's virtual environment, made if it has to be."""
+    from local_runner.engines import sandbox
+    from local_runner.environment import ensure_environment
+
+    if reason := sandbox.available():
+        _cannot(reason)
+    return ensure_environment(load_settings(PROJECT), STATE, print)
+
+
+@pytest.fixture(
+    params=[pytest.param("docker", marks=pytest.mark.docker), pytest.param("sandbox", marks=pytest.mark.sandbox)]
+)
+def make_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Engine]]:
+    """Makes the engine under test, ready for jobs with the image ``local/processing``; both engines in turn."""
+    made: list[Engine] = []
+
+    def make() -> Engine:
+        if request.param == "docker":
+            from local_runner.engines.docker import DockerEngine
+
+            tag = request.getfixturevalue("processing_image")
+            engine: Engine = DockerEngine(tmp_path / "state", lambda _: tag)
+        else:
+            from local_runner.engines.sandbox import SandboxEngine
+
+            engine = SandboxEngine(request.getfixturevalue("environment"))
+        made.append(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close()

@@ -1,0 +1,189 @@
+"""The files below /opt/ml: what a job finds, and what is made of what it leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_runner.contract import OUTPUT_PATH, collect, shard, stage
+from local_runner.models import HostResult, JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
+from local_runner.storage import DataError, S3Object, Source, Storage
+
+REQUEST: dict[str, Any] = {
+    "AppSpecification": {"ImageUri": "image", "ContainerEntrypoint": ["python3", "x.py"]},
+    "ProcessingInputs": [
+        {"InputName": "raw", "S3Input": {"S3Uri": "s3://b/in", "LocalPath": "/opt/ml/processing/raw"}}
+    ],
+    "ProcessingOutputConfig": {
+        "Outputs": [
+            {
+                "OutputName": "out",
+                "S3Output": {
+                    "S3Uri": "s3://b/out",
+                    "LocalPath": "/opt/ml/processing/out",
+                    "S3UploadMode": "EndOfJob",
+                },
+            }
+        ]
+    },
+    "ProcessingResources": {
+        "ClusterConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}
+    },
+    "RoleArn": "arn:aws:iam::000000000000:role/r",
+}
+JOB = ProcessingJob(
+    name="pipelines-x-Step",
+    image_uri="image",
+    entrypoint=("python3", "x.py"),
+    arguments=None,
+    environment={"A": "1"},
+    inputs=(ProcessingInput("raw", "s3://b/in", "/opt/ml/processing/raw", distribution="ShardedByS3Key"),),
+    outputs=(ProcessingOutput("out", "s3://b/out", "/opt/ml/processing/out"),),
+    instance_count=2,
+    instance_type="ml.m5.xlarge",
+    max_runtime=60,
+    network_isolation=False,
+    request=REQUEST,
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    for name in ("a", "b", "c"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    return Storage(tmp_path / "s3", (Source("s3://b/in", tmp_path / "in"),))
+
+
+def lay_out(tmp_path: Path, storage: Storage, job: ProcessingJob = JOB) -> StagedJob:
+    return stage(job, run_id="x", step="Step", storage=storage, work=tmp_path / "work", logs=tmp_path / "logs")
+
+
+def place(staged: StagedJob, host: int, local_path: str) -> Path:
+    return next(bind.source for bind in staged.hosts[host].binds if bind.local_path == local_path)
+
+
+def ended(*codes: int | None) -> JobResult:
+    return JobResult(tuple(HostResult(f"algo-{number}", code) for number, code in enumerate(codes, 1)))
+
+
+def test_each_host_gets_its_shard_and_its_name(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    seen = [sorted(file.name for file in host.inputs[0].layers[0].iterdir()) for host in staged.hosts]
+    assert seen == [["a", "c"], ["b"]]
+    config = json.loads((place(staged, 1, "/opt/ml/config") / "resourceconfig.json").read_text())
+    assert config["current_host"] == "algo-2"
+    assert config["hosts"] == ["algo-1", "algo-2"]
+
+
+def test_processing_job_config_has_every_documented_key(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    config = json.loads((place(staged, 0, "/opt/ml/config") / "processingjobconfig.json").read_text())
+    assert config["AppSpecification"] == {
+        "ImageUri": "image",
+        "ContainerEntrypoint": ["python3", "x.py"],
+        "ContainerArguments": None,
+    }
+    assert config["Environment"] == {"A": "1"}
+    assert config["StoppingCondition"] == {"MaxRuntimeInSeconds": 60}
+    assert config["ProcessingInputs"][0]["S3Input"] == {
+        "S3Uri": "s3://b/in",
+        "LocalPath": "/opt/ml/processing/raw",
+        "S3DataDistributionType": "FullyReplicated",
+        "S3CompressionType": "None",
+        "S3InputMode": "File",
+        "S3DownloadMode": "StartOfJob",
+    }
+    assert config["ProcessingOutputConfig"]["KmsKeyId"] is None
+    assert config["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] is None
+
+
+def test_a_replicated_input_is_the_directory_itself(tmp_path: Path, storage: Storage) -> None:
+    job = replace(JOB, inputs=(replace(JOB.inputs[0], distribution="FullyReplicated"),))
+    staged = lay_out(tmp_path, storage, job)
+    assert all(host.inputs[0].layers == (tmp_path / "in",) for host in staged.hosts)
+
+
+def test_an_input_without_objects_fails_as_in_the_cloud(tmp_path: Path, storage: Storage) -> None:
+    job = replace(JOB, inputs=(replace(JOB.inputs[0], s3_uri="s3://b/in/dt=9"),))
+    with pytest.raises(DataError, match="'raw' found no objects under s3://b/in/dt=9"):
+        lay_out(tmp_path, storage, job)
+
+
+def test_outputs_of_all_hosts_become_one_and_only_files_count(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    for number in (0, 1):
+        out = place(staged, number, "/opt/ml/processing/out")
+        (out / f"part-{number}").write_text(str(number))
+        (out / "empty").mkdir()
+        (out / "link").symlink_to("/etc/passwd")
+    collected = collect(staged, ended(0, 0), storage)
+    assert collected.failure_reason is None
+    assert collected.exit_code == 0
+    out = collected.outputs["out"]
+    assert out == tmp_path / "s3/b/out"
+    assert sorted(path.name for path in out.iterdir()) == ["part-0", "part-1"]
+
+
+def test_a_failure_names_host_code_and_last_lines_and_publishes_nothing(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    (place(staged, 0, "/opt/ml/processing/out") / "half").write_text("")
+    (place(staged, 1, OUTPUT_PATH) / "message").write_text("no rows")
+    staged.hosts[1].log.write_text("".join(f"line {number}\n" for number in range(100)))
+    collected = collect(staged, ended(0, 3), storage)
+    assert collected.exit_code == 3
+    assert collected.exit_message == "no rows"
+    assert collected.failure_reason is not None
+    assert "algo-2 exited with code 3" in collected.failure_reason
+    assert "no rows" in collected.failure_reason
+    assert "line 99" in collected.failure_reason
+    assert "line 50" not in collected.failure_reason
+    assert "algo-1" not in collected.failure_reason
+    assert not (tmp_path / "s3").exists()
+
+
+def test_an_engine_that_lost_the_host_says_so(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    result = JobResult((HostResult("algo-1", None, "the engine stopped answering"), HostResult("algo-2", 0)))
+    collected = collect(staged, result, storage)
+    assert collected.exit_code is None
+    assert "the engine stopped answering" in str(collected.failure_reason)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "expected"), [("max_runtime", "MaxRuntimeInSeconds (60 s)"), ("interrupted", "Stopped")]
+)
+def test_a_stopped_job_says_what_stopped_it(tmp_path: Path, storage: Storage, stopped: Any, expected: str) -> None:
+    staged = lay_out(tmp_path, storage)
+    collected = collect(staged, replace(ended(143, 0), stopped=stopped), storage)
+    assert expected in str(collected.failure_reason)
+    assert collected.outputs == {}
+
+
+def test_exit_messages_are_joined_and_cut_at_one_kilobyte(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    (place(staged, 0, OUTPUT_PATH) / "message").write_text("a" * 1000)
+    (place(staged, 1, OUTPUT_PATH) / "message").write_text("é" * 1000)
+    message = collect(staged, ended(0, 0), storage).exit_message
+    assert message == "a" * 1000 + "é" * 12
+
+
+def test_a_message_that_is_not_utf8_fails_the_job(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    (place(staged, 0, OUTPUT_PATH) / "message").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in str(collect(staged, ended(0, 0), storage).failure_reason)
+
+
+@given(count=st.integers(1, 20), total=st.integers(0, 100))
+def test_shards_cover_everything_once_and_evenly(count: int, total: int) -> None:
+    objects = [S3Object(str(number), str(number), Path("x")) for number in range(total)]
+    shards = [shard(objects, index, count) for index in range(count)]
+    assert sorted(item.key for part in shards for item in part) == sorted(item.key for item in objects)
+    sizes = [len(part) for part in shards]
+    assert max(sizes) - min(sizes) <= 1
