@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from local_runner.models import Execution, StepExecution
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def to_record(execution: Execution) -> dict[str, Any]:
@@ -36,6 +37,9 @@ def from_record(record: Mapping[str, Any]) -> Execution:
 
     Raises ValueError, naming every place that is wrong, where the data is not such a record.
     """
+    # Imported here and not with the module: a run only writes its record, and pydantic is slow to import.
+    from pydantic import ValidationError
+
     try:
         return _adapter().validate_python(record)
     except ValidationError as error:
@@ -60,5 +64,6 @@ def _step_record(step: StepExecution) -> dict[str, Any]:
 
 @cache
 def _adapter() -> TypeAdapter[Execution]:
-    # Made on first use: it takes tens of milliseconds, and a run that only writes its record goes without.
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Execution)

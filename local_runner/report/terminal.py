@@ -67,7 +67,11 @@ class _Summary:
             quiet=self.quiet,
         )
         for line in lines:
-            yield _text(line, options.encoding)
+            text = _text(line, options.encoding)
+            if options.no_wrap or text.cell_len <= options.max_width:
+                yield text
+            else:
+                yield from _wrapped(text, console, options.max_width)
 
 
 def summary(
@@ -242,6 +246,13 @@ class _LiveTable:
             options.max_width - 1, console.size.height - 1, symbols_for(options.encoding)
         ):
             yield _text(line, options.encoding, no_wrap=True)
+
+
+def _wrapped(text: Text, console: Console, width: int) -> Iterator[Text]:
+    """The text in lines that keep its indent, for a picture: there nobody copies, and nothing else wraps."""
+    indent = min(len(text.plain) - len(text.plain.lstrip(" ")), width // 2)
+    for line in text[indent:].wrap(console, width - indent, overflow="fold"):
+        yield Text(" " * indent).append_text(line)
 
 
 def _text(line: Line, encoding: str, *, no_wrap: bool | None = None) -> Text:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -159,6 +159,7 @@ executions = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(executions)
 def test_a_record_survives_json_and_comes_back_as_the_same_execution(execution: Execution) -> None:
     back = from_record(json.loads(json.dumps(to_record(execution))))
@@ -209,6 +210,7 @@ def test_what_is_no_record_at_all_is_a_value_error(junk: object) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- text
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_printable_text_has_line_breaks_and_no_other_control_characters(text: str) -> None:
     left = printable(text)
@@ -234,6 +236,7 @@ def test_printable(raw: str, shown: str) -> None:
     assert printable(raw) == shown
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map(one_line), st.integers(0, 40))
 def test_text_is_cut_to_the_width_and_padded_to_it(text: str, width: int) -> None:
     assert cell_len(fit(text, width)) <= width
@@ -289,6 +292,7 @@ def test_a_step_that_did_not_run_says_what_it_needed() -> None:
     assert (rows[1].state, rows[1].time, rows[1].detail) == ("not run", "not run", "needs Fit")
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(texts.map(one_line), texts.map(one_line), st.integers(0, 4), st.text(max_size=300)),
@@ -503,10 +507,10 @@ def in_threads(count: int, work: object) -> None:
     assert not errors
 
 
-def test_plain_lines_and_the_record_do_without_rich() -> None:
+def test_plain_lines_and_the_record_do_without_rich_and_pydantic() -> None:
     code = (
         "import sys, local_runner.report, local_runner.report.record, local_runner.events\n"
-        "sys.exit('rich' in sys.modules)"
+        "sys.exit('rich' in sys.modules or 'pydantic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
@@ -619,6 +623,22 @@ def test_the_picture_is_a_whole_svg_that_loads_nothing_and_does_not_change() -> 
     assert "[bold red]not a number[/]" in text
     assert "url(http" not in svg.replace('"', "")
     assert svg == render_svg(EXAMPLE, execution, cwd=HOME)
+
+
+def test_the_picture_wraps_long_lines_below_their_beginning() -> None:
+    console, raw = terminal(width=40)
+    reason = "    " + "word " * 10 + "x" * 50
+    console.print(
+        summary(EXAMPLE, execution_of(replace(BROKEN, failure_reason=f"It broke:\n{reason}")), cwd=HOME)
+    )
+    lines = [line.rstrip() for line in raw.getvalue().decode().splitlines()]
+    start = lines.index("    It broke:")
+    assert lines[start + 1 : start + 5] == [
+        "        word word word word word word",
+        "        word word word word",
+        "        " + "x" * 32,
+        "        " + "x" * 18,
+    ]
 
 
 def test_the_summary_is_a_renderable_of_any_console() -> None:
