@@ -1,0 +1,61 @@
+"""What a run tells whoever watches it, while it runs. No I/O: ``local_runner.report`` does the showing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from local_runner.models import Execution, Plan, StepExecution
+
+
+class Listener(Protocol):
+    """Told what happens in one execution, in the order in which it happens to each step.
+
+    The calls come from several threads at once and must return quickly: a step waits while its line is taken.
+    Nothing a listener does may end the run, so an implementation keeps trouble with its own output to itself.
+    """
+
+    def started(self, plan: Plan, engine: str) -> None:
+        """The execution begins, on the engine of that name. Showing ``plan.notes`` is part of it."""
+        ...
+
+    def step_started(self, name: str) -> None:
+        """The step begins. A step that is tried again is announced again."""
+        ...
+
+    def line(self, step: str, host: str, text: str) -> None:
+        """``host`` (``algo-N``) of the step printed ``text``, which is as it came but without its newline."""
+        ...
+
+    def step_ended(self, step: StepExecution) -> None:
+        """The step came to its end. One that is no job, or came from the cache, need not have started."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is not a step's: which engine and why, an image being built."""
+        ...
+
+    def ended(self, execution: Execution) -> None:
+        """The execution came to its end, whichever. Called once, after every step's end."""
+        ...
+
+
+class Silent:
+    """The listener that shows nothing."""
+
+    def started(self, plan: Plan, engine: str) -> None:
+        """Nothing."""
+
+    def step_started(self, name: str) -> None:
+        """Nothing."""
+
+    def line(self, step: str, host: str, text: str) -> None:
+        """Nothing."""
+
+    def step_ended(self, step: StepExecution) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def ended(self, execution: Execution) -> None:
+        """Nothing."""
