@@ -38,7 +38,7 @@ def parameter_values(
             remedy = did_you_mean(name, known) or f"It has {', '.join(known) or 'none'}."
             problems.append(Problem(f"-p {name}", f"the pipeline has no parameter '{shorten(name)}'.", remedy))
     values: dict[str, ParameterValue] = {}
-    for name, parameter in known.items():
+    for index, (name, parameter) in enumerate(known.items()):
         if name in given:
             value = _typed(parameter, given[name], f"-p {name}", problems)
         elif name in defaults:
@@ -47,7 +47,7 @@ def parameter_values(
             value = parameter.default
             if value is None:
                 remedy = f"Give -p {name}=VALUE, or set it under [local.parameters] in local_runner.toml."
-                problems.append(Problem(f"Parameters.{name}", "the parameter has no value and no default.", remedy))
+                problems.append(Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy))
         if value is not None:
             values[name] = value
     return values
