@@ -1,0 +1,357 @@
+"""Pipeline definition JSON -> PipelineDefinition, with every problem found. No I/O.
+
+This module reads the shape of the document; whether its names agree is :mod:`local_runner.references`. A document
+with problems still gives a definition of what could be read, so that the planner can add what it finds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+from local_runner import references
+from local_runner.errors import InvalidPipelineError, Problem
+from local_runner.expressions import GetProperty, JsonGet, walk
+from local_runner.grammar import parse_conditions, parse_value
+from local_runner.jsontext import as_list, as_object, kind, parse_json
+from local_runner.models import (
+    Branch,
+    Dependency,
+    Parameter,
+    ParameterType,
+    ParameterValue,
+    PipelineDefinition,
+    PropertyFile,
+    Step,
+    Trigger,
+)
+from local_runner.references import did_you_mean
+
+STEP_TYPES = (
+    "Processing",
+    "Training",
+    "Transform",
+    "Tuning",
+    "Model",
+    "RegisterModel",
+    "Condition",
+    "Fail",
+    "Lambda",
+    "Callback",
+    "QualityCheck",
+    "ClarifyCheck",
+    "EMR",
+    "EMRServerless",
+    "AutoML",
+    "Endpoint",
+    "EndpointConfig",
+    "InferenceComponent",
+    "Lineage",
+    "Job",
+    "Cleanup",
+    "ForEach",
+)
+_VERSION = "2020-12-01"
+_PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
+_PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
+_STEP_KEYS = ("Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description")
+_JOB_KEYS = (*_STEP_KEYS, "CacheConfig", "RetryPolicies", "PropertyFiles")
+_STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
+_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
+
+
+def parse_definition(text: str, name: str, target: str) -> PipelineDefinition:
+    """The pipeline that the JSON defines. Raises InvalidPipelineError with every problem.
+
+    ``text`` is a definition, or what ``aws sagemaker describe-pipeline`` prints (its PipelineName then goes before
+    ``name``). ``target`` is what the user called it, for the message.
+    """
+    definition, problems = inspect_definition(text, name)
+    if problems:
+        raise InvalidPipelineError(target, problems)
+    return definition
+
+
+def inspect_definition(text: str, name: str) -> tuple[PipelineDefinition, list[Problem]]:
+    """What could be read of the definition, and every problem; give both to the planner to have its problems too."""
+    reader = _Reader()
+    definition = reader.pipeline(text, name)
+    if definition.steps:
+        reader.problems += references.check(definition)
+    return definition, reader.problems
+
+
+class _Reader:
+    """One reading of one document: the problems so far, and the names seen."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.steps: list[Step] = []
+        self.places: dict[str, str] = {}
+
+    def problem(self, where: str, what: str, remedy: str = "") -> None:
+        self.problems.append(Problem(where, what, remedy))
+
+    def pipeline(self, text: str, name: str) -> PipelineDefinition:
+        document = self.document(text, "")
+        if document is not None and isinstance(document.get("PipelineDefinition"), str):
+            given = document.get("PipelineName")
+            name = given if isinstance(given, str) and given else name
+            document = self.document(document["PipelineDefinition"], "PipelineDefinition")
+        if document is None:
+            return PipelineDefinition(name, (), ())
+        self.known_keys(document, _PIPELINE_KEYS, "")
+        if document.get("Version") != _VERSION:
+            given = kind(document["Version"]) if "Version" in document else "missing"
+            self.problem("Version", f"the version is {given}.", f'Only "{_VERSION}" is known.')
+        parameters = self.parameters(document.get("Parameters"))
+        if not as_list(document.get("Steps")):
+            self.problem("Steps", "the pipeline has no steps.", "Add at least one.")
+        try:
+            self.step_list(document.get("Steps"), "Steps", None)
+        except RecursionError:
+            self.problem("Steps", "the steps are nested too deeply to be read.")
+        return PipelineDefinition(name, parameters, tuple(self.steps))
+
+    def document(self, text: str, where: str) -> dict[str, Any] | None:
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            self.problem(where, f"the definition {error}")
+            return None
+        document = as_object(value)
+        if document is None:
+            self.problem(where, f"a pipeline definition is a JSON object, and this is {kind(value)}.")
+        return document
+
+    # ------------------------------------------------------------------------------------------ small checks
+    def known_keys(self, mapping: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in mapping:
+            if key not in known:
+                remedy = did_you_mean(key, known) or f"Known are {', '.join(known)}."
+                self.problem(f"{where}.{key}" if where else key, f"'{key}' is not known here.", remedy)
+
+    def objects(self, value: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+        """The objects of a list, each with its path; nothing where the value is missing or null."""
+        if value is None:
+            return []
+        items = as_list(value)
+        if items is None:
+            self.problem(where, f"a list is wanted, and this is {kind(value)}.")
+        found: list[tuple[str, dict[str, Any]]] = []
+        for index, item in enumerate(items or ()):
+            mapping = as_object(item)
+            if mapping is None:
+                self.problem(f"{where}[{index}]", f"an object is wanted, and this is {kind(item)}.")
+            else:
+                found.append((f"{where}[{index}]", mapping))
+        return found
+
+    def text(self, mapping: dict[str, Any], key: str, where: str) -> str | None:
+        value = mapping.get(key)
+        if isinstance(value, str) and value:
+            return value
+        what = f"{key} is missing." if value is None else f"{key} is {kind(value)}."
+        self.problem(f"{where}.{key}", what, f"Give {key} as a text.")
+        return None
+
+    def name(self, mapping: dict[str, Any], pattern: re.Pattern[str], limit: int, where: str) -> str | None:
+        name = self.text(mapping, "Name", where)
+        if name is not None and not pattern.fullmatch(name):
+            what = f"{kind(name)} cannot be a name."
+            remedy = f"Names have 1 to {limit} of the characters A-Z, a-z, 0-9, '-' and '_'."
+            self.problem(f"{where}.Name", what, remedy)
+        return name
+
+    # -------------------------------------------------------------------------------------------- parameters
+    def parameters(self, value: Any) -> tuple[Parameter, ...]:
+        parameters: dict[str, Parameter] = {}
+        for where, mapping in self.objects(value, "Parameters"):
+            self.known_keys(mapping, _PARAMETER_KEYS, where)
+            name = self.name(mapping, _PARAMETER_NAME, 256, where)
+            kind_of = self.parameter_type(mapping, where)
+            if name is None:
+                continue
+            if name in parameters:
+                self.problem(f"{where}.Name", f"there are two parameters '{name}'.", "Rename one.")
+                continue
+            parameters[name] = self.parameter(name, kind_of, mapping, where)
+        return tuple(parameters.values())
+
+    def parameter_type(self, mapping: dict[str, Any], where: str) -> ParameterType | None:
+        given = mapping.get("Type")
+        for known in get_args(ParameterType):
+            if given == known:
+                return known
+        what = "Type is missing." if given is None else f"there is no parameter type {given!r}."
+        self.problem(f"{where}.Type", what, f"Types are {', '.join(get_args(ParameterType))}.")
+        return None
+
+    def parameter(self, name: str, type_: ParameterType | None, mapping: dict[str, Any], where: str) -> Parameter:
+        if type_ is None:
+            # The default cannot be judged; a String parameter keeps references to this name from being reported.
+            return Parameter(name, "String", "")
+        enum = mapping.get("EnumValues")
+        options = as_list(enum)
+        if enum is not None and not options:
+            self.problem(f"{where}.EnumValues", "a list of at least one value is wanted.")
+        values: list[ParameterValue] = []
+        for index, option in enumerate(options or ()):
+            value = self.typed(option, type_, f"{where}.EnumValues[{index}]")
+            values += [] if value is None else [value]
+        default = mapping.get("DefaultValue")
+        if default is not None:
+            default = self.typed(default, type_, f"{where}.DefaultValue")
+            if default is not None and values and default not in values:
+                what = f"{kind(default)} is not in EnumValues."
+                self.problem(f"{where}.DefaultValue", what, f"It has {', '.join(map(repr, values))}.")
+        return Parameter(name, type_, default, tuple(values))
+
+    def typed(self, value: Any, type_: ParameterType, where: str) -> ParameterValue | None:
+        """The value, where it is of that type (a Float may be written as an integer)."""
+        match type_, value:
+            case ("Boolean", bool()) | ("String", str()):
+                return value
+            case ("Integer", int()) if not isinstance(value, bool):
+                return value
+            case ("Float", int() | float()) if not isinstance(value, bool) and abs(value) < 1e308:
+                return float(value)
+            case _:
+                self.problem(where, f"the parameter is of type {type_}, and this is {kind(value)}.")
+                return None
+
+    # ------------------------------------------------------------------------------------------------- steps
+    def step_list(self, value: Any, where: str, branch: Branch | None) -> None:
+        for path, mapping in self.objects(value, where):
+            self.step(mapping, path, branch)
+
+    def step(self, mapping: dict[str, Any], where: str, branch: Branch | None) -> None:
+        name = self.name(mapping, _STEP_NAME, 64, where)
+        type_ = self.text(mapping, "Type", where)
+        if type_ is not None and type_ not in STEP_TYPES:
+            remedy = did_you_mean(type_, STEP_TYPES) or f"Types are {', '.join(STEP_TYPES)}."
+            self.problem(f"{where}.Type", f"there is no step type {type_!r}.", remedy)
+        if type_ in ("Processing", "Condition", "Fail"):
+            self.known_keys(mapping, _JOB_KEYS if type_ == "Processing" else _STEP_KEYS, where)
+        self.ignored(mapping, where)
+        position = len(self.steps)
+        arguments = self.arguments(mapping, type_, where, name)
+        depends_on = self.depends_on(mapping.get("DependsOn"), f"{where}.DependsOn")
+        files = self.property_files(mapping.get("PropertyFiles"), f"{where}.PropertyFiles")
+        if name is None:
+            return
+        if name in self.places:
+            what = f"there are two steps '{name}'; the other is {self.places[name]}."
+            self.problem(f"{where}.Name", what, "Rename one; names are unique in the whole pipeline.")
+            return
+        self.places[name] = where
+        display_name = mapping.get("DisplayName")
+        step = Step(
+            name=name,
+            type=type_ or "",
+            path=where,
+            arguments=arguments,
+            depends_on=depends_on,
+            references=_references(arguments),
+            property_files=files,
+            branch=branch,
+            display_name=display_name if isinstance(display_name, str) else None,
+        )
+        # A Condition stands before the steps of its branches, which were read while its arguments were.
+        self.steps.insert(position, step)
+
+    def arguments(self, mapping: dict[str, Any], type_: str | None, where: str, name: str | None) -> dict[str, Any]:
+        arguments = as_object(mapping.get("Arguments"))
+        where = f"{where}.Arguments"
+        if arguments is None:
+            if type_ in ("Processing", "Condition", "Fail") or "Arguments" in mapping:
+                given = kind(mapping["Arguments"]) if "Arguments" in mapping else "missing"
+                self.problem(where, f"an object is wanted, and this is {given}.")
+            return {}
+        if type_ == "Condition":
+            return self.condition(arguments, where, name or "")
+        parsed = as_object(parse_value(arguments, where, self.problems)) or {}
+        if type_ == "Fail":
+            self.known_keys(arguments, ("ErrorMessage",), where)
+            message = parsed.get("ErrorMessage")
+            if message is None or isinstance(message, dict | list | int | float):
+                self.problem(f"{where}.ErrorMessage", "a text or an expression is wanted.", "Say why it fails.")
+        return parsed
+
+    def condition(self, arguments: dict[str, Any], where: str, name: str) -> dict[str, Any]:
+        self.known_keys(arguments, ("Conditions", "IfSteps", "ElseSteps"), where)
+        conditions = parse_conditions(arguments.get("Conditions"), f"{where}.Conditions", self.problems)
+        self.step_list(arguments.get("IfSteps"), f"{where}.IfSteps", Branch(name, taken_if=True))
+        self.step_list(arguments.get("ElseSteps"), f"{where}.ElseSteps", Branch(name, taken_if=False))
+        return {"Conditions": conditions}
+
+    def depends_on(self, value: Any, where: str) -> tuple[Dependency, ...]:
+        items = as_list(value)
+        if value is not None and items is None:
+            self.problem(where, f"a list of step names is wanted, and this is {kind(value)}.")
+        found: dict[str, Dependency] = {}
+        for index, item in enumerate(items or ()):
+            dependency = self.dependency(item, f"{where}[{index}]")
+            if dependency is not None:
+                found.setdefault(dependency.step, dependency)
+        return tuple(found.values())
+
+    def dependency(self, item: Any, where: str) -> Dependency | None:
+        if isinstance(item, str):
+            return Dependency(item)
+        mapping = as_object(item)
+        if mapping is None:
+            self.problem(where, f'a step\'s name or {{"Step", "Trigger"}} is wanted, and this is {kind(item)}.')
+            return None
+        self.known_keys(mapping, ("Step", "Trigger"), where)
+        step = self.text(mapping, "Step", where)
+        trigger = mapping.get("Trigger", "Completed")
+        if trigger not in get_args(Trigger):
+            self.problem(
+                f"{where}.Trigger",
+                f"there is no trigger {trigger!r}.",
+                f"Triggers are {', '.join(get_args(Trigger))}.",
+            )
+            trigger = "Completed"
+        return Dependency(step, trigger) if step else None
+
+    def property_files(self, value: Any, where: str) -> tuple[PropertyFile, ...]:
+        files: dict[str, PropertyFile] = {}
+        for path, mapping in self.objects(value, where):
+            self.known_keys(mapping, ("PropertyFileName", "OutputName", "FilePath"), path)
+            name = self.text(mapping, "PropertyFileName", path)
+            output = self.text(mapping, "OutputName", path)
+            file_path = self.text(mapping, "FilePath", path)
+            if file_path and (file_path.startswith("/") or not {"", ".", ".."}.isdisjoint(file_path.split("/"))):
+                self.problem(f"{path}.FilePath", f"{kind(file_path)} is no path inside the output.")
+            if name in files:
+                self.problem(f"{path}.PropertyFileName", f"there are two property files '{name}'.", "Rename one.")
+            elif name and output and file_path:
+                files[name] = PropertyFile(name, output, file_path)
+        return tuple(files.values())
+
+    def ignored(self, mapping: dict[str, Any], where: str) -> None:
+        """What a local run does not use is still looked at, since the service would refuse it."""
+        for key in ("DisplayName", "Description"):
+            if mapping.get(key) is not None and not isinstance(mapping[key], str):
+                self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(mapping[key])}.")
+        for path, policy in self.objects(mapping.get("RetryPolicies"), f"{where}.RetryPolicies"):
+            if not as_list(policy.get("ExceptionType")):
+                self.problem(f"{path}.ExceptionType", "a list of exception types is wanted.")
+        cache = mapping.get("CacheConfig")
+        config = as_object(cache)
+        if cache is None:
+            return
+        if config is None or not isinstance(config.get("Enabled"), bool):
+            self.problem(f"{where}.CacheConfig", 'an object with "Enabled": true or false is wanted.')
+            return
+        expiry = config.get("ExpireAfter")
+        if expiry is not None and not (isinstance(expiry, str) and _DURATION.fullmatch(expiry)):
+            what = f"an ISO 8601 duration is wanted, and this is {kind(expiry)}."
+            self.problem(f"{where}.CacheConfig.ExpireAfter", what, "Write it as P30D or PT12H.")
+
+
+def _references(arguments: dict[str, Any]) -> tuple[str, ...]:
+    found = (expression for _, expression in walk(arguments, "") if isinstance(expression, GetProperty | JsonGet))
+    return tuple(dict.fromkeys(expression.step for expression in found if expression.step))

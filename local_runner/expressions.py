@@ -1,0 +1,358 @@
+"""Expressions of a pipeline definition and what they come to: Get, Std:Join, Std:JsonGet, conditions.
+
+No I/O of its own: files are read through ``Scope.read``, which the caller gives. How expressions are written in JSON
+is :mod:`local_runner.grammar`.
+
+What AWS does not document, and is chosen here:
+
+- Join writes numbers as JSON does and booleans as ``true`` and ``false``; null, lists and objects cannot be joined.
+- Two values are compared as numbers where one is a number and the other one or a text that spells one; two texts are
+  equal only if they are the same text, and are ordered as numbers where both spell one, else as text (so ISO dates
+  order by time). A boolean equals the text ``true`` or ``false`` (any case), has no order, and equals no number.
+- ``CurrentDateTime`` is the time that ``Scope.execution`` holds; ``Scope.at`` sets it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from local_runner.jsontext import as_list, as_object, as_tuple, kind, parse_json, shorten
+from local_runner.models import ParameterValue, PropertyFile
+from local_runner.paths import Deferred, Path, PathNotFoundError, follow
+
+EXECUTION_VARIABLES = (
+    "StartDateTime",
+    "CurrentDateTime",
+    "PipelineName",
+    "PipelineArn",
+    "PipelineExecutionId",
+    "PipelineExecutionArn",
+)
+
+
+# ------------------------------------------------------------------------------------------- what can be written
+@dataclass(frozen=True)
+class GetParameter:
+    """``{"Get": "Parameters.<name>"}``"""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class GetVariable:
+    """``{"Get": "Execution.<name>"}``"""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class GetProperty:
+    """``{"Get": "Steps.<step>.<path into its Describe response>"}``"""
+
+    step: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Join:
+    """``{"Std:Join": {"On": on, "Values": values}}``; the values are texts, numbers, booleans or expressions."""
+
+    on: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class JsonGet:
+    """``Std:JsonGet`` of a step's property file (``step`` and ``property_file``), or of an object (``s3_uri``)."""
+
+    path: Path
+    step: str | None = None
+    property_file: str | None = None
+    s3_uri: Any = None
+
+
+Expression = GetParameter | GetVariable | GetProperty | Join | JsonGet
+EXPRESSIONS = (GetParameter, GetVariable, GetProperty, Join, JsonGet)
+
+Operator = Literal["Equals", "GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``LeftValue`` compared with ``RightValue``."""
+
+    operator: Operator
+    left: Any
+    right: Any
+
+
+@dataclass(frozen=True)
+class In:
+    """Whether ``QueryValue`` equals one of ``Values``."""
+
+    query: Any
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    """The opposite of a condition."""
+
+    condition: Condition
+
+
+@dataclass(frozen=True)
+class Or:
+    """Whether one of the conditions holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+Condition = Comparison | In | Not | Or
+
+
+def walk(value: Any, where: str) -> Generator[tuple[str, Expression | Deferred]]:
+    """Every expression in a value or condition, outer before inner, each with its path in the definition."""
+    match value:
+        case GetParameter() | GetVariable() | GetProperty() | Deferred():
+            yield where, value
+        case Join():
+            yield where, value
+            yield from walk(value.values, f"{where}.Std:Join.Values")
+        case JsonGet():
+            yield where, value
+            yield from walk(value.s3_uri, f"{where}.Std:JsonGet.S3Uri")
+        case Comparison():
+            yield from walk(value.left, f"{where}.LeftValue")
+            yield from walk(value.right, f"{where}.RightValue")
+        case In():
+            yield from walk(value.query, f"{where}.QueryValue")
+            yield from walk(value.values, f"{where}.Values")
+        case Not():
+            yield from walk(value.condition, f"{where}.Condition")
+        case Or():
+            yield from walk(value.conditions, f"{where}.Conditions")
+        case _:
+            for key, item in (as_object(value) or {}).items():
+                yield from walk(item, f"{where}.{key}")
+            for index, item in enumerate(as_list(value) or as_tuple(value)):
+                yield from walk(item, f"{where}[{index}]")
+
+
+# --------------------------------------------------------------------------------------------- what it comes to
+class ExpressionError(Exception):
+    """An expression has no value, though everything it reads is known; the message is a sentence."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What expressions can see at one moment of an execution.
+
+    ``steps`` holds a Describe-like response for each step that is done; a step that is not in it, or a Deferred in
+    it, is not known yet. ``read`` gives the text at an S3 URI and raises OSError where there is none; without it
+    JsonGet is not known yet. ``property_files`` are those of the definition by (step, name).
+    """
+
+    parameters: Mapping[str, ParameterValue]
+    execution: Mapping[str, str]
+    steps: Mapping[str, Mapping[str, Any] | Deferred] = field(default_factory=dict[str, Mapping[str, Any] | Deferred])
+    property_files: Mapping[tuple[str, str], PropertyFile] = field(default_factory=dict[tuple[str, str], PropertyFile])
+    read: Callable[[str], str] | None = None
+
+    def with_step(self, name: str, describe: Mapping[str, Any] | Deferred) -> Scope:
+        """This scope, and the result of one more step."""
+        return replace(self, steps={**self.steps, name: describe})
+
+    def at(self, now: str) -> Scope:
+        """This scope at another moment (ISO 8601): the value of CurrentDateTime."""
+        return replace(self, execution={**self.execution, "CurrentDateTime": now})
+
+
+def condition_result(outcome: bool) -> dict[str, str]:
+    """What a Condition step that came to ``outcome`` shows to ``Get``; the service writes it as text."""
+    return {"Outcome": "True" if outcome else "False"}
+
+
+def resolve(value: Any, scope: Scope) -> Any:
+    """The value with every expression replaced by what it comes to, or by a Deferred where that is not known yet.
+
+    A value without expressions comes back equal. Raises ExpressionError.
+    """
+    return substitute(value, "", lambda expression, _: evaluate_expression(expression, scope))
+
+
+def substitute(value: Any, where: str, replacement: Callable[[Expression, str], Any]) -> Any:
+    """The JSON value with every outermost expression replaced; ``replacement`` is given its path as well."""
+    if isinstance(value, EXPRESSIONS):
+        return replacement(value, where)
+    mapping = as_object(value)
+    if mapping is not None:
+        return {key: substitute(item, f"{where}.{key}", replacement) for key, item in mapping.items()}
+    items = as_list(value)
+    if items is not None:
+        return [substitute(item, f"{where}[{index}]", replacement) for index, item in enumerate(items)]
+    return value
+
+
+def evaluate_expression(expression: Any, scope: Scope) -> Any:
+    """What one expression comes to (a plain value is itself). Raises ExpressionError."""
+    match expression:
+        case GetParameter(name):
+            return scope.parameters.get(name, Deferred(f"parameter '{name}' has no value"))
+        case GetVariable(name):
+            return scope.execution.get(name, Deferred(f"Execution.{name} has no value"))
+        case GetProperty(step, path):
+            result = scope.steps.get(step, Deferred(f"step '{step}' has not run"))
+            return result if isinstance(result, Deferred) else _followed(result, path, f"Steps.{step}")
+        case Join(on, values):
+            return _joined(on, [evaluate_expression(value, scope) for value in values])
+        case JsonGet(path):
+            uri = json_uri(expression, scope)
+            return uri if isinstance(uri, Deferred) else _read_json(uri, path, scope)
+        case _:
+            return expression
+
+
+def json_uri(expression: JsonGet, scope: Scope) -> str | Deferred:
+    """The S3 URI of the file that a JsonGet reads. Raises ExpressionError."""
+    if expression.step is None:
+        uri = evaluate_expression(expression.s3_uri, scope)
+        if not isinstance(uri, str | Deferred):
+            raise ExpressionError(f"Std:JsonGet's S3Uri came to {kind(uri)}, which is no URI.")
+        return uri
+    file = scope.property_files.get((expression.step, str(expression.property_file)))
+    result = scope.steps.get(expression.step)
+    if file is None or result is None or isinstance(result, Deferred):
+        return Deferred(f"step '{expression.step}' has not run")
+    location = Path(
+        f"ProcessingOutputConfig.Outputs['{file.output_name}'].S3Output.S3Uri",
+        ("ProcessingOutputConfig", "Outputs", file.output_name, "S3Output", "S3Uri"),
+    )
+    prefix = _followed(result, location, f"Steps.{expression.step}")
+    return prefix if isinstance(prefix, Deferred) else f"{str(prefix).rstrip('/')}/{file.file_path}"
+
+
+def _followed(value: Any, path: Path, name: str) -> Any:
+    try:
+        return follow(value, path)
+    except PathNotFoundError as error:
+        raise ExpressionError(f"{name} has no '{path.text}': {error}.") from None
+
+
+def _joined(on: str, values: list[Any]) -> str | Deferred:
+    for value in values:
+        if isinstance(value, Deferred):
+            return value
+    return on.join(_text(value) for value in values)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case _:
+            raise ExpressionError(f"Std:Join cannot join {kind(value)}; it joins texts, numbers and booleans.")
+
+
+def _read_json(uri: str, path: Path, scope: Scope) -> Any:
+    if scope.read is None:
+        return Deferred(f"{uri} is read when the execution gets there")
+    try:
+        document = parse_json(scope.read(uri))
+    except OSError as error:
+        raise ExpressionError(f"Std:JsonGet cannot read {uri}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise ExpressionError(f"Std:JsonGet cannot read {uri}: it is not UTF-8 text.") from None
+    except ValueError as error:
+        raise ExpressionError(f"Std:JsonGet cannot read {uri}: it {error}") from None
+    return _followed(document, path, uri)
+
+
+# ----------------------------------------------------------------------------------------------------- conditions
+_NUMBER = re.compile(r"\s*[+-]?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?\s*", re.ASCII)
+
+
+def evaluate(conditions: Sequence[Condition], scope: Scope) -> bool:
+    """Whether every one of the conditions holds. Raises ExpressionError, also where a value is not known yet."""
+    return all(_holds(condition, scope) for condition in conditions)
+
+
+def _holds(condition: Condition, scope: Scope) -> bool:
+    match condition:
+        case Comparison("Equals", left, right):
+            return _equal(_known(left, scope), _known(right, scope))
+        case Comparison(operator, left, right):
+            order = _order(_known(left, scope), _known(right, scope))
+            match operator:
+                case "GreaterThan":
+                    return order > 0
+                case "GreaterThanOrEqualTo":
+                    return order >= 0
+                case "LessThan":
+                    return order < 0
+                case _:
+                    return order <= 0
+        case In(query, values):
+            wanted = _known(query, scope)
+            return any(_equal(wanted, _known(value, scope)) for value in values)
+        case Not(inner):
+            return not _holds(inner, scope)
+        case Or(conditions):
+            return any(_holds(inner, scope) for inner in conditions)
+
+
+def _known(value: Any, scope: Scope) -> Any:
+    result = evaluate_expression(value, scope)
+    if isinstance(result, Deferred):
+        raise ExpressionError(f"A condition reads a value that is not known: {result.reason}.")
+    if result is not None and not isinstance(result, str | int | float):
+        raise ExpressionError(f"A condition cannot compare {kind(result)}; it compares texts, numbers and booleans.")
+    return result
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value) if re.search(r"[.eE]", value) else int(value)
+    return None
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool):
+        return _truth(left) is not None and _truth(left) is _truth(right)
+    if isinstance(left, str) and isinstance(right, str):
+        return left == right
+    first, second = _number(left), _number(right)
+    if first is not None and second is not None:
+        return first == second
+    return left is None and right is None
+
+
+def _truth(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _order(left: Any, right: Any) -> int:
+    """Negative, zero or positive, as left is before, beside or after right."""
+    first, second = _number(left), _number(right)
+    if first is not None and second is not None:
+        return (first > second) - (first < second)
+    if isinstance(left, str) and isinstance(right, str):
+        return (left > right) - (left < right)
+    raise ExpressionError(f"A condition cannot order {_shown(left)} and {_shown(right)}.")
+
+
+def _shown(value: Any) -> str:
+    return kind(shorten(value) if isinstance(value, str) else value)

@@ -1,0 +1,87 @@
+"""Values given to a pipeline's parameters -> values of the parameters' types. No I/O."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from local_runner.errors import Problem
+from local_runner.jsontext import shorten
+from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
+from local_runner.references import did_you_mean
+
+# StartPipelineExecution takes texts of at most this length (API shape String1024).
+_LONGEST = 1024
+_WANTED: dict[ParameterType, str] = {
+    "String": "a text",
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+}
+
+
+def parameter_values(
+    definition: PipelineDefinition,
+    given: Mapping[str, str],
+    defaults: Mapping[str, ParameterValue],
+    problems: list[Problem],
+) -> dict[str, ParameterValue]:
+    """The value of each parameter: as given (-p), else the project's default, else the definition's.
+
+    Parameters without a usable value are missing from the result and in ``problems``. Names in ``defaults`` that the
+    pipeline does not have are passed over: one project may hold several pipelines.
+    """
+    known = {parameter.name: parameter for parameter in definition.parameters}
+    for name in given:
+        if name not in known:
+            remedy = did_you_mean(name, known) or f"It has {', '.join(known) or 'none'}."
+            problems.append(Problem(f"-p {name}", f"the pipeline has no parameter '{shorten(name)}'.", remedy))
+    values: dict[str, ParameterValue] = {}
+    for index, (name, parameter) in enumerate(known.items()):
+        if name in given:
+            value = _typed(parameter, given[name], f"-p {name}", problems)
+        elif name in defaults:
+            value = _typed(parameter, _as_text(defaults[name]), f"[local.parameters] {name}", problems)
+        else:
+            value = parameter.default
+            if value is None:
+                remedy = f"Give -p {name}=VALUE, or set it under [local.parameters] in local_runner.toml."
+                problems.append(Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy))
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def _as_text(value: ParameterValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem]) -> ParameterValue | None:
+    value = _converted(parameter.type, text)
+    if value is None:
+        what = f"the parameter is of type {parameter.type}, and {shorten(text)!r} is not {_WANTED[parameter.type]}."
+        problems.append(Problem(where, what))
+    elif len(text) > _LONGEST:
+        problems.append(Problem(where, f"the value has {len(text)} characters, and the service takes {_LONGEST}."))
+    elif parameter.enum_values and value not in parameter.enum_values:
+        remedy = f"Choose one of {', '.join(map(str, parameter.enum_values))}."
+        problems.append(Problem(where, f"{shorten(text)!r} is not in the parameter's EnumValues.", remedy))
+    else:
+        return value
+    return None
+
+
+def _converted(type_: ParameterType, text: str) -> ParameterValue | None:
+    match type_:
+        case "String":
+            return text
+        case "Boolean":
+            return {"true": True, "false": False}.get(text.strip().lower())
+        case "Integer":
+            return int(text) if re.fullmatch(r"\s*[+-]?\d{1,300}\s*", text, re.ASCII) else None
+        case "Float":
+            if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", text, re.ASCII):
+                return None
+            number = float(text)
+            return number if math.isfinite(number) else None

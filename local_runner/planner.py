@@ -1,0 +1,270 @@
+"""PipelineDefinition + values -> Plan, or every problem at once. Starts nothing; reads only the cache of limits.
+
+What lies on this machine is asked of ``provided``. Values that only the execution will know stay Deferred here, and
+what is known around them is looked at all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from local_runner.errors import InvalidPipelineError, Problem
+from local_runner.expressions import (
+    Expression,
+    ExpressionError,
+    GetProperty,
+    JsonGet,
+    Scope,
+    evaluate_expression,
+    json_uri,
+    substitute,
+)
+from local_runner.jsontext import as_list, as_object, shorten
+from local_runner.limits import request_problems
+from local_runner.models import (
+    Dependency,
+    ParameterValue,
+    PipelineDefinition,
+    Plan,
+    PlannedStep,
+    ProcessingJob,
+    Step,
+)
+from local_runner.order import cycles, dependencies, ordered
+from local_runner.parameters import parameter_values
+from local_runner.paths import Deferred
+from local_runner.references import did_you_mean, expressions_of
+from local_runner.request import describe_unrun, ignored_kinds, job_name, processing_job
+from local_runner.scope import execution_scope
+
+SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
+
+
+def plan(
+    definition: PipelineDefinition,
+    *,
+    target: str,
+    parameters: Mapping[str, str],
+    defaults: Mapping[str, ParameterValue],
+    provided: Callable[[str], bool],
+    execution_id: str,
+    started: str,
+    cache_dir: Path,
+    steps: Sequence[str] = (),
+    problems: Sequence[Problem] = (),
+) -> Plan:
+    """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
+
+    ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
+    project's (:mod:`local_runner.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
+    ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
+    keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
+    """
+    planning = _Planning(definition, provided, cache_dir, list(problems))
+    values = parameter_values(definition, parameters, defaults, planning.problems)
+    planning.select(steps)
+    scope = execution_scope(definition, values, execution_id, started)
+    planned = planning.resolve_steps(scope)
+    if planning.problems:
+        raise InvalidPipelineError(target, planning.problems)
+    return Plan(
+        execution_id=execution_id,
+        pipeline=definition,
+        parameters=values,
+        steps=tuple(planned),
+        started=started,
+        notes=planning.notes(),
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """An S3 URI that a selected step writes."""
+
+    step: str
+    uri: str
+
+
+class _Planning:
+    """One plan in the making: the steps' order, and what is found on the way through them."""
+
+    def __init__(
+        self,
+        definition: PipelineDefinition,
+        provided: Callable[[str], bool],
+        cache_dir: Path,
+        problems: list[Problem],
+    ) -> None:
+        self.definition = definition
+        self.provided = provided
+        self.cache_dir = cache_dir
+        self.problems = problems
+        self.steps = {step.name: step for step in definition.steps}
+        self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
+        self.selected: set[str] = set(self.steps)
+        self.written: list[_Written] = []
+        self.ignored: dict[str, list[str]] = {}
+
+    def select(self, names: Sequence[str]) -> None:
+        """Keep only the named steps; none named keeps all."""
+        for name in names:
+            if name not in self.steps:
+                remedy = did_you_mean(name, self.steps) or f"There are {', '.join(self.steps)}."
+                self.problems.append(Problem("", f"There is no step '{shorten(name)}' to select.", remedy))
+        if names:
+            self.selected = set(names) & self.steps.keys()
+
+    # ------------------------------------------------------------------------------------------------- steps
+    def resolve_steps(self, scope: Scope) -> list[PlannedStep]:
+        """The selected steps in order, with their jobs; what is wrong with them goes to ``problems``."""
+        graph = {name: [dependency.step for dependency in waits] for name, waits in self.waits.items()}
+        for cycle in cycles(graph):
+            what = f"steps wait for each other: {' -> '.join([*cycle, cycle[0]])}."
+            self.problems.append(Problem(self.steps[cycle[0]].path, what, "Take one of these dependencies out."))
+        order = ordered(graph)
+        in_order = set(order)
+        # Steps in or behind a cycle have no order; they are looked at all the same.
+        order += [name for name in graph if name not in in_order]
+        requests: dict[str, dict[str, Any]] = {}
+        for name in order:
+            step = self.steps[name]
+            requests[name] = self.resolve_step(step, scope)
+            if step.type == "Processing":
+                chosen = name in self.selected
+                reason = f"step '{name}' has not run" if chosen else f"step '{name}' is not selected"
+                scope = scope.with_step(name, describe_unrun(requests[name], reason))
+        jobs = {name: self.job(self.steps[name], requests[name], scope) for name in order if name in self.selected}
+        ancestors = self.ancestors(order)
+        for name, request in requests.items():
+            if name in self.selected:
+                self.check_reads(self.steps[name], request, scope, ancestors[name])
+        return [self.planned(name, jobs[name]) for name in order if name in self.selected]
+
+    def planned(self, name: str, job: ProcessingJob | None) -> PlannedStep:
+        step = self.steps[name]
+        if step.branch is not None and step.branch.condition not in self.selected:
+            # Its Condition does not run, so that it is not for the Condition to say whether this step does.
+            step = replace(step, branch=None)
+        return PlannedStep(step, self.waits_for(name), job)
+
+    def waits_for(self, name: str) -> tuple[Dependency, ...]:
+        return tuple(dependency for dependency in self.waits[name] if dependency.step in self.selected)
+
+    def resolve_step(self, step: Step, scope: Scope) -> dict[str, Any]:
+        """The step's arguments as far as they are known; expressions that cannot be resolved are problems."""
+
+        def known(expression: Expression, where: str) -> Any:
+            try:
+                return evaluate_expression(expression, scope)
+            except ExpressionError as error:
+                self.problems.append(Problem(where, str(error)))
+                return Deferred("it could not be resolved")
+
+        if step.type == "Processing":
+            resolved = substitute(dict(step.arguments), f"{step.path}.Arguments", known)
+            return as_object(resolved) or {}
+        for where, expression in expressions_of(step):
+            if isinstance(expression, GetProperty):
+                known(expression, where)
+        return {}
+
+    def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | None:
+        if step.type not in SUPPORTED_STEP_TYPES:
+            if step.type:
+                remedy = "Select other steps, or leave it out of the pipeline for local runs."
+                what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
+                self.problems.append(Problem(f"{step.path}.Type", what, remedy))
+            return None
+        where = f"{step.path}.Arguments"
+        unreadable = not request and any(problem.where == where for problem in self.problems)
+        if step.type != "Processing" or unreadable:
+            return None
+        name = job_name(scope.execution["PipelineExecutionId"], step.name)
+        job, found = processing_job(request, name, where)
+        self.problems += [*request_problems(request, where, self.cache_dir), *found]
+        for what in ignored_kinds(request):
+            self.ignored.setdefault(what, []).append(step.name)
+        self.written += [_Written(step.name, uri) for _, uri in _locations(request, "Outputs")]
+        return job
+
+    # ------------------------------------------------------------------------------------- what steps read
+    def ancestors(self, order: list[str]) -> dict[str, set[str]]:
+        """For each selected step the selected steps that are over before it starts."""
+        found: dict[str, set[str]] = {}
+        for name in order:
+            waits = [dependency.step for dependency in self.waits_for(name)] if name in self.selected else []
+            found[name] = set(waits).union(*(found.get(other, set[str]()) for other in waits))
+        return found
+
+    def check_reads(self, step: Step, request: dict[str, Any], scope: Scope, before: set[str]) -> None:
+        """Every input must come from a step that is over, or from this machine; so must every file JsonGet reads."""
+        for where, uri in _locations(request, "ProcessingInputs"):
+            self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
+        for where, expression in expressions_of(step):
+            match expression:
+                case JsonGet(step=str(name)) if name in self.steps and name not in self.selected:
+                    self.check_property_file(step, where, expression, scope)
+                case GetProperty(name) if name in self.steps and name not in self.selected:
+                    self.check_property(step, where, expression, scope)
+                case _:
+                    pass
+
+    def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
+        writers = [written.step for written in self.written if _overlap(written.uri, uri) and written.step != step.name]
+        if before.intersection(writers) or self.provided(uri):
+            return
+        if writers:
+            what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
+            remedy = f"Refer to that step's output in place of the URI, or add '{writers[0]}' to its DependsOn."
+        else:
+            what = f"step '{step.name}' reads {uri}, which no earlier step writes and nothing on this machine provides."
+            remedy = f"Map it: --map {uri}=DIR, or [local.data] in local_runner.toml."
+        self.problems.append(Problem(where, what, remedy))
+
+    def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
+        try:
+            uri = json_uri(expression, scope)
+        except ExpressionError as error:
+            self.problems.append(Problem(where, str(error)))
+            return
+        if isinstance(uri, str) and not self.provided(uri):
+            what = f"step '{step.name}' reads {uri}, which step '{expression.step}' writes, and that is not selected."
+            self.problems.append(Problem(where, what, f"Select '{expression.step}' too, or --map {uri}=FILE."))
+
+    def check_property(self, step: Step, where: str, expression: GetProperty, scope: Scope) -> None:
+        try:
+            value = evaluate_expression(expression, scope)
+        except ExpressionError:
+            return  # told when the step was resolved
+        if isinstance(value, Deferred):
+            what = f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected."
+            self.problems.append(Problem(where, what, f"Select '{expression.step}' too."))
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each thing that the requests ask of the cloud and that has no meaning here."""
+        return tuple(
+            f"Ignored on this machine: {what} (step{'s' if len(names) > 1 else ''} {', '.join(names)})."
+            for what, names in self.ignored.items()
+        )
+
+
+def _locations(request: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
+    """The S3 URIs of a resolved request's inputs or outputs that are known, each with its path in the request."""
+    if side == "Outputs":
+        items, member = (as_object(request.get("ProcessingOutputConfig")) or {}).get(side), "S3Output"
+    else:
+        items, member = request.get(side), "S3Input"
+    found: list[tuple[str, str]] = []
+    for index, item in enumerate(as_list(items) or ()):
+        uri = (as_object((as_object(item) or {}).get(member)) or {}).get("S3Uri")
+        if isinstance(uri, str) and uri.startswith("s3://"):
+            found.append((f"{side}[{index}].{member}.S3Uri", uri))
+    return found
+
+
+def _overlap(output: str, read: str) -> bool:
+    """Whether reading ``read`` (all keys that start so) finds anything of what is written under ``output``."""
+    return f"{output.rstrip('/')}/".startswith(read) or read.startswith(f"{output.rstrip('/')}/")

@@ -1,0 +1,55 @@
+"""What the expressions of an execution can see at its start. No I/O of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from local_runner.expressions import ExpressionError, Scope, resolve
+from local_runner.models import ParameterValue, PipelineDefinition, Plan
+from local_runner.order import dependencies, ordered
+from local_runner.request import ACCOUNT, REGION, describe_unrun
+
+
+def execution_scope(
+    definition: PipelineDefinition,
+    parameters: Mapping[str, ParameterValue],
+    execution_id: str,
+    started: str,
+    read: Callable[[str], str] | None = None,
+) -> Scope:
+    """The scope before any step ran. ``started`` is ISO 8601; ``read`` gives the text at an S3 URI, or OSError."""
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{definition.name.lower()}"
+    return Scope(
+        parameters=parameters,
+        execution={
+            "StartDateTime": started,
+            "CurrentDateTime": started,
+            "PipelineName": definition.name,
+            "PipelineArn": arn,
+            "PipelineExecutionId": execution_id,
+            "PipelineExecutionArn": f"{arn}/execution/{execution_id}",
+        },
+        property_files={(step.name, file.name): file for step in definition.steps for file in step.property_files},
+        read=read,
+    )
+
+
+def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scope:
+    """The scope in which a plan's execution starts.
+
+    Of the Processing steps that the plan leaves out it holds what their requests say, so that the steps that do run
+    can refer to their outputs.
+    """
+    scope = execution_scope(plan.pipeline, plan.parameters, plan.execution_id, plan.started, read)
+    planned = {step.step.name for step in plan.steps}
+    graph = {step.name: [d.step for d in dependencies(step, plan.pipeline)] for step in plan.pipeline.steps}
+    for name in ordered(graph):
+        step = plan.pipeline.step(name)
+        if name in planned or step.type != "Processing":
+            continue
+        try:
+            resolved = resolve(step.arguments, scope)
+        except ExpressionError:
+            continue  # only the steps that were left out read it: planning found it fit for those that run
+        scope = scope.with_step(name, describe_unrun(resolved, f"step '{name}' is not selected"))
+    return scope
