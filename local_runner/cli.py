@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
-    from local_runner.events import Listener
     from local_runner.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,10 +47,10 @@ class _Map(click.ParamType[tuple[str, Path]]):
         splits = [("=".join(parts[:cut]), "=".join(parts[cut:])) for cut in range(1, len(parts))]
         if not splits or not parts[0].startswith("s3://"):
             self.fail(f"{value!r} is not of the form s3://BUCKET/KEY=PATH.", param, ctx)
-        for uri, path in splits:
-            if path and Path(path).exists():
-                return uri, Path(path)
-        self.fail(f"{value!r}: there is no file or directory {splits[0][1]!r}.", param, ctx)
+        found = [(uri, Path(path)) for uri, path in splits if path and Path(path).exists()]
+        if not found:
+            self.fail(f"{value!r}: there is no file or directory {splits[0][1]!r}.", param, ctx)
+        return found[0]
 
 
 class _Image(click.ParamType[tuple[str, str]]):
@@ -126,7 +125,7 @@ def cli(debug: bool) -> None:
 @target_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
 @state_option
-def compile(target: str | None, output: Path | None, state: Path) -> None:  # noqa: A001
+def compile(target: str | None, output: Path | None, state: Path) -> None:
     """Compile TARGET (default: the project's pipeline.py) to its definition JSON, offline.
 
     \b
@@ -136,12 +135,14 @@ def compile(target: str | None, output: Path | None, state: Path) -> None:  # no
     """
     from local_runner.runner import load_definition
 
-    _, text = load_definition(_settings(), target, state.absolute(), _say)
-    document = json.dumps(json.loads(text), indent=2)
+    loaded = load_definition(_settings(), target, state.absolute(), _say)
+    if loaded.problems:
+        raise InvalidPipelineError(target or "the pipeline", loaded.problems)
+    document = json.dumps(json.loads(loaded.text), indent=2)
     if output is None:
         click.echo(document)
     else:
-        from local_runner.runs import write_atomically
+        from local_runner.files import write_atomically
 
         write_atomically(output, document + "\n")
         _say(f"Wrote {output}.")
@@ -165,12 +166,13 @@ def validate(
       local-runner validate
       local-runner validate definition.json -p MaxBadRatio=0.1 --map s3://bucket/raw=data/sample
     """
-    from local_runner.runner import RunRequest, load_definition, local_storage, make_plan
+    from local_runner.runner import RunRequest, load_definition, make_plan
 
     settings, state = _settings(), state.absolute()
-    definition, _ = load_definition(settings, target, state, _say)
+    loaded = load_definition(settings, target, state, _say)
     request = RunRequest(target=target, parameters=dict(parameters), date=date, data=dict(data))
-    plan = make_plan(settings, definition, local_storage(settings, state, request.data), request, state).plan
+    plan, _ = make_plan(settings, loaded, request, state)
+    definition = loaded.definition
     for note in plan.notes:
         _say(f"Note: {note}")
     click.echo(f"{definition.name} is valid: {len(plan.steps)} steps, {len(definition.parameters)} parameters.")
@@ -228,6 +230,7 @@ def run(
       local-runner run --engine sandbox --json
       local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
     """
+    from local_runner.report import listener
     from local_runner.report.record import to_record
     from local_runner.runner import RunRequest, run_pipeline
 
@@ -240,19 +243,9 @@ def run(
         images=dict(images),
         max_parallel=max_parallel,
     )
-    _, execution = run_pipeline(_settings(), request, state, _listener(as_json, quiet))
+    # With --json, stdout is the object's alone.
+    with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:
+        _, execution = run_pipeline(_settings(), request, state, shown)
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
-
-
-def _listener(as_json: bool, quiet: bool) -> Listener:
-    """Live where stdout is a terminal, plain lines elsewhere; with --json all of it on stderr."""
-    stream = sys.stderr if as_json else sys.stdout
-    if stream.isatty() and not quiet:
-        from local_runner.report.terminal import LiveListener
-
-        return LiveListener(stream)
-    from local_runner.report.plain import PlainListener
-
-    return PlainListener(stream, quiet=quiet)

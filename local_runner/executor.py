@@ -8,17 +8,18 @@ Fail step starts nothing new.
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from local_runner import contract
 from local_runner.engines import Engine
@@ -29,6 +30,7 @@ from local_runner.limits import request_problems
 from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
 from local_runner.request import describe, processing_job
 from local_runner.runs import Run
+from local_runner.scope import starting_scope
 from local_runner.storage import DataError, Storage
 
 _POLL_SECONDS = 0.2
@@ -36,7 +38,6 @@ _POLL_SECONDS = 0.2
 
 def execute(
     plan: Plan,
-    scope: Scope,
     engine: Engine,
     storage: Storage,
     run: Run,
@@ -47,6 +48,7 @@ def execute(
     stop: threading.Event | None = None,
 ) -> Execution:
     """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped."""
+    scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
     executor = _Executor(plan, scope, engine, storage, run, listener, cache, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
@@ -177,7 +179,7 @@ class _Executor:
         except OSError as error:
             ended = _failed(planned, f"The runner could not go on: {error.strerror or error} ({error.filename}).")
         step = ended.step
-        return _Ended(_replace(step, seconds=monotonic() - started), ended.describe)
+        return _Ended(replace(step, seconds=monotonic() - started), ended.describe)
 
     def _run_job(self, planned: PlannedStep, scope: Scope) -> _Ended:
         step = planned.step
@@ -195,7 +197,9 @@ class _Executor:
         log, on_line = _combined_log([host.log for host in staged.hosts], logs, self._on_line(step.name))
         result = self.engine.run(staged, on_line, self.stop)
         collected = contract.collect(staged, result, self.storage)
-        status = "Stopped" if result.stopped == "interrupted" else "Failed" if collected.failure_reason else "Succeeded"
+        status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
+        if result.stopped == "interrupted":
+            status = "Stopped"
         execution = StepExecution(
             name=step.name,
             type=step.type,
@@ -206,7 +210,15 @@ class _Executor:
             outputs=collected.outputs,
             log=log,
         )
-        return _Ended(execution, describe(job, execution))
+        return _Ended(
+            execution,
+            describe(
+                job,
+                status=_JOB_STATUS[status],
+                exit_message=collected.exit_message,
+                failure_reason=collected.failure_reason,
+            ),
+        )
 
     def _on_line(self, step: str) -> Callable[[str, str], None]:
         return lambda host, text: self.listener.line(step, host, text)
@@ -220,7 +232,7 @@ def _condition(planned: PlannedStep, scope: Scope) -> _Ended:
     except ExpressionError as error:
         return _failed(planned, str(error))
     ended = StepExecution(step.name, step.type, "Succeeded", outcome=outcome)
-    return _Ended(ended, dict(condition_result(outcome)))
+    return _Ended(ended, condition_result(outcome))
 
 
 def _fail(planned: PlannedStep, scope: Scope) -> _Ended:
@@ -232,6 +244,12 @@ def _fail(planned: PlannedStep, scope: Scope) -> _Ended:
 
 
 _AT_ONCE: dict[str, Callable[[PlannedStep, Scope], _Ended]] = {"Condition": _condition, "Fail": _fail}
+_JobEnd = Literal["Succeeded", "Failed", "Stopped"]
+_JOB_STATUS: dict[_JobEnd, Literal["Completed", "Failed", "Stopped"]] = {
+    "Succeeded": "Completed",
+    "Failed": "Failed",
+    "Stopped": "Stopped",
+}
 _STATUS_FOR = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
 
 
@@ -239,10 +257,12 @@ def _failed(planned: PlannedStep, reason: str) -> _Ended:
     return _Ended(StepExecution(planned.step.name, planned.step.type, "Failed", failure_reason=reason))
 
 
-def _replace(step: StepExecution, *, seconds: float) -> StepExecution:
-    from dataclasses import replace
-
-    return replace(step, seconds=seconds)
+def _text_at(storage: Storage, uri: str) -> str:
+    """An object's text for Std:JsonGet, which takes OSError for "there is none"."""
+    try:
+        return storage.read(uri).decode()
+    except DataError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error), uri) from None
 
 
 def _refusal(problems: list[Problem]) -> str:

@@ -47,7 +47,9 @@ def parameter_values(
             value = parameter.default
             if value is None:
                 remedy = f"Give -p {name}=VALUE, or set it under [local.parameters] in local_runner.toml."
-                problems.append(Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy))
+                problems.append(
+                    Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy)
+                )
         if value is not None:
             values[name] = value
     return values

@@ -7,6 +7,7 @@ its own; each stage's I/O rule stands at the top of its module.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,15 +16,16 @@ from pathlib import Path
 
 from local_runner import planner, runs
 from local_runner.compiler import compile_pipeline
-from local_runner.definition import parse_definition
+from local_runner.definition import inspect_definition
 from local_runner.engines import Engine
 from local_runner.engines.selection import select_engine
-from local_runner.errors import InvalidPipelineError, SettingsError
+from local_runner.errors import InvalidPipelineError, Problem, SettingsError
 from local_runner.events import Listener
 from local_runner.executor import execute
 from local_runner.models import Execution, PipelineDefinition, Plan
-from local_runner.planner import Planned
+from local_runner.paths import Deferred
 from local_runner.report.record import to_record
+from local_runner.scope import starting_scope
 from local_runner.settings import Settings
 from local_runner.storage import CODE_PREFIX, Source, Storage
 
@@ -50,24 +52,34 @@ class RunRequest:
     max_parallel: int | None = None
 
 
-def load_definition(
-    settings: Settings, target: str | None, state: Path, note: Callable[[str], None], *, use_cache: bool = True
-) -> tuple[PipelineDefinition, str]:
-    """The parsed definition of a target and its JSON text: compiled from a ``.py``, read from anything else."""
-    if target is None or ".py" in Path(target).suffix or ".py:" in target:
-        compiled = compile_pipeline(settings, target, state, use_cache=use_cache, progress=note)
-        name = target or settings.pipeline.entry
-        return parse_definition(compiled.definition, compiled.name, name), compiled.definition
-    path = Path(target)
+@dataclass(frozen=True)
+class Loaded:
+    """A target's definition: parsed as far as it could be, with its problems, and as JSON text."""
+
+    definition: PipelineDefinition
+    problems: list[Problem]
+    text: str
+
+
+def load_definition(settings: Settings, target: str | None, state: Path, note: Callable[[str], None]) -> Loaded:
+    """The definition of a target: compiled where it is a ``.py``, read from a file anywhere else."""
+    if target is None or re.search(r"\.py(:\w+)?$", target):
+        compiled = compile_pipeline(settings, target, state, progress=note)
+        name, text = compiled.name, compiled.definition
+    else:
+        name, text = Path(target).stem, _read_definition(target)
+    return Loaded(*inspect_definition(text, name), text)
+
+
+def _read_definition(target: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return Path(target).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError(f"{target} is no pipeline definition: it is not UTF-8 text.") from None
     except OSError as error:
         raise SettingsError(
             f"{target} cannot be read: {error.strerror}. TARGET is a pipeline.py or a definition JSON file."
         ) from None
-    return parse_definition(text, path.stem, target), text
 
 
 def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> Storage:
@@ -84,24 +96,53 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
     return Storage(state / "s3", (*sources, code))
 
 
-def make_plan(
-    settings: Settings, definition: PipelineDefinition, storage: Storage, request: RunRequest, state: Path
-) -> Planned:
-    """The plan for a request. Raises InvalidPipelineError with every problem there is."""
+def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Path) -> tuple[Plan, Storage]:
+    """The plan for a request, and the local S3 it reads. Raises InvalidPipelineError with every problem there is."""
     parameters = dict(request.parameters)
     if request.date is not None:
         parameters.setdefault(settings.local.date_parameter, request.date)
-    return planner.plan(
-        definition,
-        target=request.target or settings.pipeline.entry,
-        parameters=parameters,
-        defaults=settings.local.parameters,
-        steps=request.steps,
-        provided=storage.provides,
-        execution_id=runs.new_execution_id(),
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        cache_dir=state / "cache",
-    )
+    storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
+
+    def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
+        return planner.plan(
+            loaded.definition,
+            target=request.target or settings.pipeline.entry,
+            parameters=parameters,
+            defaults=settings.local.parameters,
+            steps=request.steps,
+            provided=provided,
+            execution_id=execution_id,
+            started=started,
+            cache_dir=state / "cache",
+            problems=problems,
+        )
+
+    execution_id = runs.new_execution_id()
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    of_steps = {name: path for name, path in request.data.items() if not _is_s3(name)}
+    if of_steps:
+        # Only a plan knows the URI of a step's output, and a plan wants to know whether the URI is provided.
+        outputs = _output_uris(plan(lambda _: True, loaded.problems))
+        unknown = ", ".join(name for name in of_steps if name not in outputs)
+        if unknown:
+            raise SettingsError(f"data names no S3 URI and no output of a step that is left out: {unknown}.")
+        given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
+        storage = replace(storage, sources=(*storage.sources, *given))
+    return plan(storage.provides, loaded.problems), storage
+
+
+def _is_s3(name: str) -> bool:
+    return name.startswith("s3://")
+
+
+def _output_uris(plan: Plan) -> dict[str, str]:
+    """The S3 URI of each output of the steps that the plan leaves out, as ``Step.OutputName``."""
+    found: dict[str, str] = {}
+    for name, described in starting_scope(plan).steps.items():
+        if not isinstance(described, Deferred):
+            for output in described.get("ProcessingOutputConfig", {}).get("Outputs", []):
+                found[f"{name}.{output['OutputName']}"] = output["S3Output"]["S3Uri"]
+    return found
 
 
 def run_pipeline(
@@ -109,12 +150,9 @@ def run_pipeline(
 ) -> tuple[Plan, Execution]:
     """Run a request from its target to its record. ``engine`` stands in for the one that would be chosen (tests)."""
     state = state.absolute()
-    definition, _ = load_definition(settings, request.target, state, listener.note)
-    storage = local_storage(settings, state, request.data)
-    planned = make_plan(settings, definition, storage, request, state)
-    plan = planned.plan
-    alone = runs.sweep(state)
-    if alone:
+    loaded = load_definition(settings, request.target, state, listener.note)
+    plan, storage = make_plan(settings, loaded, request, state)
+    if runs.sweep(state):
         storage.discard_replaced()
     chosen = engine or select_engine(request.engine, settings, state, request.images, listener.note)
     run = runs.open_run(state, plan.execution_id)
@@ -126,7 +164,6 @@ def run_pipeline(
         chosen.prepare([job for _, job in jobs])
         execution = execute(
             plan,
-            planned.scope,
             chosen,
             _with_code_as_it_is_now(storage, plan, run.directory / "code"),
             run,

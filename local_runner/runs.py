@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 import shutil
 import string
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+from local_runner.files import write_atomically
 
 RECORD = "execution.json"
 KEPT_RUNS = 50
@@ -25,19 +25,6 @@ KEPT_RUNS = 50
 def new_execution_id() -> str:
     """Twelve characters of [a-z0-9], as the service makes them."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(12))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a killed writer, never leaves or sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @dataclass

@@ -31,8 +31,7 @@ def parse_day(text: str) -> date:
         return datetime.fromisoformat(text).date()
     except ValueError:
         sys.exit(
-            f"ProcessingDate {text!r} is not a day. "
-            "Give a date (2013-01-01) or a timestamp (2013-01-01T06:00:00Z)."
+            f"ProcessingDate {text!r} is not a day. Give a date (2013-01-01) or a timestamp (2013-01-01T06:00:00Z)."
         )
 
 

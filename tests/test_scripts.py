@@ -162,9 +162,7 @@ def test_validate_refuses_a_file_that_is_no_csv_of_flights(
     assert (tmp_path / "message").read_text() == error
 
 
-def test_validate_refuses_a_day_without_rows(
-    flights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_validate_refuses_a_day_without_rows(flights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in flights.rglob("*.csv"):
         path.write_text(HEADER + "\n")
     assert run_validate(DAY, flights, tmp_path) == 1
@@ -217,9 +215,7 @@ def test_profile_describes_what_validate_refuses(flights: Path, tmp_path: Path) 
     files = json.loads((tmp_path / "profile.json").read_text())["files"]
     assert [("error" in facts) for facts in files.values()] == [True, True, False]
 
-    assert (
-        profile_day.main(["--date", "2013-06-01", "--input", f"{flights}", "--profile", f"{tmp_path}"]) == 0
-    )
+    assert profile_day.main(["--date", "2013-06-01", "--input", f"{flights}", "--profile", f"{tmp_path}"]) == 0
     assert json.loads((tmp_path / "profile.json").read_text())["files"] == {}
 
 
@@ -257,9 +253,7 @@ def test_the_rows_are_the_same_when_three_instances_share_the_files(
         # All of them write to the same place, as all instances upload to the same prefix.
         assert run_transform(share.parent, model, tmp_path / "three") == 0
     for split in ("train", "test"):
-        pd.testing.assert_frame_equal(
-            rows_below(tmp_path / "one" / split), rows_below(tmp_path / "three" / split)
-        )
+        pd.testing.assert_frame_equal(rows_below(tmp_path / "one" / split), rows_below(tmp_path / "three" / split))
 
 
 def test_an_instance_without_files_has_nothing_to_do(model: Path, tmp_path: Path) -> None:
@@ -267,17 +261,13 @@ def test_an_instance_without_files_has_nothing_to_do(model: Path, tmp_path: Path
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_a_file_without_rows_becomes_files_of_the_same_types(
-    validated: Path, model: Path, tmp_path: Path
-) -> None:
+def test_a_file_without_rows_becomes_files_of_the_same_types(validated: Path, model: Path, tmp_path: Path) -> None:
     source = tmp_path / "clean" / f"dt={DAY}"
     shutil.copytree(validated / "clean" / f"dt={DAY}", source)
     header = (source / "EWR.csv").read_text().splitlines()[0]
     (source / "EWR.csv").write_text(header + "\n")
     assert run_transform(tmp_path / "clean", model, tmp_path) == 0
-    empty, full = (
-        pd.read_parquet(tmp_path / "train" / f"dt={DAY}" / f"{name}.parquet") for name in ("EWR", "JFK")
-    )
+    empty, full = (pd.read_parquet(tmp_path / "train" / f"dt={DAY}" / f"{name}.parquet") for name in ("EWR", "JFK"))
     assert empty.empty
     assert empty.dtypes.equals(full.dtypes)
 
@@ -299,9 +289,7 @@ flight_rows = st.lists(st.tuples(texts, texts, texts, texts), min_size=1, max_si
 
 
 @given(rows=flight_rows, data=st.data())
-def test_the_split_does_not_depend_on_order_or_grouping(
-    rows: list[tuple[str, ...]], data: st.DataObject
-) -> None:
+def test_the_split_does_not_depend_on_order_or_grouping(rows: list[tuple[str, ...]], data: st.DataObject) -> None:
     def splits(part: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         table = pd.DataFrame(part, columns=validate.IDENTITY, dtype=object)
         return dict(zip(part, validate.identities(table).map(validate.split_of), strict=True))

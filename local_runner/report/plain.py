@@ -23,9 +23,7 @@ class PlainListener:
     ``quiet`` leaves only what went wrong and the status line. ``clock`` counts seconds.
     """
 
-    def __init__(
-        self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._encoding: str | None = getattr(stream, "encoding", None)
         self._quiet = quiet

@@ -74,9 +74,7 @@ class _Summary:
                 yield from _wrapped(text, console, options.max_width)
 
 
-def summary(
-    plan: Plan | None, execution: Execution, *, cwd: Path | None = None, quiet: bool = False
-) -> RenderableType:
+def summary(plan: Plan | None, execution: Execution, *, cwd: Path | None = None, quiet: bool = False) -> RenderableType:
     """The last screen of a run: steps, outputs, what went wrong, status.
 
     Paths are shown relative to ``cwd`` (default: the current directory) where that is shorter. Print it with
@@ -121,9 +119,7 @@ class LiveListener:
     seconds.
     """
 
-    def __init__(
-        self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._quiet = quiet
         self._clock = clock
@@ -190,9 +186,7 @@ class LiveListener:
     def note(self, text: str) -> None:
         """Prints it above the table, where it stays."""
         if not self._quiet:
-            self._console.print(
-                _text(((f"  {printable(text)}", "faint"),), self._console.encoding), soft_wrap=True
-            )
+            self._console.print(_text(((f"  {printable(text)}", "faint"),), self._console.encoding), soft_wrap=True)
 
     def ended(self, execution: Execution) -> None:
         """Replaces the table by the last screen."""
@@ -242,9 +236,7 @@ class _LiveTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         # The last column stays free, for a terminal that takes a character for wider than rich does.
-        for line in self.listener.lines(
-            options.max_width - 1, console.size.height - 1, symbols_for(options.encoding)
-        ):
+        for line in self.listener.lines(options.max_width - 1, console.size.height - 1, symbols_for(options.encoding)):
             yield _text(line, options.encoding, no_wrap=True)
 
 

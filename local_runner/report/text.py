@@ -64,9 +64,7 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
         return text
     ellipsis = ellipsis if len(ellipsis) < width else ""
     room = max(width - len(ellipsis), 0)
-    text = text[
-        : room * 4
-    ]  # no more than this can be shown; a character takes up to four code points, hardly more
+    text = text[: room * 4]  # no more than this can be shown; a character takes up to four code points, hardly more
     while cells(text) > room:
         text = text[: -max(1, (cells(text) - room) // 2)]
     return text.rstrip() + ellipsis

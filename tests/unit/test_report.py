@@ -101,9 +101,7 @@ VALIDATED = StepExecution(
     outputs={"report": HOME / "s3/q"},
 )
 CHECKED = StepExecution("CheckQuality", "Condition", "Succeeded", outcome=True)
-FITTED = StepExecution(
-    "Fit", "Processing", "Succeeded", 1.4, cached=True, outputs={"model": HOME / "s3/model"}
-)
+FITTED = StepExecution("Fit", "Processing", "Succeeded", 1.4, cached=True, outputs={"model": HOME / "s3/model"})
 BROKEN = StepExecution(
     "Transform",
     "Processing",
@@ -122,9 +120,7 @@ def screen(plan: Plan | None, execution: Execution, *, width: int = 80, quiet: b
 
 # ------------------------------------------------------------------------------------------------ record
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-paths = st.lists(st.text("ab .é", min_size=1, max_size=5), min_size=1, max_size=3).map(
-    lambda p: Path("/", *p)
-)
+paths = st.lists(st.text("ab .é", min_size=1, max_size=5), min_size=1, max_size=3).map(lambda p: Path("/", *p))
 seconds = st.floats(0, 1e6).map(lambda value: round(value, 3))
 step_executions = st.builds(
     StepExecution,
@@ -300,9 +296,7 @@ def test_a_step_that_did_not_run_says_what_it_needed() -> None:
     ),
     st.integers(20, 200),
 )
-def test_no_line_of_the_table_is_wider_than_the_terminal(
-    steps: list[tuple[str, str, int, str]], width: int
-) -> None:
+def test_no_line_of_the_table_is_wider_than_the_terminal(steps: list[tuple[str, str, int, str]], width: int) -> None:
     plan = [planned(name, kind) for name, kind, _, _ in steps]
     running = {name: Running(10.0**power, one_line(text)) for name, _, power, text in steps}
     rows = step_rows(plan, {}, running)
@@ -371,8 +365,7 @@ def test_the_last_screen_of_a_failure_ends_with_the_reason_the_log_and_what_to_d
 @pytest.mark.parametrize("reason", [None, TRACEBACK, f"Step Transform: {TRACEBACK}", "1 of 6 steps failed."])
 def test_every_reason_is_said_whole_and_once(reason: str | None) -> None:
     shown = "\n".join(
-        line.removeprefix("    ")
-        for line in screen(EXAMPLE, execution_of(BROKEN, status="Failed", reason=reason))
+        line.removeprefix("    ") for line in screen(EXAMPLE, execution_of(BROKEN, status="Failed", reason=reason))
     )
     assert shown.count(TRACEBACK) == 1
     assert reason is None or shown.count(reason) == 1
@@ -628,9 +621,7 @@ def test_the_picture_is_a_whole_svg_that_loads_nothing_and_does_not_change() -> 
 def test_the_picture_wraps_long_lines_below_their_beginning() -> None:
     console, raw = terminal(width=40)
     reason = "    " + "word " * 10 + "x" * 50
-    console.print(
-        summary(EXAMPLE, execution_of(replace(BROKEN, failure_reason=f"It broke:\n{reason}")), cwd=HOME)
-    )
+    console.print(summary(EXAMPLE, execution_of(replace(BROKEN, failure_reason=f"It broke:\n{reason}")), cwd=HOME))
     lines = [line.rstrip() for line in raw.getvalue().decode().splitlines()]
     start = lines.index("    It broke:")
     assert lines[start + 1 : start + 5] == [

@@ -1,0 +1,297 @@
+"""Plan + engine -> Execution, on the engine without processes: what runs, in which order, and what a run comes to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_runner.engines.fake import FakeEngine, FakeHost
+from local_runner.events import Silent
+from local_runner.models import Execution
+from local_runner.runner import RunRequest, run_pipeline
+from local_runner.settings import Settings
+
+Steps = Mapping[str, Callable[[FakeHost], int | None]]
+
+
+def processing(name: str, reads: tuple[str, ...] = (), count: int = 1, **more: Any) -> dict[str, Any]:
+    """A Processing step with one output ``out``, reading the ``out`` of other steps or S3 URIs."""
+    inputs = [
+        {
+            "InputName": f"in-{number}",
+            "S3Input": {
+                "S3Uri": uri
+                if uri.startswith("s3://")
+                else {"Get": f"Steps.{uri}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"},
+                "LocalPath": f"/opt/ml/processing/in-{number}",
+                "S3DataType": "S3Prefix",
+                "S3InputMode": "File",
+                "S3DataDistributionType": "ShardedByS3Key" if count > 1 else "FullyReplicated",
+            },
+        }
+        for number, uri in enumerate(reads)
+    ]
+    output = {"S3Uri": f"s3://b/out/{name}", "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"}
+    cluster = {"InstanceCount": count, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
+    arguments: dict[str, Any] = {
+        "AppSpecification": {"ImageUri": "local/processing", "ContainerEntrypoint": ["true"]},
+        "ProcessingResources": {"ClusterConfig": cluster},
+        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "out", "S3Output": output}]},
+        "RoleArn": "arn:aws:iam::000000000000:role/r",
+    }
+    if inputs:
+        arguments["ProcessingInputs"] = inputs
+    return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
+
+
+def condition(name: str, on: Any, if_steps: list[Any], else_steps: list[Any]) -> dict[str, Any]:
+    conditions = [{"Type": "Equals", "LeftValue": on, "RightValue": True}]
+    return {
+        "Name": name,
+        "Type": "Condition",
+        "Arguments": {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps},
+    }
+
+
+def fail(name: str, message: Any) -> dict[str, Any]:
+    return {"Name": name, "Type": "Fail", "Arguments": {"ErrorMessage": message}}
+
+
+class Project:
+    """A directory with a definition in it, run on the fake engine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / ".local_runner"
+        self.engine = FakeEngine()
+
+    def run(self, steps: list[Any], functions: Steps | None = None, **request: Any) -> Execution:
+        document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": steps}
+        file = self.root / "definition.json"
+        file.write_text(json.dumps(document))
+        self.engine = FakeEngine(functions or {})
+        return run_pipeline(
+            Settings(root=self.root), RunRequest(target=str(file), **request), self.state, Silent(), self.engine
+        )[1]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def statuses(execution: Execution) -> dict[str, str]:
+    return {step.name: step.status for step in execution.steps}
+
+
+def test_outputs_flow_from_step_to_step(project: Project) -> None:
+    def second(host: FakeHost) -> None:
+        (layer,) = host.input("in-0")
+        host.write("out", "b", (layer / "a").read_text() + "!")
+
+    execution = project.run(
+        [processing("First"), processing("Second", ("First",))],
+        {"First": lambda host: host.write("out", "a", "hello"), "Second": second},
+    )
+    assert execution.status == "Succeeded"
+    assert (execution.step("Second").outputs["out"] / "b").read_text() == "hello!"
+    assert execution.step("Second").exit_code == 0
+
+
+def test_a_failure_stops_what_depends_on_it_and_nothing_else(project: Project) -> None:
+    execution = project.run(
+        [processing("Bad"), processing("After", ("Bad",)), processing("Beside"), processing("Later", ("Beside",))],
+        {
+            "Bad": lambda host: host.print("no such column") or 3,
+            "Beside": lambda host: host.write("out", "x", "x"),
+        },
+    )
+    assert execution.status == "Failed"
+    assert statuses(execution) == {"Bad": "Failed", "Beside": "Succeeded", "Later": "Succeeded"}
+    assert execution.step("Bad").exit_code == 3
+    assert execution.failure_reason is not None
+    for part in ("Step 'Bad' failed", "algo-1 exited with code 3", "no such column"):
+        assert part in execution.failure_reason
+
+
+@pytest.mark.parametrize(("value", "ran"), [("true", "Yes"), ("false", "No")])
+def test_the_branch_not_taken_does_not_run_nor_what_depends_on_it(project: Project, value: str, ran: str) -> None:
+    flag = {"Name": "Flag", "Type": "Boolean"}
+    execution = project.run(
+        [
+            condition("Check", {"Get": "Parameters.Flag"}, [processing("Yes")], [processing("No")]),
+            processing("AfterYes", DependsOn=["Yes"]),
+            processing("AfterCheck", DependsOn=["Check"]),
+        ],
+        Parameters=[flag],
+        parameters={"Flag": value},
+    )
+    expected = {"Check", "AfterCheck", ran} | ({"AfterYes"} if ran == "Yes" else set())
+    assert set(statuses(execution)) == expected
+    assert execution.status == "Succeeded"
+    assert execution.step("Check").outcome is (ran == "Yes")
+
+
+def test_a_condition_on_a_property_file_ends_in_a_fail_step_that_says_the_numbers(project: Project) -> None:
+    ratio = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Validate.PropertyFiles.Report"}, "Path": "bad.ratio"}}
+    check = {
+        "Name": "Check",
+        "Type": "Condition",
+        "Arguments": {
+            "Conditions": [{"Type": "LessThanOrEqualTo", "LeftValue": ratio, "RightValue": 0.1}],
+            "IfSteps": [],
+            "ElseSteps": [fail("TooBad", {"Std:Join": {"On": " ", "Values": ["ratio", ratio]}})],
+        },
+    }
+    files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
+    steps = [processing("Validate", PropertyFiles=files), check]
+    execution = project.run(steps, {"Validate": lambda host: host.write("out", "r.json", '{"bad": {"ratio": 0.25}}')})
+    assert execution.status == "Failed"
+    assert execution.failure_reason == "Step 'TooBad': ratio 0.25"
+    assert execution.step("TooBad").failure_reason == "ratio 0.25"
+
+
+def test_a_report_that_is_not_there_fails_the_condition_with_its_uri(project: Project) -> None:
+    value = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Validate.PropertyFiles.Report"}, "Path": "x"}}
+    files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
+    execution = project.run([processing("Validate", PropertyFiles=files), condition("Check", value, [], [])])
+    assert execution.status == "Failed"
+    assert "s3://b/out/Validate/r.json" in str(execution.step("Check").failure_reason)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "code", "runs"),
+    [("Completed", 0, True), ("Completed", 1, False), ("Failed", 1, True), ("Failed", 0, False), ("Any", 1, True)],
+)
+def test_depends_on_triggers(project: Project, trigger: str, code: int, runs: bool) -> None:
+    after = processing("After", DependsOn=[{"Step": "First", "Trigger": trigger}])
+    execution = project.run([processing("First"), after], {"First": lambda host: code})
+    assert ("After" in statuses(execution)) is runs
+
+
+def test_ready_steps_run_side_by_side_up_to_the_limit(project: Project) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(host: FakeHost) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+
+    names = [f"S{number}" for number in range(6)]
+    project.run([processing(name) for name in names], dict.fromkeys(names, work), max_parallel=3)
+    assert most == 3
+
+
+def test_shards_log_per_host_and_one_log_of_all(project: Project) -> None:
+    data = project.root / "data"
+    data.mkdir()
+    for name in "abcd":
+        (data / name).write_text(name)
+    execution = project.run(
+        [processing("Step", ("s3://b/in",), count=2)],
+        {"Step": lambda host: host.print(" ".join(sorted(file.name for file in host.input("in-0")[0].iterdir())))},
+        data={"s3://b/in": data},
+    )
+    log = execution.step("Step").log
+    assert log is not None
+    assert sorted(log.read_text().splitlines()) == ["algo-1 | a c", "algo-2 | b d"]
+    assert (log.parent / "algo-2.log").read_text() == "b d\n"
+
+
+def test_stopping_keeps_what_finished_and_starts_nothing(project: Project) -> None:
+    def interrupt(host: FakeHost) -> None:
+        host.stop.set()
+
+    execution = project.run(
+        [processing("First"), processing("Second", ("First",)), processing("Third", ("Second",))],
+        {"First": lambda host: host.write("out", "a", "a"), "Second": interrupt},
+    )
+    assert execution.status == "Stopped"
+    assert statuses(execution) == {"First": "Succeeded", "Second": "Stopped"}
+    assert (project.state / "s3/b/out/First/a").exists()
+    assert not (project.state / "s3/b/out/Second").exists()
+
+
+def test_an_input_without_objects_fails_the_step_not_the_runner(project: Project) -> None:
+    (project.root / "data").mkdir()
+    execution = project.run([processing("Step", ("s3://b/in/dt=9/",))], data={"s3://b/in": project.root / "data"})
+    assert execution.status == "Failed"
+    assert "found no objects under s3://b/in/dt=9/" in str(execution.failure_reason)
+
+
+def test_a_selection_reads_what_it_is_given_for_the_steps_left_out(project: Project) -> None:
+    given_ = project.root / "given"
+    given_.mkdir()
+    (given_ / "f").write_text("given")
+    seen: list[str] = []
+    execution = project.run(
+        [processing("First"), processing("Second", ("First",))],
+        {"Second": lambda host: seen.append((host.input("in-0")[0] / "f").read_text())},
+        steps=["Second"],
+        data={"First.out": given_},
+    )
+    assert statuses(execution) == {"Second": "Succeeded"}
+    assert seen == ["given"]
+    assert project.engine.ran == ["Second"]
+
+
+def test_the_record_is_kept_and_the_scratch_space_is_not(project: Project) -> None:
+    execution = project.run([processing("Step")])
+    run = project.state / "runs" / execution.id
+    record = json.loads((run / "execution.json").read_text())
+    assert record["status"] == "Succeeded"
+    assert [step["name"] for step in record["steps"]] == ["Step"]
+    assert not (run / "work").exists()
+
+
+def test_a_full_disk_is_the_steps_failure_with_a_reason(project: Project) -> None:
+    def full(host: FakeHost) -> None:
+        raise OSError(28, "No space left on device", str(project.root))
+
+    execution = project.run([processing("Step"), processing("Beside")], {"Step": full})
+    assert statuses(execution) == {"Step": "Failed", "Beside": "Succeeded"}
+    assert "No space left on device" in str(execution.step("Step").failure_reason)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_graph_runs_each_step_once_after_what_it_reads(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, 8))
+    names = [f"S{number}" for number in range(count)]
+    reads = {
+        name: tuple(data.draw(st.lists(st.sampled_from(names[:number]), unique=True, max_size=3)) if number else ())
+        for number, name in enumerate(names)
+    }
+    failing = data.draw(st.sets(st.sampled_from(names), max_size=2))
+    ended: list[str] = []
+
+    def work(host: FakeHost) -> int:
+        assert set(reads[host.staged.step]) <= set(ended)
+        host.write("out", "x", "x")
+        ended.append(host.staged.step)
+        return host.staged.step in failing
+
+    project = Project(tmp_path_factory.mktemp("project"))
+    steps = data.draw(st.permutations([processing(name, reads[name]) for name in names]))
+    execution = project.run(steps, dict.fromkeys(names, work), max_parallel=3)
+
+    def runs(name: str) -> bool:
+        return all(runs(other) and other not in failing for other in reads[name])
+
+    expected = {name for name in names if runs(name)}
+    assert sorted(project.engine.ran) == sorted(expected)
+    assert statuses(execution) == {name: "Failed" if name in failing else "Succeeded" for name in expected}
