@@ -24,11 +24,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.abc import InspectLoader
-from importlib.util import MAGIC_NUMBER
+from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from typing import Literal
 
-from local_runner.engines import OnLine, sandbox_init
+from local_runner.engines import OnLine
 from local_runner.engines.sandbox_log import HostLog
 from local_runner.engines.sandbox_view import HostView, hosts_file
 from local_runner.errors import EngineError, Problem
@@ -235,9 +235,11 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Iterator[_Launch
 @cache
 def _launcher_program() -> bytes:
     """sandbox_init.py compiled, in the format of a .pyc file: compiling takes longer than all else the launcher does."""
-    loader = sandbox_init.__spec__.loader
-    assert isinstance(loader, InspectLoader)
-    return MAGIC_NUMBER + bytes(12) + marshal.dumps(loader.get_code(sandbox_init.__name__))
+    name = "local_runner.engines.sandbox_init"
+    spec = find_spec(name)
+    assert spec
+    assert isinstance(spec.loader, InspectLoader)
+    return MAGIC_NUMBER + bytes(12) + marshal.dumps(spec.loader.get_code(name))
 
 
 def _follow(

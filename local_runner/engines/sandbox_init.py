@@ -52,6 +52,9 @@ _KEPT_FLAGS = {
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 _OLD = b"/.old"
+_DIRECTORIES = ("/proc", "/dev", "/dev/pts", "/dev/shm", "/run", "/home", "/mnt", "/opt", "/opt/ml", "/root", "/tmp", "/var")
+# The root itself is in memory, for speed; these are on disk, for room.
+_ON_DISK = ((b"tmp", b"/tmp", 0o1777), (b"var", b"/var", 0o755), (b"root", b"/root", 0o700), (b"ml", b"/opt/ml", 0o755))
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -357,17 +360,22 @@ def _exec(argv: list[bytes], environment: dict[bytes, bytes]) -> int:
 def _lay_out(host: Host) -> None:
     """Make the job's root out of ``host`` and enter it. Targets are looked up in the new root, never in the host's."""
     _mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE)
-    _mount(host["root"], host["root"], None, _MS_BIND)
-    os.chdir(host["root"])
+    root = host["directory"] + b"/new"
+    os.mkdir(root)
+    _mount(b"tmpfs", root, b"tmpfs", _MS_NODEV, b"mode=755")
+    os.chdir(root)
     os.mkdir(_OLD[1:])
     _call("enter the new root", _libc.pivot_root(b".", _OLD[1:]))
     os.chdir("/")
-    for name, mode in ((b"tmp", 0o1777), (b"var/tmp", 0o1777), (b"run", 0o755), (b"root", 0o700)):
-        os.makedirs(b"/" + name)
-        os.chmod(b"/" + name, mode)
-    for name in (b"proc", b"dev/pts", b"dev/shm", b"opt/ml", b"var/lib", b"var/log", b"var/cache", b"home", b"mnt"):
-        os.makedirs(b"/" + name, exist_ok=True)
-    os.symlink(b"/run", b"/var/run")
+    for name in _DIRECTORIES:
+        os.mkdir(name)
+    for name, target, mode in _ON_DISK:
+        source = _OLD + host["directory"] + b"/" + name
+        os.mkdir(source)
+        os.chmod(source, mode)
+        _mount(source, target, None, _MS_BIND)
+    os.mkdir("/var/tmp")
+    os.chmod("/var/tmp", 0o1777)
     for source, link in host["links"]:
         os.symlink(source, link)
     _mount_system(host)

@@ -27,10 +27,12 @@ class Mount(TypedDict):
 
 
 class Host(TypedDict):
-    """One host of the job. ``log`` is the number of an inherited file descriptor; every path is absolute."""
+    """One host of the job. Every path is absolute and has no links. ``directory`` is an empty one for the host's own
+    files, ``log`` the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links``
+    (content, path) pairs of symbolic links, ``mounts`` have parents before children."""
 
     name: bytes
-    root: bytes
+    directory: bytes
     log: int
     read_only: list[tuple[bytes, bytes]]
     hidden: list[bytes]
@@ -81,9 +83,9 @@ class HostView:
             self.read_only.append((resolver, resolver))  # where /etc/resolv.conf is a link into /run
 
     def host(
-        self, host: StagedHost, argv: Sequence[str], environment: Mapping[str, str], root: Path, hosts_file: Path, log: int
+        self, host: StagedHost, argv: Sequence[str], environment: Mapping[str, str], directory: Path, hosts_file: Path, log: int
     ) -> Host:
-        """The specification of one host. ``root`` is an empty directory of its own, ``log`` a descriptor it inherits."""
+        """The specification of one host. ``directory`` is an empty directory of its own, ``log`` a descriptor it inherits."""
         read_only = [(os.fsencode(source), os.fsencode(target)) for source, target in self.read_only]
         if os.path.exists("/etc/hosts"):
             read_only.append((os.fsencode(hosts_file), os.fsencode(os.path.realpath("/etc/hosts"))))
@@ -106,7 +108,7 @@ class HostView:
         }
         return Host(
             name=host.name.encode(),
-            root=os.fsencode(root),
+            directory=os.fsencode(directory),
             log=log,
             read_only=read_only,
             hidden=[os.fsencode(path) for path in self.hidden],
