@@ -1,0 +1,191 @@
+"""What a sandboxed job sees: the specification that ``sandbox_init.py`` carries out. Reads the file system, changes nothing.
+
+Of the host's files a job sees the system (/usr, /etc, /opt, ...), the processing environment and the interpreter that
+the environment is built on, all read-only. Everything else, the project and the home directory first of all, is not
+there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from local_runner.models import InputMount, StagedHost, StagedJob
+
+_SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "sys")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Mount(TypedDict):
+    """One of the job's own mounts: an overlay (``sources`` are its layers, top first) or, without ``scratch``, a bind."""
+
+    target: bytes
+    sources: list[bytes]
+    scratch: bytes
+
+
+class Host(TypedDict):
+    """One host of the job. Every path is absolute and has no links. ``directory`` is an empty one for the host's own
+    files, ``log`` the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links``
+    (content, path) pairs of symbolic links, ``mounts`` have parents before children."""
+
+    name: bytes
+    directory: bytes
+    log: int
+    read_only: list[tuple[bytes, bytes]]
+    hidden: list[bytes]
+    links: list[tuple[bytes, bytes]]
+    mounts: list[Mount]
+    argv: list[bytes]
+    environment: dict[bytes, bytes]
+
+
+class Specification(TypedDict):
+    """A whole job. ``remove`` and ``empty`` are directories that the launcher clears away at the end."""
+
+    hosts: list[Host]
+    network_isolation: bool
+    owned: list[bytes]
+    remove: list[bytes]
+    empty: list[bytes]
+
+
+class HostView:
+    """The part of the host that every job of an engine sees; found out once.
+
+    ``read_only`` are (source, target) pairs of absolute paths, ``hidden`` are directories below them that are to be
+    empty, ``links`` are (content, path) pairs of symbolic links.
+    """
+
+    def __init__(self, environment: Path | None, hidden: Sequence[Path] = ()) -> None:
+        self.path = f"{environment.absolute()}/bin:{_SYSTEM_PATH}" if environment else _SYSTEM_PATH
+        self.links = [(os.readlink(f"/{name}"), f"/{name}") for name in _SYSTEM if Path(f"/{name}").is_symlink()]
+        covered = {str(path.absolute()) for path in hidden} | {str(path.resolve()) for path in hidden}
+        system = [f"/{name}" for name in _SYSTEM if Path(f"/{name}").is_dir() and not Path(f"/{name}").is_symlink()]
+        for entry in _children("/opt"):
+            if entry.is_symlink():
+                self.links.append((os.readlink(entry), entry.path))
+            elif entry.path not in covered and entry.name != "ml":
+                system.append(entry.path)
+        self.hidden = sorted(path for path in covered if _is_below(path, system))
+        targets = system[:]
+        if environment:
+            for prefix in _prefixes(environment, covered):
+                seen = [target for target in targets if prefix == target or _is_below(prefix, [target])]
+                shut = [path for path in self.hidden if _is_below(path, seen)]
+                if not seen or _is_below(prefix, shut):
+                    targets.append(prefix)
+        self.read_only = [(os.path.realpath(target), target) for target in targets]
+        resolver = os.path.realpath("/etc/resolv.conf")
+        if os.path.exists(resolver) and not _is_below(resolver, targets):
+            self.read_only.append((resolver, resolver))  # where /etc/resolv.conf is a link into /run
+
+    def host(
+        self, host: StagedHost, argv: Sequence[str], environment: Mapping[str, str], directory: Path, hosts_file: Path, log: int
+    ) -> Host:
+        """The specification of one host. ``directory`` is an empty directory of its own, ``log`` a descriptor it inherits."""
+        read_only = [(os.fsencode(source), os.fsencode(target)) for source, target in self.read_only]
+        if os.path.exists("/etc/hosts"):
+            read_only.append((os.fsencode(hosts_file), os.fsencode(os.path.realpath("/etc/hosts"))))
+        mounts = [_input(mount) for mount in host.inputs]
+        mounts += [
+            Mount(
+                target=_target(bind.local_path),
+                sources=[os.fsencode(os.path.realpath(bind.source))],
+                scratch=b"",
+            )
+            for bind in host.binds
+        ]
+        variables = {
+            "PATH": self.path,
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "HOSTNAME": host.name,
+            **environment,
+        }
+        return Host(
+            name=host.name.encode(),
+            directory=os.fsencode(directory),
+            log=log,
+            read_only=read_only,
+            hidden=[os.fsencode(path) for path in self.hidden],
+            links=[(os.fsencode(content), os.fsencode(path)) for content, path in self.links],
+            mounts=sorted(mounts, key=lambda mount: mount["target"].count(b"/")),
+            argv=[os.fsencode(word) for word in argv],
+            environment={os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
+        )
+
+    def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
+        """The specification of the whole job. ``base`` has a directory for each host and the file ``hosts``."""
+        job = staged.job
+        argv = (*(job.entrypoint or ()), *(job.arguments or ()))
+        return Specification(
+            hosts=[
+                self.host(host, argv, job.environment, base / host.name, base / "hosts", log)
+                for host, log in zip(staged.hosts, logs, strict=True)
+            ],
+            network_isolation=job.network_isolation,
+            owned=[os.fsencode(os.path.realpath(bind.source)) for host in staged.hosts for bind in host.binds],
+            remove=[os.fsencode(base)],
+            empty=[os.fsencode(mount.scratch.absolute()) for host in staged.hosts for mount in host.inputs],
+        )
+
+
+def hosts_file(names: Sequence[str]) -> str:
+    """An /etc/hosts in which each host of the job has a loopback address of its own."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"127.0.0.{number} {name}" for number, name in enumerate(names, 1)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _input(mount: InputMount) -> Mount:
+    return Mount(
+        target=_target(mount.local_path),
+        sources=[os.fsencode(os.path.realpath(layer)) for layer in mount.layers],
+        scratch=os.fsencode(os.path.realpath(mount.scratch)),
+    )
+
+
+def _target(local_path: str) -> bytes:
+    return os.fsencode("/" + os.path.normpath(local_path).lstrip("/"))
+
+
+def _children(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_below(path: str, directories: Sequence[str]) -> bool:
+    return any(path.startswith(directory.rstrip("/") + "/") for directory in directories)
+
+
+def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
+    """The environment and every place its interpreter is linked from, up to the installation it is built on."""
+    yield str(environment.absolute())
+    homes = [str(Path.home()), *covered]
+    program = str(environment.absolute() / "bin" / "python")
+    found = [os.path.realpath(environment), os.path.dirname(os.path.dirname(os.path.realpath(program)))]
+    for _ in range(40):  # as many links as the kernel follows
+        if not os.path.islink(program):
+            break
+        program = os.path.normpath(os.path.join(os.path.dirname(program), os.readlink(program)))
+        found.append(os.path.dirname(os.path.dirname(program)))
+    try:
+        for line in (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() == "home":
+                found.append(os.path.dirname(value.strip()))
+    except OSError:
+        pass  # not a venv: its interpreter is its own
+    for prefix in dict.fromkeys(found):
+        if any(home == prefix or _is_below(home, [prefix]) for home in homes):
+            # An interpreter installed right into a home directory must not bring that home along.
+            yield from (f"{prefix}/{name}" for name in ("bin", "include", "lib", "lib64") if os.path.isdir(f"{prefix}/{name}"))
+        else:
+            yield prefix
