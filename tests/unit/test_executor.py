@@ -73,8 +73,8 @@ class Project:
         self.state = root / ".local_runner"
         self.engine = FakeEngine()
 
-    def run(self, steps: list[Any], functions: Steps | None = None, **request: Any) -> Execution:
-        document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": steps}
+    def run(self, definition: list[Any], functions: Steps | None = None, /, **request: Any) -> Execution:
+        document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": definition}
         file = self.root / "definition.json"
         file.write_text(json.dumps(document))
         self.engine = FakeEngine(functions or {})
