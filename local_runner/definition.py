@@ -190,8 +190,7 @@ class _Reader:
 
     def parameter(self, name: str, type_: ParameterType | None, mapping: dict[str, Any], where: str) -> Parameter:
         if type_ is None:
-            # The default cannot be judged; a String parameter keeps references to this name from being reported.
-            return Parameter(name, "String", "")
+            return Parameter(name, "String")  # kept, so that references to it are not reported as well
         enum = mapping.get("EnumValues")
         options = as_list(enum)
         if enum is not None and not options:

@@ -82,10 +82,10 @@ def plan(
 
 @dataclass(frozen=True)
 class _Written:
-    """An S3 URI that a selected step writes."""
+    """The S3 URI, with a slash at its end, under which a selected step writes."""
 
     step: str
-    uri: str
+    under: str
 
 
 class _Planning:
@@ -187,7 +187,7 @@ class _Planning:
         self.problems += [*request_problems(request, where, self.cache_dir), *found]
         for what in ignored_kinds(request):
             self.ignored.setdefault(what, []).append(step.name)
-        self.written += [_Written(step.name, uri) for _, uri in _locations(request, "Outputs")]
+        self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for _, uri in _locations(request, "Outputs")]
         return job
 
     # ------------------------------------------------------------------------------------- what steps read
@@ -203,6 +203,8 @@ class _Planning:
         """Every input must come from a step that is over, or from this machine; so must every file JsonGet reads."""
         for where, uri in _locations(request, "ProcessingInputs"):
             self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
+        if len(self.selected) == len(self.steps):
+            return
         for where, expression in expressions_of(step):
             match expression:
                 case JsonGet(step=str(name)) if name in self.steps and name not in self.selected:
@@ -213,8 +215,10 @@ class _Planning:
                     pass
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
-        writers = [written.step for written in self.written if _overlap(written.uri, uri) and written.step != step.name]
-        if before.intersection(writers) or self.provided(uri):
+        writers = [
+            written.step for written in self.written if _overlap(written.under, uri) and written.step != step.name
+        ]
+        if not before.isdisjoint(writers) or self.provided(uri):
             return
         if writers:
             what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
@@ -267,4 +271,4 @@ def _locations(request: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
 
 def _overlap(output: str, read: str) -> bool:
     """Whether reading ``read`` (all keys that start so) finds anything of what is written under ``output``."""
-    return f"{output.rstrip('/')}/".startswith(read) or read.startswith(f"{output.rstrip('/')}/")
+    return output.startswith(read) or read.startswith(output)

@@ -59,7 +59,11 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         (lambda r: r.update(RoleArn="x" * 20), "R.RoleArn", "not of the form"),
         (lambda r: r.update(ProcessingInputs=[s3_input("a", "s3://b/a")] * 11), "R.ProcessingInputs", "at most 10"),
         (lambda r: r["ProcessingInputs"][0].pop("InputName"), "R.ProcessingInputs[0]", "InputName is missing"),
-        (lambda r: r["ProcessingInputs"][0]["S3Input"].update(S3DataType="Prefix"), "R.ProcessingInputs[0]", "S3Prefix"),
+        (
+            lambda r: r["ProcessingInputs"][0]["S3Input"].update(S3DataType="Prefix"),
+            "R.ProcessingInputs[0]",
+            "S3Prefix",
+        ),
         (lambda r: r.update(StoppingCondition={"MaxRuntimeInSeconds": 0}), "R.StoppingCondition.Max", "at least 1"),
         (lambda r: r.update(NetworkConfig={"EnableNetworkIsolation": "no"}), "R.NetworkConfig.Enable", "true or false"),
         (cluster(InstanceCount=101), f"{CLUSTER}.InstanceCount", "at most 100"),
@@ -73,9 +77,7 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         (app(ImageUri="x" * 256), "R.AppSpecification.ImageUri", "at most 255"),
     ],
 )
-def test_each_breach_is_found(
-    cache_dir: Path, spoil: Callable[[dict[str, Any]], Any], where: str, says: str
-) -> None:
+def test_each_breach_is_found(cache_dir: Path, spoil: Callable[[dict[str, Any]], Any], where: str, says: str) -> None:
     spoiled = sample()
     spoil(spoiled)
     (problem,) = request_problems(spoiled, "R", cache_dir)

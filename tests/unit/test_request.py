@@ -101,9 +101,7 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         ),
     ],
 )
-def test_what_a_local_run_does_not_take_is_found(
-    spoil: Callable[[dict[str, Any]], Any], where: str, says: str
-) -> None:
+def test_what_a_local_run_does_not_take_is_found(spoil: Callable[[dict[str, Any]], Any], where: str, says: str) -> None:
     spoiled = sample()
     spoil(spoiled)
     job, problems = processing_job(spoiled, "name", "R")
@@ -124,7 +122,9 @@ def test_uris_that_a_directory_tree_holds(uri: str) -> None:
     assert s3_problem(uri) is None
 
 
-@pytest.mark.parametrize("uri", ["", "s3:/b", "s3://", "s3:///k", "s3://../k", "s3://b/.", "s3://b/k//", "s3://b/" + "k" * 256])
+@pytest.mark.parametrize(
+    "uri", ["", "s3:/b", "s3://", "s3:///k", "s3://../k", "s3://b/.", "s3://b/k//", "s3://b/" + "k" * 256]
+)
 def test_uris_that_it_does_not_hold(uri: str) -> None:
     assert s3_problem(uri) is not None
 
