@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 from local_runner import references
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.expressions import GetProperty, JsonGet, walk
 from local_runner.grammar import parse_conditions, parse_value
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.models import (
@@ -26,6 +25,7 @@ from local_runner.models import (
     Trigger,
 )
 from local_runner.references import did_you_mean
+from local_runner.syntax import GetProperty, JsonGet, walk
 
 STEP_TYPES = (
     "Processing",

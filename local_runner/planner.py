@@ -12,16 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.expressions import (
-    Expression,
-    ExpressionError,
-    GetProperty,
-    JsonGet,
-    Scope,
-    evaluate_expression,
-    json_uri,
-    substitute,
-)
+from local_runner.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.limits import request_problems
 from local_runner.models import (
@@ -39,6 +30,7 @@ from local_runner.paths import Deferred
 from local_runner.references import did_you_mean, expressions_of
 from local_runner.request import describe_unrun, ignored_kinds, job_name, processing_job
 from local_runner.scope import execution_scope
+from local_runner.syntax import Expression, GetProperty, JsonGet
 
 SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
 
@@ -63,6 +55,8 @@ def plan(
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
     """
+    if problems and not definition.steps:
+        raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
     planning = _Planning(definition, provided, cache_dir, list(problems))
     values = parameter_values(definition, parameters, defaults, planning.problems)
     planning.select(steps)

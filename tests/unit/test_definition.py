@@ -14,8 +14,8 @@ from sample_definition import compare, condition, daily, fail, get, join, pipeli
 
 from local_runner.definition import inspect_definition, parse_definition
 from local_runner.errors import InvalidPipelineError
-from local_runner.expressions import Comparison, JsonGet
 from local_runner.models import Branch, Dependency, PipelineDefinition
+from local_runner.syntax import Comparison, JsonGet
 
 
 def parse(definition: Any) -> PipelineDefinition:

@@ -341,6 +341,11 @@ def test_ten_faults_are_ten_problems_in_one_go() -> None:
         assert sum(says in line for line in found) == 1, (says, found)
 
 
+def test_what_could_not_be_read_at_all_is_one_problem() -> None:
+    (problem,) = problems_of([], parameters={"X": "1"}, steps=("A",))
+    assert "a pipeline definition is a JSON object" in problem
+
+
 def test_cloud_settings_without_meaning_here_are_noted_once() -> None:
     steps = chain("A", "B")
     for step in steps:
