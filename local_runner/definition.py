@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 from local_runner import references
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.expressions import GetProperty, JsonGet, walk
 from local_runner.grammar import parse_conditions, parse_value
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.models import (
@@ -26,6 +25,7 @@ from local_runner.models import (
     Trigger,
 )
 from local_runner.references import did_you_mean
+from local_runner.syntax import GetProperty, JsonGet, walk
 
 STEP_TYPES = (
     "Processing",
@@ -190,8 +190,7 @@ class _Reader:
 
     def parameter(self, name: str, type_: ParameterType | None, mapping: dict[str, Any], where: str) -> Parameter:
         if type_ is None:
-            # The default cannot be judged; a String parameter keeps references to this name from being reported.
-            return Parameter(name, "String", "")
+            return Parameter(name, "String")  # kept, so that references to it are not reported as well
         enum = mapping.get("EnumValues")
         options = as_list(enum)
         if enum is not None and not options:

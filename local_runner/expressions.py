@@ -1,7 +1,7 @@
-"""Expressions of a pipeline definition and what they come to: Get, Std:Join, Std:JsonGet, conditions.
+"""What expressions and conditions come to: Get, Std:Join, Std:JsonGet, comparisons.
 
-No I/O of its own: files are read through ``Scope.read``, which the caller gives. How expressions are written in JSON
-is :mod:`local_runner.grammar`.
+No I/O of its own: files are read through ``Scope.read``, which the caller gives. What can be written is
+:mod:`local_runner.syntax`.
 
 What AWS does not document, and is chosen here:
 
@@ -15,134 +15,29 @@ What AWS does not document, and is chosen here:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from local_runner.jsontext import as_list, as_object, as_tuple, kind, parse_json, shorten
+from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten
 from local_runner.models import ParameterValue, PropertyFile
 from local_runner.paths import Deferred, Path, PathNotFoundError, follow
-
-EXECUTION_VARIABLES = (
-    "StartDateTime",
-    "CurrentDateTime",
-    "PipelineName",
-    "PipelineArn",
-    "PipelineExecutionId",
-    "PipelineExecutionArn",
+from local_runner.syntax import (
+    EXPRESSIONS,
+    Comparison,
+    Condition,
+    Expression,
+    GetParameter,
+    GetProperty,
+    GetVariable,
+    In,
+    Join,
+    JsonGet,
+    Not,
+    Or,
 )
 
 
-# ------------------------------------------------------------------------------------------- what can be written
-@dataclass(frozen=True)
-class GetParameter:
-    """``{"Get": "Parameters.<name>"}``"""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class GetVariable:
-    """``{"Get": "Execution.<name>"}``"""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class GetProperty:
-    """``{"Get": "Steps.<step>.<path into its Describe response>"}``"""
-
-    step: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Join:
-    """``{"Std:Join": {"On": on, "Values": values}}``; the values are texts, numbers, booleans or expressions."""
-
-    on: str
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class JsonGet:
-    """``Std:JsonGet`` of a step's property file (``step`` and ``property_file``), or of an object (``s3_uri``)."""
-
-    path: Path
-    step: str | None = None
-    property_file: str | None = None
-    s3_uri: Any = None
-
-
-Expression = GetParameter | GetVariable | GetProperty | Join | JsonGet
-EXPRESSIONS = (GetParameter, GetVariable, GetProperty, Join, JsonGet)
-
-Operator = Literal["Equals", "GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """``LeftValue`` compared with ``RightValue``."""
-
-    operator: Operator
-    left: Any
-    right: Any
-
-
-@dataclass(frozen=True)
-class In:
-    """Whether ``QueryValue`` equals one of ``Values``."""
-
-    query: Any
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Not:
-    """The opposite of a condition."""
-
-    condition: Condition
-
-
-@dataclass(frozen=True)
-class Or:
-    """Whether one of the conditions holds."""
-
-    conditions: tuple[Condition, ...]
-
-
-Condition = Comparison | In | Not | Or
-
-
-def walk(value: Any, where: str) -> Generator[tuple[str, Expression | Deferred]]:
-    """Every expression in a value or condition, outer before inner, each with its path in the definition."""
-    match value:
-        case GetParameter() | GetVariable() | GetProperty() | Deferred():
-            yield where, value
-        case Join():
-            yield where, value
-            yield from walk(value.values, f"{where}.Std:Join.Values")
-        case JsonGet():
-            yield where, value
-            yield from walk(value.s3_uri, f"{where}.Std:JsonGet.S3Uri")
-        case Comparison():
-            yield from walk(value.left, f"{where}.LeftValue")
-            yield from walk(value.right, f"{where}.RightValue")
-        case In():
-            yield from walk(value.query, f"{where}.QueryValue")
-            yield from walk(value.values, f"{where}.Values")
-        case Not():
-            yield from walk(value.condition, f"{where}.Condition")
-        case Or():
-            yield from walk(value.conditions, f"{where}.Conditions")
-        case _:
-            for key, item in (as_object(value) or {}).items():
-                yield from walk(item, f"{where}.{key}")
-            for index, item in enumerate(as_list(value) or as_tuple(value)):
-                yield from walk(item, f"{where}[{index}]")
-
-
-# --------------------------------------------------------------------------------------------- what it comes to
 class ExpressionError(Exception):
     """An expression has no value, though everything it reads is known; the message is a sentence."""
 

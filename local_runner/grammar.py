@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from local_runner.errors import Problem
-from local_runner.expressions import (
+from local_runner.jsontext import as_list, as_object, kind
+from local_runner.paths import Deferred, Path, parse_path
+from local_runner.syntax import (
     Comparison,
     Condition,
     Expression,
@@ -22,8 +24,6 @@ from local_runner.expressions import (
     Operator,
     Or,
 )
-from local_runner.jsontext import as_list, as_object, kind
-from local_runner.paths import Deferred, Path, parse_path
 
 MALFORMED = Deferred("it is malformed")
 _GET_FORMS = 'Write {"Get": "Parameters.NAME"}, "Steps.NAME.PROPERTY" or "Execution.VARIABLE".'

@@ -45,7 +45,8 @@ def parameter_values(
             value = _typed(parameter, _as_text(defaults[name]), f"[local.parameters] {name}", problems)
         else:
             value = parameter.default
-            if value is None:
+            # A parameter that could not be read is told already, and its value is just not known.
+            if value is None and not any(problem.where.startswith(f"Parameters[{index}].") for problem in problems):
                 remedy = f"Give -p {name}=VALUE, or set it under [local.parameters] in local_runner.toml."
                 problems.append(
                     Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy)

@@ -12,16 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.expressions import (
-    Expression,
-    ExpressionError,
-    GetProperty,
-    JsonGet,
-    Scope,
-    evaluate_expression,
-    json_uri,
-    substitute,
-)
+from local_runner.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.limits import request_problems
 from local_runner.models import (
@@ -39,6 +30,7 @@ from local_runner.paths import Deferred
 from local_runner.references import did_you_mean, expressions_of
 from local_runner.request import describe_unrun, ignored_kinds, job_name, processing_job
 from local_runner.scope import execution_scope
+from local_runner.syntax import Expression, GetProperty, JsonGet
 
 SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
 
@@ -63,6 +55,8 @@ def plan(
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
     """
+    if problems and not definition.steps:
+        raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
     planning = _Planning(definition, provided, cache_dir, list(problems))
     values = parameter_values(definition, parameters, defaults, planning.problems)
     planning.select(steps)
@@ -82,10 +76,10 @@ def plan(
 
 @dataclass(frozen=True)
 class _Written:
-    """An S3 URI that a selected step writes."""
+    """The S3 URI, with a slash at its end, under which a selected step writes."""
 
     step: str
-    uri: str
+    under: str
 
 
 class _Planning:
@@ -187,7 +181,7 @@ class _Planning:
         self.problems += [*request_problems(request, where, self.cache_dir), *found]
         for what in ignored_kinds(request):
             self.ignored.setdefault(what, []).append(step.name)
-        self.written += [_Written(step.name, uri) for _, uri in _locations(request, "Outputs")]
+        self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for _, uri in _locations(request, "Outputs")]
         return job
 
     # ------------------------------------------------------------------------------------- what steps read
@@ -203,6 +197,8 @@ class _Planning:
         """Every input must come from a step that is over, or from this machine; so must every file JsonGet reads."""
         for where, uri in _locations(request, "ProcessingInputs"):
             self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
+        if len(self.selected) == len(self.steps):
+            return
         for where, expression in expressions_of(step):
             match expression:
                 case JsonGet(step=str(name)) if name in self.steps and name not in self.selected:
@@ -213,8 +209,10 @@ class _Planning:
                     pass
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
-        writers = [written.step for written in self.written if _overlap(written.uri, uri) and written.step != step.name]
-        if before.intersection(writers) or self.provided(uri):
+        writers = [
+            written.step for written in self.written if _overlap(written.under, uri) and written.step != step.name
+        ]
+        if not before.isdisjoint(writers) or self.provided(uri):
             return
         if writers:
             what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
@@ -267,4 +265,4 @@ def _locations(request: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
 
 def _overlap(output: str, read: str) -> bool:
     """Whether reading ``read`` (all keys that start so) finds anything of what is written under ``output``."""
-    return f"{output.rstrip('/')}/".startswith(read) or read.startswith(f"{output.rstrip('/')}/")
+    return output.startswith(read) or read.startswith(output)

@@ -6,18 +6,10 @@ import difflib
 from collections.abc import Collection, Generator
 
 from local_runner.errors import Problem
-from local_runner.expressions import (
-    EXECUTION_VARIABLES,
-    Expression,
-    GetParameter,
-    GetProperty,
-    GetVariable,
-    JsonGet,
-    walk,
-)
 from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.models import PipelineDefinition, Step
 from local_runner.paths import Deferred
+from local_runner.syntax import EXECUTION_VARIABLES, Expression, GetParameter, GetProperty, GetVariable, JsonGet, walk
 
 _JOB_VARIABLES = ("ProcessingJobName", "TrainingJobName")
 

@@ -1,0 +1,111 @@
+"""Requests against the limits of the installed botocore, and the cache of those limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_definition import request, s3_input, s3_output
+
+from local_runner import limits
+from local_runner.limits import request_problems
+from local_runner.paths import Deferred
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def sample() -> dict[str, Any]:
+    return request(
+        [s3_input("raw", "s3://b/raw")],
+        [s3_output("out", "s3://b/out")],
+        Environment={"MODE": "fast"},
+        RoleArn="arn:aws:iam::000000000000:role/local-runner",
+    )
+
+
+def test_a_good_request_has_no_problems(cache_dir: Path) -> None:
+    assert request_problems(sample(), "R", cache_dir) == []
+
+
+def cluster(**change: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda r: r["ProcessingResources"]["ClusterConfig"].update(change)
+
+
+def app(**change: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda r: r["AppSpecification"].update(change)
+
+
+CLUSTER = "R.ProcessingResources.ClusterConfig"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where", "says"),
+    [
+        (lambda r: r.pop("AppSpecification"), "R", "AppSpecification is missing"),
+        (lambda r: r.update(AppSpecification=None), "R", "AppSpecification is missing"),
+        (lambda r: r.update(AppSpecification=[]), "R.AppSpecification", "an object is wanted"),
+        (lambda r: r.update(Enviroment={}), "R.Enviroment", "Did you mean 'Environment'"),
+        (lambda r: r.update(Environment={"A-B": "x"}), "R.Environment.A-B", "not of the form"),
+        (lambda r: r.update(Environment={"A": "x" * 257}), "R.Environment.A", "at most 256"),
+        (lambda r: r.update(Environment={f"A{n}": "" for n in range(101)}), "R.Environment", "101 entries"),
+        (lambda r: r.update(Environment={"A": 3}), "R.Environment.A", "to_string()"),
+        (lambda r: r.update(RoleArn="me"), "R.RoleArn", "at least 20"),
+        (lambda r: r.update(RoleArn="x" * 20), "R.RoleArn", "not of the form"),
+        (lambda r: r.update(ProcessingInputs=[s3_input("a", "s3://b/a")] * 11), "R.ProcessingInputs", "at most 10"),
+        (lambda r: r["ProcessingInputs"][0].pop("InputName"), "R.ProcessingInputs[0]", "InputName is missing"),
+        (
+            lambda r: r["ProcessingInputs"][0]["S3Input"].update(S3DataType="Prefix"),
+            "R.ProcessingInputs[0]",
+            "S3Prefix",
+        ),
+        (lambda r: r.update(StoppingCondition={"MaxRuntimeInSeconds": 0}), "R.StoppingCondition.Max", "at least 1"),
+        (lambda r: r.update(NetworkConfig={"EnableNetworkIsolation": "no"}), "R.NetworkConfig.Enable", "true or false"),
+        (cluster(InstanceCount=101), f"{CLUSTER}.InstanceCount", "at most 100"),
+        (cluster(InstanceCount="1"), f"{CLUSTER}.InstanceCount", "a whole number is wanted"),
+        (cluster(InstanceCount=True), f"{CLUSTER}.InstanceCount", "the boolean true"),
+        (cluster(InstanceCount=1.5), f"{CLUSTER}.InstanceCount", "the number 1.5"),
+        (cluster(InstanceType="ml.m5.xlrage"), f"{CLUSTER}.InstanceType", "Did you mean 'ml.m5.xlarge'"),
+        (app(ContainerEntrypoint=[]), "R.AppSpecification.ContainerEntrypoint", "at least 1"),
+        (app(ContainerArguments=["x"] * 101), "R.AppSpecification.ContainerArguments", "at most 100"),
+        (app(ContainerArguments=["a\nb"]), "R.AppSpecification.ContainerArguments[0]", "not of the form"),
+        (app(ImageUri="x" * 256), "R.AppSpecification.ImageUri", "at most 255"),
+    ],
+)
+def test_each_breach_is_found(cache_dir: Path, spoil: Callable[[dict[str, Any]], Any], where: str, says: str) -> None:
+    spoiled = sample()
+    spoil(spoiled)
+    (problem,) = request_problems(spoiled, "R", cache_dir)
+    assert problem.where.startswith(where)
+    assert says in str(problem)
+
+
+def test_what_is_deferred_or_null_is_passed_over(cache_dir: Path) -> None:
+    later = sample()
+    later["AppSpecification"]["ContainerArguments"] = ["--ratio", Deferred("later")]
+    later["ProcessingInputs"][0]["S3Input"]["S3Uri"] = Deferred("later")
+    later["Environment"] = None
+    later["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = Deferred("later")
+    assert request_problems(later, "R", cache_dir) == []
+
+
+def test_the_limits_are_kept_by_version_and_made_anew_where_the_file_is_broken(tmp_path: Path) -> None:
+    shapes = limits.load_shapes(tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith("limits-")
+    assert json.loads(kept.read_text())["shapes"] == shapes
+    for broken in ("", "{", "[]", '{"format": 0}', '{"format": 1}'):
+        kept.write_text(broken)
+        limits.load_shapes.cache_clear()
+        assert limits.load_shapes(tmp_path) == shapes
+        assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_limits_need_no_directory_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "CreateProcessingJobRequest" in limits.load_shapes(tmp_path / "file" / "cache")
