@@ -3,8 +3,8 @@
     python compile_program.py REQUEST     (a JSON object, see ``Request``)
 
 Writes one JSON object to ``<scratch>/result.json``: the definition with all that it was made from, or an
-``error`` to show. Reads the project, writes what pipeline.py uploads under ``<state>/s3``, and lets nothing reach
-a network. Beside the SDK it needs only the standard library, so that another interpreter can run it.
+``error`` to show. Reads the project, writes what pipeline.py uploads under ``<state>/s3``, and lets nothing
+reach a network. Beside the SDK it needs only the standard library, so that another interpreter can run it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class BuildError(Exception):
 class _ProjectLoader(importlib.machinery.SourceFileLoader):
     """Loads the project's modules from their source, always.
 
-    Bytecode is matched by the second and the size of its source, so of two quick edits the first would be used.
+    Bytecode is matched by its source's size and second: the first of two quick edits would be used.
     """
 
     def path_stats(self, path: Any) -> Any:
@@ -85,6 +85,12 @@ def main(request: Request) -> dict[str, Any]:
     watch.start()
     if not request.debug:
         warnings.simplefilter("ignore")
+    try:
+        compile(
+            file.read_bytes(), str(file), "exec", dont_inherit=True
+        )  # before seconds are spent on the SDK
+    except (SyntaxError, ValueError) as error:
+        return {"error": _explain(error, request.label, root, watch)}
     try:
         from local_runner import sdk
     except ImportError as error:

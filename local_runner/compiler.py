@@ -1,4 +1,4 @@
-"""pipeline.py -> its definition, offline. Reads the project; writes ``<state>/compiled``, uploads ``<state>/s3``.
+"""pipeline.py -> its definition, offline. Reads the project; writes ``<state>/compiled`` and ``<state>/s3``.
 
 The SDK takes seconds to import, so it is never imported here: ``compile_program.py`` compiles in a process of
 its own, and only when something that the last compile read has changed. Looking that up takes milliseconds.
@@ -29,6 +29,7 @@ IMAGE_URI = "local/processing"
 _TARGET = re.compile(r"(?P<file>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
 _SOURCES = ("compile_program.py", "dependencies.py", "sdk.py", "uploads.py", "compiler.py")
 _DEFAULT_FUNCTION = "build"
+_STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def compile_pipeline(
             else:
                 _write(entry_path, entry, Path(scratch))
     except OSError as error:
-        raise CompileError(f"{error.filename or state} cannot be written: {error.strerror}.") from None
+        raise CompileError(f"The definition cannot be kept in {entry_path.parent}: {error}") from None
     return Compiled(entry["name"], entry["definition"], cached=False)
 
 
@@ -123,9 +124,6 @@ def _pipeline_settings(settings: Settings) -> dict[str, str]:
 def _environment(settings: Settings) -> dict[str, str]:
     """This process's environment without anything of AWS, and with what keeps the SDK to this machine."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
-        # Without bytecode the SDK takes 6 s longer to import. Its source tree still gets none.
-        environment.setdefault("PYTHONPYCACHEPREFIX", "")
     return environment | {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
@@ -166,6 +164,10 @@ def _sdk_versions() -> list[str]:
     return sorted(found)
 
 
+def _sdk_has_bytecode() -> bool:
+    return any(Path(directory, "sagemaker", "core", "__pycache__").is_dir() for directory in sys.path)
+
+
 def _cached(path: Path, root: Path, state: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
     """The entry, if what it was made from is unchanged and its uploads are there. A broken one is none."""
     try:
@@ -198,8 +200,10 @@ def _compile(
         '{"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": true}}}}'
     )
     environment = {**environment, "SAGEMAKER_USER_CONFIG_OVERRIDE": str(opt_out)}
-    if environment.get("PYTHONPYCACHEPREFIX") == "":
-        environment["PYTHONPYCACHEPREFIX"] = str(state / "cache" / "bytecode")
+    if environment.get("PYTHONDONTWRITEBYTECODE") and not _sdk_has_bytecode():
+        # Without bytecode the import takes 10 s instead of 2. What was asked for is none beside the sources.
+        del environment["PYTHONDONTWRITEBYTECODE"]
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(state / "cache" / "bytecode"))
     request = {
         "file": str(target.file),
         "function": target.function,
@@ -214,19 +218,24 @@ def _compile(
     program = Path(__file__).with_name("compile_program.py")
     output = scratch / "output.txt"
     with output.open("wb") as printed:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, str(program), json.dumps(request)],
             cwd=settings.root,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=2 if debug else printed,
-            stderr=2 if debug else printed,
-            check=False,
+            stdout=_STDERR if debug else printed,
+            stderr=_STDERR if debug else printed,
         )
+    try:
+        exit_code = process.wait()
+    except BaseException:  # Ctrl-C: it must not outlive this process, nor write into a directory that is gone
+        process.kill()
+        process.wait()
+        raise
     try:
         result: dict[str, Any] = json.loads((scratch / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        result = {"error": f"{target.label} ended the process that compiled it (exit code {done.returncode})"}
+        result = {"error": f"{target.label} ended the process that compiled it (exit code {exit_code})"}
     if "error" in result:
         raise CompileError(result["error"] + _tail(output))
     return result

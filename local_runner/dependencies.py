@@ -1,10 +1,10 @@
 """What a compile read, and whether that is still the same. Reads files and directories, writes nothing.
 
 Two processes use it: the one that compiles notes what it reads (``Watch``, an audit hook), the one that looks
-into the cache compares (``unchanged``). It imports only the standard library, so that any interpreter can load it.
+into the cache compares (``unchanged``). It imports only the standard library: any interpreter can load it.
 
-Seen are files that are opened, directories that are listed, modules that are imported, and environment variables
-that the project's own code reads. Not seen is a bare ``exists()``, which reads no content.
+Seen are files that are opened, directories that are listed, modules that are imported, and the environment
+variables that the project's own code reads. Not seen is a bare ``exists()``, which reads no content.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class OfflineError(RuntimeError):
 def _refuse(model: Any, **_: Any) -> None:
     raise OfflineError(
         f"{model.service_model.service_name}:{model.name} is a call to AWS; a pipeline is compiled offline. "
-        "Take the bucket, role, image and region from 'settings', make other values pipeline parameters."
+        "Pass sagemaker_session=session to whatever takes it, take the bucket, role, image and region from "
+        "'settings', and make other values pipeline parameters."
     )
 
 

@@ -42,10 +42,10 @@ class Uploads:
             relative = local.relative_to(self._root).as_posix()
             uri = f"s3://{bucket}/code" + ("" if relative == "." else f"/{relative}")
         else:
-            files = {PurePosixPath(name): file for name, file in _files(local)}
+            files = dict(_files(local))
             for file in files.values():
                 self._watch.note_file(str(file))
-            uri = self._keep(bucket, {str(name): file.read_bytes() for name, file in files.items()})
+            uri = self._keep(bucket, files)
             uri += "" if local.is_dir() else f"/{local.name}"
         asked = f"s3://{bucket}/{prefix}" + ("" if local.is_dir() else f"/{local.name}")
         self._moved[asked] = uri
@@ -69,11 +69,11 @@ class Uploads:
                     self._moved.update({asked: uri, f"{asked}/": f"{uri}/"})
         return _replaced(definition, self._moved)
 
-    def _keep(self, bucket: str, contents: Mapping[str, bytes]) -> str:
+    def _keep(self, bucket: str, contents: Mapping[str, bytes | Path]) -> str:
         """Store objects that belong together, all at once, and return the URI of their directory."""
         digest = hashlib.sha256()
         for name, content in sorted(contents.items()):
-            digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\0".encode())
+            digest.update(f"{name}\0{_sha256(content)}\0".encode())
         key = f"uploads/{digest.hexdigest()[:16]}"
         target = self._state / "s3" / bucket / key
         self.kept.append(f"s3/{bucket}/{key}")
@@ -82,7 +82,10 @@ class Uploads:
             staged.chmod(0o755)
             for name, content in contents.items():
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                (staged / name).write_bytes(content)
+                if isinstance(content, bytes):
+                    (staged / name).write_bytes(content)
+                else:
+                    shutil.copyfile(content, staged / name)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 staged.rename(target)
@@ -91,6 +94,13 @@ class Uploads:
                     raise
                 shutil.rmtree(staged)
         return f"s3://{bucket}/{key}"
+
+
+def _sha256(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import shutil
@@ -11,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from local_runner import compile_program
 from local_runner.compiler import Compiled, compile_pipeline
 from local_runner.errors import CompileError
 from local_runner.settings import load_settings
@@ -55,7 +51,10 @@ def build(session, settings):
     table = ProcessingInput(
         input_name="table",
         s3_input=ProcessingS3Input(
-            s3_uri="tables", local_path="/opt/ml/processing/table", s3_data_type="S3Prefix", s3_input_mode="File"
+            s3_uri="tables",
+            local_path="/opt/ml/processing/table",
+            s3_data_type="S3Prefix",
+            s3_input_mode="File",
         ),
     )
     steps = [
@@ -66,9 +65,8 @@ def build(session, settings):
     profile = ParameterString("Profile", default_value=os.environ.get("AWS_PROFILE", "none"))
     bucket = ParameterString("Bucket", default_value=session.default_bucket())
     caller = ParameterString("Caller", default_value=session.get_caller_identity_arn())
-    return Pipeline(
-        name=PIPELINE_NAME, parameters=[stage, profile, bucket, caller], steps=steps, sagemaker_session=session
-    )
+    parameters = [stage, profile, bucket, caller]
+    return Pipeline(name=PIPELINE_NAME, parameters=parameters, steps=steps, sagemaker_session=session)
 """
 
 COMPILE = """
@@ -83,12 +81,12 @@ print("cached", done.cached, "SDK imported", "sagemaker" in sys.modules, file=sy
 """
 
 
-class Recompiling(Exception):
+class NotCachedError(Exception):
     """Raised by ``stop`` where a lookup in the cache found nothing, to save the compile."""
 
 
 def stop(line: str) -> None:
-    raise Recompiling(line)
+    raise NotCachedError(line)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -234,13 +232,13 @@ def test_a_script_may_change(edited: Path, first: Compiled) -> None:
 def test_what_the_definition_was_made_from_may_not(edited: Path, change: dict[str, str]) -> None:
     assert lookup(edited).cached
     write(edited, change)
-    with pytest.raises(Recompiling):
+    with pytest.raises(NotCachedError):
         lookup(edited)
 
 
 def test_a_file_that_went_away_is_a_change(edited: Path) -> None:
     (edited / "config.json").unlink()
-    with pytest.raises(Recompiling):
+    with pytest.raises(NotCachedError):
         lookup(edited)
 
 
@@ -251,20 +249,20 @@ def test_an_environment_variable_that_the_project_reads_is_a_dependency(
     monkeypatch.setenv("AWS_PROFILE", "production")
     assert lookup(edited).cached
     monkeypatch.setenv("STAGE", "test")
-    with pytest.raises(Recompiling):
+    with pytest.raises(NotCachedError):
         lookup(edited)
 
 
 def test_lost_uploads_and_a_broken_entry_are_compiled_again(edited: Path) -> None:
     shutil.move(edited / ".local_runner/s3", edited / ".local_runner/gone")
-    with pytest.raises(Recompiling):
+    with pytest.raises(NotCachedError):
         lookup(edited)
     shutil.move(edited / ".local_runner/gone", edited / ".local_runner/s3")
     assert lookup(edited).cached
     (entry,) = (edited / ".local_runner/compiled").glob("*.json")
     for broken in ("", "{", "[]", "{}", '{"name": 1, "definition": 2, "dependencies": [], "uploads": []}'):
         entry.write_text(broken)
-        with pytest.raises(Recompiling):
+        with pytest.raises(NotCachedError):
             lookup(edited)
 
 
@@ -306,7 +304,7 @@ def role(session, settings):
 
 
 def connects(session, settings):
-    socket.create_connection(("192.0.2.1", 80))
+    socket.socket().connect(("192.0.2.1", 80))
 
 
 def looks_up(session, settings):
@@ -363,7 +361,7 @@ print(json.dumps([compile_program.main(compile_program.Request(**request)) for r
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the compiling program says of each function of a faulty file: one process, so one import of the SDK."""
+    """What the compiling program says of each function of a faulty file; one import of the SDK for all."""
     root = tmp_path_factory.mktemp("faulty")
     write(root, {"pipeline.py": FAULTY})
     names = [*FAULTS, "runs_a_program"]
@@ -408,7 +406,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 @pytest.mark.parametrize("function", FAULTS)
 def test_an_error_says_what_and_where(faulty: dict[str, dict[str, Any]], function: str) -> None:
     message = faulty[function]["error"]
-    assert message.startswith("pipeline.py: ") or message.startswith("pipeline.py cannot be compiled: ")
+    assert message.startswith(("pipeline.py: ", "pipeline.py cannot be compiled: "))
     for part in FAULTS[function]:
         assert part in message
     assert "compile_program" not in message
