@@ -75,8 +75,7 @@ def ensure_base_image(client: Any, reference: str, progress: Callable[[str], Non
                 "or change BASE_IMAGE in the Dockerfile: python:3.11-slim-bookworm can do without a registry."
             ) from None
         progress(
-            f"No registry provides {reference} ({failure}): "
-            "building the base image from Debian packages (about 30 s)."
+            f"No registry provides {reference} ({failure}): building the base image from Debian packages (about 30 s)."
         )
     _build_from_packages(client, reference, progress)
     return DEBIAN_BASE
@@ -123,11 +122,7 @@ def _pull(client: Any, reference: str) -> None:
 
 def _short(reason: str) -> str:
     """The last part of a message such as ``Get "https://...": dial tcp: lookup ...: no such host``."""
-    return (
-        reason.strip().rsplit(": ", 1)[-1].rstrip(".")
-        if reason.startswith("Get ")
-        else reason.strip().rstrip(".")
-    )
+    return reason.strip().rsplit(": ", 1)[-1].rstrip(".") if reason.startswith("Get ") else reason.strip().rstrip(".")
 
 
 def _build_from_packages(client: Any, reference: str, progress: Callable[[str], None]) -> None:
@@ -209,9 +204,7 @@ def _install_mmdebstrap(reference: str, progress: Callable[[str], None]) -> str:
         done = subprocess.run(command, env=quiet, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if command is install and done.returncode == 0 and (found := shutil.which("mmdebstrap")):
             return found
-    raise EngineError(
-        f"apt-get could not install mmdebstrap:\n{done.stderr.strip()}\nInstall it, then run again."
-    )
+    raise EngineError(f"apt-get could not install mmdebstrap:\n{done.stderr.strip()}\nInstall it, then run again.")
 
 
 def _merged_usr() -> list[str]:
@@ -237,9 +230,7 @@ def _in_memory(directory: str) -> list[str]:
 def _apt_options() -> list[str]:
     """How this machine's apt reaches its mirrors (proxies, certificates), for mmdebstrap's own apt."""
     dump = _output("apt-config", "dump")
-    return [
-        f"--aptopt={line}" for line in dump.splitlines() if re.match(r'Acquire::https?::\S+ "[^"]+";', line)
-    ]
+    return [f"--aptopt={line}" for line in dump.splitlines() if re.match(r'Acquire::https?::\S+ "[^"]+";', line)]
 
 
 def _host_sources() -> list[str]:
@@ -257,8 +248,6 @@ def _host_sources() -> list[str]:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -86,9 +86,7 @@ def main(request: Request) -> dict[str, Any]:
     if not request.debug:
         warnings.simplefilter("ignore")
     try:
-        compile(
-            file.read_bytes(), str(file), "exec", dont_inherit=True
-        )  # before seconds are spent on the SDK
+        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)  # before seconds are spent on the SDK
     except (SyntaxError, ValueError) as error:
         return {"error": _explain(error, request.label, root, watch)}
     try:
@@ -188,8 +186,7 @@ def _function(module: ModuleType, name: str) -> Callable[..., Any]:
         inspect.signature(function).bind(None, None)
     except TypeError:
         raise BuildError(
-            f"{name}{inspect.signature(function)} is called as {name}(session, settings). "
-            "Give it these two arguments."
+            f"{name}{inspect.signature(function)} is called as {name}(session, settings). Give it these two arguments."
         ) from None
     return function
 
@@ -202,9 +199,7 @@ def _explain(error: BaseException, label: str, root: Path, watch: Watch) -> str:
     """What went wrong, the project's own lines on the way to it, and the step that was being built."""
     if isinstance(error, SyntaxError) and error.filename and watch.covers(error.filename):
         place = _place(error.filename, error.lineno, "", root)
-        return (
-            f"{label} cannot be compiled: SyntaxError: {error.msg}\n{place}\n    {(error.text or '').strip()}"
-        )
+        return f"{label} cannot be compiled: SyntaxError: {error.msg}\n{place}\n    {(error.text or '').strip()}"
     frames = list(traceback.walk_tb(error.__traceback__))
     step = _step(error.__traceback__)
     missing = _missing_code(step)
@@ -213,11 +208,7 @@ def _explain(error: BaseException, label: str, root: Path, watch: Watch) -> str:
             f"{label}: step {step.name!r} runs {missing}, and there is no such file in {root}. "
             "Create it, or correct the step's 'code'."
         )
-    subject = (
-        f"{label}: step {step.name!r} cannot be compiled"
-        if step is not None
-        else f"{label} cannot be compiled"
-    )
+    subject = f"{label}: step {step.name!r} cannot be compiled" if step is not None else f"{label} cannot be compiled"
     message = str(error).strip()
     if isinstance(error, SystemExit):
         message = f"it ends the program (exit code {error.code})"

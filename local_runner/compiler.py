@@ -196,9 +196,7 @@ def _compile(
 ) -> dict[str, Any]:
     """Run the compiling process and return its result. Raises CompileError with what it said."""
     opt_out = scratch / "sdk.yaml"  # for sessions that pipeline.py makes itself; JSON is YAML
-    opt_out.write_text(
-        '{"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": true}}}}'
-    )
+    opt_out.write_text('{"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": true}}}}')
     environment = {**environment, "SAGEMAKER_USER_CONFIG_OVERRIDE": str(opt_out)}
     if environment.get("PYTHONDONTWRITEBYTECODE") and not _sdk_has_bytecode():
         # Without bytecode the import takes 10 s instead of 2. What was asked for is none beside the sources.
@@ -243,7 +241,5 @@ def _compile(
 
 def _tail(output: Path, lines: int = 20) -> str:
     """The last lines that were printed, as an appendix to an error."""
-    printed: Sequence[str] = (
-        output.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:]
-    )
+    printed: Sequence[str] = output.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:]
     return "\nIt printed:\n" + "\n".join(f"  {line}" for line in printed) if printed else ""

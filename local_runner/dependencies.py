@@ -72,9 +72,7 @@ def _visible(directory: Path) -> list[str]:
 def _importable(directory: Path) -> list[str]:
     """The entries that an import could find: a new one may take the place of what was imported."""
     return [
-        path.name
-        for path in directory.iterdir()
-        if path.suffix in (".py", ".so") or (path / "__init__.py").exists()
+        path.name for path in directory.iterdir() if path.suffix in (".py", ".so") or (path / "__init__.py").exists()
     ]
 
 

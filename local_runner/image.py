@@ -56,9 +56,7 @@ def image_tag(settings: Settings, source: ImageSource) -> str:
     """
     digest = hashlib.sha256(f"{_FORMAT}\0{source.base_image or ''}\0".encode())
     for member, content in _context(source):
-        digest.update(
-            f"{member.name}\0{member.type!r}\0{member.mode:o}\0{member.linkname}\0{member.size}\0".encode()
-        )
+        digest.update(f"{member.name}\0{member.type!r}\0{member.mode:o}\0{member.linkname}\0{member.size}\0".encode())
         digest.update(content)
     project = re.sub(r"[^a-z0-9]+", "-", settings.root.name.lower()).strip("-") or "project"
     return f"local-runner/{project}:{digest.hexdigest()[:12]}"
@@ -85,9 +83,7 @@ def _context(source: ImageSource) -> Iterable[tuple[tarfile.TarInfo, bytes]]:
             else:
                 continue
         except OSError as error:
-            raise SettingsError(
-                f"{path} belongs to the image and cannot be read: {error.strerror}."
-            ) from None
+            raise SettingsError(f"{path} belongs to the image and cannot be read: {error.strerror}.") from None
         yield member, content
 
 

@@ -37,13 +37,9 @@ def fetching(
     """
     requirements = source.requirements.read_bytes()
     machine = _MACHINES.get(architecture, architecture)
-    key = hashlib.sha256(
-        b"\0".join([_FORMAT.encode(), source.python_version.encode(), machine.encode(), requirements])
-    )
+    key = hashlib.sha256(b"\0".join([_FORMAT.encode(), source.python_version.encode(), machine.encode(), requirements]))
     finished = cache / key.hexdigest()[:16]
-    count = sum(
-        bool(re.match(r"\s*[A-Za-z0-9]", line)) for line in requirements.decode(errors="replace").splitlines()
-    )
+    count = sum(bool(re.match(r"\s*[A-Za-z0-9]", line)) for line in requirements.decode(errors="replace").splitlines())
     if finished.is_dir():
         yield lambda: finished
         return
@@ -99,9 +95,7 @@ def _failure(source: ImageSource, machine: str, output: str) -> str:
     missing = re.findall(r"No matching distribution found for (.+)", output)
     shown = "\n".join(f"  {line}" for line in lines[-6:])
     if "No module named pip" in output:
-        return (
-            f"{sys.executable} has no pip, which fetches the image's packages. Install it: uv pip install pip"
-        )
+        return f"{sys.executable} has no pip, which fetches the image's packages. Install it: uv pip install pip"
     if "onnection" in output or "SSLError" in output or "ProxyError" in output:
         return (
             f"The packages of {source.requirements} cannot be fetched: the package index does not answer.\n"

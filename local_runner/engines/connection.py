@@ -32,13 +32,10 @@ def _endpoint() -> dict[str, str]:
         return environment
     # The docker package reads contexts as well, but whether it needs paramiko depends on the host.
     identity = hashlib.sha256(str(name).encode()).hexdigest()
-    endpoint = (
-        _read_json(config / "contexts/meta" / identity / "meta.json").get("Endpoints", {}).get("docker", {})
-    )
+    endpoint = _read_json(config / "contexts/meta" / identity / "meta.json").get("Endpoints", {}).get("docker", {})
     if not endpoint.get("Host"):
         raise EngineError(
-            f"The docker context '{name}' is not in {config}. "
-            "Choose one with 'docker context use', or set DOCKER_HOST."
+            f"The docker context '{name}' is not in {config}. Choose one with 'docker context use', or set DOCKER_HOST."
         )
     environment["DOCKER_HOST"] = str(endpoint["Host"])
     certificates = config / "contexts/tls" / identity / "docker"

@@ -52,7 +52,20 @@ _KEPT_FLAGS = {
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 _OLD = b"/.old"
-_DIRECTORIES = ("/proc", "/dev", "/dev/pts", "/dev/shm", "/run", "/home", "/mnt", "/opt", "/opt/ml", "/root", "/tmp", "/var")
+_DIRECTORIES = (
+    "/proc",
+    "/dev",
+    "/dev/pts",
+    "/dev/shm",
+    "/run",
+    "/home",
+    "/mnt",
+    "/opt",
+    "/opt/ml",
+    "/root",
+    "/tmp",
+    "/var",
+)
 # The root itself is in memory, for speed; these are on disk, for room.
 _ON_DISK = ((b"tmp", b"/tmp", 0o1777), (b"var", b"/var", 0o755), (b"root", b"/root", 0o700), (b"ml", b"/opt/ml", 0o755))
 

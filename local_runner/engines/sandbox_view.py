@@ -83,7 +83,13 @@ class HostView:
             self.read_only.append((resolver, resolver))  # where /etc/resolv.conf is a link into /run
 
     def host(
-        self, host: StagedHost, argv: Sequence[str], environment: Mapping[str, str], directory: Path, hosts_file: Path, log: int
+        self,
+        host: StagedHost,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        hosts_file: Path,
+        log: int,
     ) -> Host:
         """The specification of one host. ``directory`` is an empty directory of its own, ``log`` a descriptor it inherits."""
         read_only = [(os.fsencode(source), os.fsencode(target)) for source, target in self.read_only]
@@ -186,6 +192,8 @@ def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
     for prefix in dict.fromkeys(found):
         if any(home == prefix or _is_below(home, [prefix]) for home in homes):
             # An interpreter installed right into a home directory must not bring that home along.
-            yield from (f"{prefix}/{name}" for name in ("bin", "include", "lib", "lib64") if os.path.isdir(f"{prefix}/{name}"))
+            yield from (
+                f"{prefix}/{name}" for name in ("bin", "include", "lib", "lib64") if os.path.isdir(f"{prefix}/{name}")
+            )
         else:
             yield prefix

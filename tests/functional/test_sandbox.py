@@ -165,18 +165,20 @@ def test_arguments_follow_the_entrypoint(sandbox: Sandbox):
 def test_environment_is_the_jobs_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HTTPS_PROXY", "PYTHONPATH"):
         monkeypatch.setenv(name, "host's")
-    lines = sandbox.sh("env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'", environment={"NAME": "vàlue = \"1\""})
+    lines = sandbox.sh("env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'", environment={"NAME": 'vàlue = "1"'})
     assert not [line for line in lines if "host's" in line]
     names = {line.split("=")[0] for line in lines}
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {"PATH", "HOME", "LANG", "PYTHONUNBUFFERED", "HOSTNAME", "NAME"}
-    assert "NAME=vàlue = \"1\"" in lines
+    assert 'NAME=vàlue = "1"' in lines
     assert "HOSTNAME=algo-1" in lines
 
 
 def test_project_and_home_are_not_there(sandbox: Sandbox, tmp_path: Path):
     secret = tree(tmp_path / "project", {"secret.txt": "x"}) / "secret.txt"
     test_file = Path(__file__)
-    script = f"test ! -e '{secret}' && test ! -e '{test_file}' && test ! -e ~/.aws && pwd && ls -A /home /mnt /tmp /opt/ml"
+    script = (
+        f"test ! -e '{secret}' && test ! -e '{test_file}' && test ! -e ~/.aws && pwd && ls -A /home /mnt /tmp /opt/ml"
+    )
     assert sandbox.sh(script)[0] == "/"
     assert not list(Path.home().glob(".bashrc")) or sandbox.sh(f"test ! -e '{Path.home()}/.bashrc'") == []
 
@@ -185,7 +187,10 @@ def test_hidden_directories_below_the_system_are_empty(sandbox: Sandbox, tmp_pat
     hidden = Path("/usr/share")  # stands for a project below /usr or /opt
     engine = SandboxEngine(ENVIRONMENT, scratch=tmp_path / "scratch", hidden=(hidden,))
     sandbox.engine = engine
-    assert sandbox.sh("ls -A /usr/share | wc -l; touch /usr/share/x 2>/dev/null || echo read-only") == ["0", "read-only"]
+    assert sandbox.sh("ls -A /usr/share | wc -l; touch /usr/share/x 2>/dev/null || echo read-only") == [
+        "0",
+        "read-only",
+    ]
 
 
 def test_system_is_read_only_and_scratch_places_are_writable(sandbox: Sandbox):
@@ -269,7 +274,9 @@ def test_nested_local_paths(sandbox: Sandbox, tmp_path: Path):
     assert os.listdir(data) == ["a"]
 
 
-@pytest.mark.parametrize("name", ["ünïcødé ☃", "a:b,c\\d=e", "with space\tand tab", 'quo"te\'s', "new\nline", "x" * 250])
+@pytest.mark.parametrize(
+    "name", ["ünïcødé ☃", "a:b,c\\d=e", "with space\tand tab", "quo\"te's", "new\nline", "x" * 250]
+)
 def test_odd_paths(sandbox: Sandbox, tmp_path: Path, name: str):
     data = tree(tmp_path / name, {f"{name[:200]}.csv": "odd"})
     output = tmp_path / f"out {name[:200]}"
@@ -441,7 +448,16 @@ def test_an_ordinary_user_owns_what_the_job_leaves(sandbox: Sandbox, open_direct
         " echo x > output/d/x; mkdir -m 0 /tmp/shut; ! touch /usr/x 2>/dev/null"
     )
     done = subprocess.run(
-        [open_directory / "venv/bin/python", "-c", DRIVER, open_directory / "state", open_directory / "venv", "sh", "-c", script],
+        [
+            open_directory / "venv/bin/python",
+            "-c",
+            DRIVER,
+            open_directory / "state",
+            open_directory / "venv",
+            "sh",
+            "-c",
+            script,
+        ],
         env={"PYTHONPATH": str(open_directory / "lib")},
         cwd="/",
         capture_output=True,

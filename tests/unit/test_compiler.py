@@ -122,9 +122,7 @@ def watched(root: Path, code: str) -> set[tuple[str, str]]:
     """What a process that runs ``code`` as a file of the project is seen to read."""
     (root / "reads.py").write_text(code)
     program = WATCHED.format(repository=str(REPOSITORY), root=str(root))
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {(kind, name) for kind, name in json.loads(done.stdout)} - {("file", "reads.py")}
 
@@ -144,9 +142,7 @@ def watched(root: Path, code: str) -> set[tuple[str, str]]:
         ("import sub.module", {("modules", "sub"), ("file", "sub/module.py")}),
     ],
 )
-def test_what_a_process_reads_of_the_project_is_seen(
-    tmp_path: Path, code: str, read: set[tuple[str, str]]
-) -> None:
+def test_what_a_process_reads_of_the_project_is_seen(tmp_path: Path, code: str, read: set[tuple[str, str]]) -> None:
     for name in ("a.txt", "sub/b.csv", "state/x", "sub/module.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
@@ -182,9 +178,7 @@ def local(root: Path, uri: str) -> Path:
         (".", "s3://b/code"),
     ],
 )
-def test_project_files_are_not_copied(
-    root: Path, path: str, uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_project_files_are_not_copied(root: Path, path: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     uploads = uploads_of(root)
     assert uploads.path(path, "b", "Flights/code/0123") == uri
