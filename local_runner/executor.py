@@ -22,15 +22,15 @@ from types import FrameType
 from typing import Any, Literal
 
 from local_runner import contract
+from local_runner.definition.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
 from local_runner.engines import Engine
 from local_runner.errors import Problem
 from local_runner.events import Listener
-from local_runner.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
-from local_runner.limits import request_problems
 from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
-from local_runner.request import describe, processing_job
+from local_runner.planning.limits import request_problems
+from local_runner.planning.request import describe, processing_job
+from local_runner.planning.scope import starting_scope
 from local_runner.runs import Run
-from local_runner.scope import starting_scope
 from local_runner.storage import DataError, Storage
 
 _POLL_SECONDS = 0.2

@@ -61,7 +61,7 @@ class Step:
     """A step of the pipeline, flattened out of the branches it is nested in.
 
     ``arguments`` is the request template as the definition has it; values that are only known in an execution are
-    ``expressions`` (:mod:`local_runner.expressions`). ``path`` is where the step stands in the definition, for
+    ``expressions`` (:mod:`local_runner.definition.expressions`). ``path`` is where the step stands in the definition, for
     messages. ``references`` are the names of the steps whose results the arguments or conditions read.
     """
 

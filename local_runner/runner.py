@@ -14,18 +14,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_runner import planner, runs
-from local_runner.compiler import compile_pipeline
-from local_runner.definition import inspect_definition
+from local_runner import runs
+from local_runner.compile.compiler import compile_pipeline
+from local_runner.definition.parser import inspect_definition
+from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
 from local_runner.engines.selection import select_engine
 from local_runner.errors import InvalidPipelineError, Problem, SettingsError
 from local_runner.events import Listener
 from local_runner.executor import execute
 from local_runner.models import Execution, PipelineDefinition, Plan
-from local_runner.paths import Deferred
+from local_runner.planning import planner
+from local_runner.planning.scope import starting_scope
 from local_runner.report.record import to_record
-from local_runner.scope import starting_scope
 from local_runner.settings import Settings
 from local_runner.storage import CODE_PREFIX, Source, Storage
 

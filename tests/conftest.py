@@ -38,9 +38,8 @@ def processing_image() -> str:
 @pytest.fixture(scope="session")
 def environment() -> Path:
     """The sandbox's virtual environment, made if it has to be."""
-    from local_runner.environment import ensure_environment
-
     from local_runner.engines import sandbox
+    from local_runner.environment import ensure_environment
 
     if reason := sandbox.available():
         _cannot(reason)

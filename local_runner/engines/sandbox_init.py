@@ -180,7 +180,7 @@ def _start_mapper() -> tuple[int, int]:
         os.close(writing)
         if os.read(reading, 1):
             for name in ("uid_map", "gid_map"):
-                with open(f"/proc/self/{name}", "rb") as own:  # noqa: PTH123 (pathlib is slow to import)
+                with open(f"/proc/self/{name}", "rb") as own:
                     extents = [line.split() for line in own]
                 text = b"".join(b"%s %s %s\n" % (inside, inside, size) for inside, _, size in extents)
                 _write_map(f"/proc/{os.getppid()}/{name}", text.decode())
@@ -280,7 +280,7 @@ def _signal(processes: dict[int, int], number: int) -> None:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            pass  # noqa: SIM105 (contextlib is slow to import)
+            pass
 
 
 # ---------------------------------------------------------------------------------------------- one host's init
@@ -433,7 +433,7 @@ def _make_target(source: bytes, target: bytes) -> None:
 
 def _make_read_only(targets: list[bytes]) -> None:
     """Remount these and every mount below them. (A recursive read-only bind is two steps, one of them per mount.)"""
-    with open(_OLD + b"/proc/self/mountinfo", "rb") as mounts:  # noqa: PTH123
+    with open(_OLD + b"/proc/self/mountinfo", "rb") as mounts:
         lines = [line.split(b" ", 6) for line in mounts]
     top = set(targets)
     below = tuple(target + b"/" for target in targets)
@@ -465,7 +465,7 @@ def _mount_devices() -> None:
         _mount(b"devpts", b"/dev/pts", b"devpts", _MS_NOSUID | _MS_NOEXEC, options)
         os.symlink(b"pts/ptmx", b"/dev/ptmx")
     except OSError:
-        pass  # noqa: SIM105 (terminals are a comfort)
+        pass
 
 
 def _mount_job(mount: Mount) -> None:
@@ -515,8 +515,8 @@ def _mount_overlay(target: bytes, layers: list[bytes], upper: bytes, work: bytes
 
 def _copy_tree(source: bytes, target: bytes) -> None:
     """Copy a layer over what lower layers left, sharing blocks where the file system can."""
-    import fcntl  # noqa: PLC0415 (these two only where there is no overlay)
-    import shutil  # noqa: PLC0415
+    import fcntl
+    import shutil
 
     for entry in os.scandir(source):
         copy = os.path.join(target, entry.name)
@@ -529,7 +529,7 @@ def _copy_tree(source: bytes, target: bytes) -> None:
         elif entry.is_symlink():
             os.symlink(os.readlink(entry.path), copy)
         elif entry.is_file():
-            with open(entry.path, "rb") as original, open(copy, "wb") as clone:  # noqa: PTH123
+            with open(entry.path, "rb") as original, open(copy, "wb") as clone:
                 try:
                     fcntl.ioctl(clone, 0x40049409, original.fileno())  # FICLONE
                 except OSError:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from local_runner.compiler import Compiled, compile_pipeline
+from local_runner.compile.compiler import Compiled, compile_pipeline
 from local_runner.errors import CompileError
 from local_runner.settings import load_settings
 
@@ -72,7 +72,7 @@ def build(session, settings):
 COMPILE = """
 import sys
 from pathlib import Path
-from local_runner.compiler import compile_pipeline
+from local_runner.compile.compiler import compile_pipeline
 from local_runner.settings import load_settings
 root, state = Path(sys.argv[1]), Path(sys.argv[2])
 done = compile_pipeline(load_settings(root), None, state, progress=lambda line: print(line, file=sys.stderr))
@@ -353,9 +353,9 @@ FAULTS = {
 
 COMPILE_EACH = """
 import json, sys
-from local_runner import compile_program
+from local_runner.compile import program
 requests = json.load(sys.stdin)
-print(json.dumps([compile_program.main(compile_program.Request(**request)) for request in requests]))
+print(json.dumps([program.main(program.Request(**request)) for request in requests]))
 """
 
 
@@ -409,7 +409,7 @@ def test_an_error_says_what_and_where(faulty: dict[str, dict[str, Any]], functio
     assert message.startswith(("pipeline.py: ", "pipeline.py cannot be compiled: "))
     for part in FAULTS[function]:
         assert part in message
-    assert "compile_program" not in message
+    assert "program.py" not in message
     assert "site-packages" not in message
 
 

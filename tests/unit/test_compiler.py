@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.compiler import compile_pipeline
-from local_runner.dependencies import Dependency, Watch, fingerprint, unchanged
+from local_runner.compile.compiler import compile_pipeline
+from local_runner.compile.dependencies import Dependency, Watch, fingerprint, unchanged
+from local_runner.compile.uploads import Uploads
 from local_runner.errors import CompileError
 from local_runner.settings import load_settings
-from local_runner.uploads import Uploads
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -108,7 +108,7 @@ WATCHED = """
 import json, os, sys
 from pathlib import Path
 sys.path.insert(0, {repository!r})
-from local_runner.dependencies import Watch
+from local_runner.compile.dependencies import Watch
 root = Path({root!r})
 watch = Watch((root,), (root / "state",))
 watch.start()

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_definition import compare, condition, daily, fail, get, join, pipeline, processing, s3_output, text
 
-from local_runner.definition import inspect_definition, parse_definition
+from local_runner.definition.parser import inspect_definition, parse_definition
+from local_runner.definition.syntax import Comparison, JsonGet
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import Branch, Dependency, PipelineDefinition
-from local_runner.syntax import Comparison, JsonGet
 
 
 def parse(definition: Any) -> PipelineDefinition:

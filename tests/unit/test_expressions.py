@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.errors import Problem
-from local_runner.expressions import (
+from local_runner.definition.expressions import (
     ExpressionError,
     Scope,
     condition_result,
     evaluate,
     resolve,
 )
-from local_runner.grammar import parse_conditions, parse_value
+from local_runner.definition.grammar import parse_conditions, parse_value
+from local_runner.definition.paths import Deferred, PathNotFoundError, follow, parse_path
+from local_runner.errors import Problem
 from local_runner.models import PropertyFile
-from local_runner.paths import Deferred, PathNotFoundError, follow, parse_path
 
 FILES = {"s3://b/out/report.json": '{"bad": {"ratio": 0.25}, "rows": [5, {"a.b": 6}], "none": null, "text": "0.25"}'}
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sample_definition import request, s3_input, s3_output
 
-from local_runner import limits
-from local_runner.limits import request_problems
-from local_runner.paths import Deferred
+from local_runner.definition.paths import Deferred
+from local_runner.planning import limits
+from local_runner.planning.limits import request_problems
 
 
 @pytest.fixture(scope="session")

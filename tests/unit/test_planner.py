@@ -27,12 +27,12 @@ from sample_definition import (
     text,
 )
 
-from local_runner.definition import inspect_definition
+from local_runner.definition.expressions import resolve
+from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError
-from local_runner.expressions import resolve
 from local_runner.models import Branch, Dependency, Plan
-from local_runner.planner import plan
-from local_runner.scope import starting_scope
+from local_runner.planning.planner import plan
+from local_runner.planning.scope import starting_scope
 
 CACHE: dict[str, Path] = {}
 

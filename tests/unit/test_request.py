@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_definition import request, s3_input, s3_output
 
+from local_runner.definition.paths import Deferred, follow, parse_path
 from local_runner.models import ProcessingInput, ProcessingOutput
-from local_runner.paths import Deferred, follow, parse_path
-from local_runner.request import describe, describe_unrun, ignored_kinds, job_name, processing_job, s3_problem
+from local_runner.planning.request import describe, describe_unrun, ignored_kinds, job_name, processing_job, s3_problem
 
 
 def sample() -> dict[str, Any]:

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 
+from local_runner.definition.jsontext import shorten
+from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
-from local_runner.jsontext import shorten
 from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
-from local_runner.references import did_you_mean
 
 # StartPipelineExecution takes texts of at most this length (API shape String1024).
 _LONGEST = 1024

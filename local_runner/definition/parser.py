@@ -1,6 +1,6 @@
 """Pipeline definition JSON -> PipelineDefinition, with every problem found. No I/O.
 
-This module reads the shape of the document; whether its names agree is :mod:`local_runner.references`. A document
+This module reads the shape of the document; whether its names agree is :mod:`local_runner.definition.references`. A document
 with problems still gives a definition of what could be read, so that the planner can add what it finds.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from local_runner import references
+from local_runner.definition import references
+from local_runner.definition.grammar import parse_conditions, parse_value
+from local_runner.definition.jsontext import as_list, as_object, kind, parse_json
+from local_runner.definition.references import did_you_mean
+from local_runner.definition.syntax import GetProperty, JsonGet, walk
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.grammar import parse_conditions, parse_value
-from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.models import (
     Branch,
     Dependency,
@@ -24,8 +26,6 @@ from local_runner.models import (
     Step,
     Trigger,
 )
-from local_runner.references import did_you_mean
-from local_runner.syntax import GetProperty, JsonGet, walk
 
 STEP_TYPES = (
     "Processing",

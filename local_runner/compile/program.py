@@ -1,6 +1,6 @@
 """The program that compiles: a pipeline file in, its definition out. Run as a file, in a process of its own.
 
-    python compile_program.py REQUEST     (a JSON object, see ``Request``)
+    python program.py REQUEST     (a JSON object, see ``Request``)
 
 Writes one JSON object to ``<scratch>/result.json``: the definition with all that it was made from, or an
 ``error`` to show. Reads the project, writes what pipeline.py uploads under ``<state>/s3``, and lets nothing
@@ -28,10 +28,10 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 if not __package__:  # run as a file: the package's other modules are beside this one, but not on the path
-    sys.path[0] = str(PACKAGE.parent)
+    sys.path[0] = str(PACKAGE.parents[1])
 
-from local_runner.dependencies import Watch  # noqa: E402
-from local_runner.uploads import Uploads  # noqa: E402
+from local_runner.compile.dependencies import Watch
+from local_runner.compile.uploads import Uploads
 
 if not __package__:
     del sys.path[0]
@@ -90,7 +90,7 @@ def main(request: Request) -> dict[str, Any]:
     except (SyntaxError, ValueError) as error:
         return {"error": _explain(error, request.label, root, watch)}
     try:
-        from local_runner import sdk
+        from local_runner.compile import sdk
     except ImportError as error:
         return {
             "error": f"the SageMaker Python SDK cannot be imported by {sys.executable}: {error}\n"
@@ -149,7 +149,7 @@ def _load(file: Path, root: Path, watch: Watch) -> ModuleType:
     finder = importlib.machinery.FileFinder.path_hook(*loaders)
 
     def hook(path: str) -> Any:
-        if not watch.covers(os.path.abspath(path)):  # noqa: PTH100 - importlib speaks text
+        if not watch.covers(os.path.abspath(path)):
             raise ImportError("not a directory of the project")
         return finder(path)
 

@@ -1,6 +1,6 @@
 """pipeline.py -> its definition, offline. Reads the project; writes ``<state>/compiled`` and ``<state>/s3``.
 
-The SDK takes seconds to import, so it is never imported here: ``compile_program.py`` compiles in a process of
+The SDK takes seconds to import, so it is never imported here: ``program.py`` compiles in a process of
 its own, and only when something that the last compile read has changed. Looking that up takes milliseconds.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_runner.dependencies import Dependency, unchanged
+from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.errors import CompileError
 from local_runner.settings import Settings
 
@@ -27,7 +27,7 @@ IMAGE_URI = "local/processing"
 """The project's own image in a local definition, a constant: another image is no other definition."""
 
 _TARGET = re.compile(r"(?P<file>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
-_SOURCES = ("compile_program.py", "dependencies.py", "sdk.py", "uploads.py", "compiler.py")
+_SOURCES = ("program.py", "dependencies.py", "sdk.py", "uploads.py", "compiler.py")
 _DEFAULT_FUNCTION = "build"
 _STDERR = 2
 
@@ -213,7 +213,7 @@ def _compile(
         "settings": _pipeline_settings(settings),
         "debug": debug,
     }
-    program = Path(__file__).with_name("compile_program.py")
+    program = Path(__file__).with_name("program.py")
     output = scratch / "output.txt"
     with output.open("wb") as printed:
         process = subprocess.Popen(

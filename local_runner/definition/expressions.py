@@ -1,7 +1,7 @@
 """What expressions and conditions come to: Get, Std:Join, Std:JsonGet, comparisons.
 
 No I/O of its own: files are read through ``Scope.read``, which the caller gives. What can be written is
-:mod:`local_runner.syntax`.
+:mod:`local_runner.definition.syntax`.
 
 What AWS does not document, and is chosen here:
 
@@ -19,10 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten
-from local_runner.models import ParameterValue, PropertyFile
-from local_runner.paths import Deferred, Path, PathNotFoundError, follow
-from local_runner.syntax import (
+from local_runner.definition.jsontext import as_list, as_object, kind, parse_json, shorten
+from local_runner.definition.paths import Deferred, Path, PathNotFoundError, follow
+from local_runner.definition.syntax import (
     EXPRESSIONS,
     Comparison,
     Condition,
@@ -36,6 +35,7 @@ from local_runner.syntax import (
     Not,
     Or,
 )
+from local_runner.models import ParameterValue, PropertyFile
 
 
 class ExpressionError(Exception):

@@ -5,11 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Generator
 
+from local_runner.definition.jsontext import as_list, as_object, shorten
+from local_runner.definition.paths import Deferred
+from local_runner.definition.syntax import (
+    EXECUTION_VARIABLES,
+    Expression,
+    GetParameter,
+    GetProperty,
+    GetVariable,
+    JsonGet,
+    walk,
+)
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.models import PipelineDefinition, Step
-from local_runner.paths import Deferred
-from local_runner.syntax import EXECUTION_VARIABLES, Expression, GetParameter, GetProperty, GetVariable, JsonGet, walk
 
 _JOB_VARIABLES = ("ProcessingJobName", "TrainingJobName")
 

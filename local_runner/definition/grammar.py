@@ -1,4 +1,4 @@
-"""How expressions and conditions are written in definition JSON -> :mod:`local_runner.expressions`. No I/O.
+"""How expressions and conditions are written in definition JSON -> :mod:`local_runner.definition.expressions`. No I/O.
 
 What cannot be read becomes a Problem and a Deferred in its place, so that the rest is still looked at.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object, kind
-from local_runner.paths import Deferred, Path, parse_path
-from local_runner.syntax import (
+from local_runner.definition.jsontext import as_list, as_object, kind
+from local_runner.definition.paths import Deferred, Path, parse_path
+from local_runner.definition.syntax import (
     Comparison,
     Condition,
     Expression,
@@ -24,6 +23,7 @@ from local_runner.syntax import (
     Operator,
     Or,
 )
+from local_runner.errors import Problem
 
 MALFORMED = Deferred("it is malformed")
 _GET_FORMS = 'Write {"Get": "Parameters.NAME"}, "Steps.NAME.PROPERTY" or "Execution.VARIABLE".'

@@ -1,6 +1,6 @@
 """A resolved CreateProcessingJob request -> ProcessingJob, and the Describe response of one. No I/O.
 
-What the service would refuse is :mod:`local_runner.limits`; this module finds what the service takes and a local run
+What the service would refuse is :mod:`local_runner.planning.limits`; this module finds what the service takes and a local run
 does not, and what the service checks beyond its model. Parts of the wrong shape are passed over here.
 """
 
@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from local_runner.definition.jsontext import as_list, as_object, kind
+from local_runner.definition.paths import Deferred
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object, kind
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
-from local_runner.paths import Deferred
 
 DEFAULT_MAX_RUNTIME = 86_400
 LOCAL_ROOT = "/opt/ml/processing"

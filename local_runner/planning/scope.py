@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from local_runner.expressions import ExpressionError, Scope, resolve
+from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
-from local_runner.order import dependencies, ordered
-from local_runner.request import ACCOUNT, REGION, describe_unrun
+from local_runner.planning.order import dependencies, ordered
+from local_runner.planning.request import ACCOUNT, REGION, describe_unrun
 
 
 def execution_scope(

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
+from local_runner.definition.jsontext import as_list, as_object, shorten
+from local_runner.definition.paths import Deferred
+from local_runner.definition.references import did_you_mean, expressions_of
+from local_runner.definition.syntax import Expression, GetProperty, JsonGet
 from local_runner.errors import InvalidPipelineError, Problem
-from local_runner.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
-from local_runner.jsontext import as_list, as_object, shorten
-from local_runner.limits import request_problems
 from local_runner.models import (
     Dependency,
     ParameterValue,
@@ -24,13 +26,11 @@ from local_runner.models import (
     ProcessingJob,
     Step,
 )
-from local_runner.order import cycles, dependencies, ordered
-from local_runner.parameters import parameter_values
-from local_runner.paths import Deferred
-from local_runner.references import did_you_mean, expressions_of
-from local_runner.request import describe_unrun, ignored_kinds, job_name, processing_job
-from local_runner.scope import execution_scope
-from local_runner.syntax import Expression, GetProperty, JsonGet
+from local_runner.planning.limits import request_problems
+from local_runner.planning.order import cycles, dependencies, ordered
+from local_runner.planning.parameters import parameter_values
+from local_runner.planning.request import describe_unrun, ignored_kinds, job_name, processing_job
+from local_runner.planning.scope import execution_scope
 
 SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
 
@@ -51,7 +51,7 @@ def plan(
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
     ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
-    project's (:mod:`local_runner.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
+    project's (:mod:`local_runner.planning.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
     """

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from local_runner.dependencies import Watch
+from local_runner.compile.dependencies import Watch
 
 
 class Uploads:
@@ -34,7 +34,7 @@ class Uploads:
 
     def path(self, path: str, bucket: str, prefix: str) -> str:
         """The URI of a file or directory. FileNotFoundError where there is none."""
-        local = Path(os.path.abspath(path.removeprefix("file://")))  # noqa: PTH100 - links stay as the project has them
+        local = Path(os.path.abspath(path.removeprefix("file://")))
         if not local.exists():
             raise FileNotFoundError(f"{path} does not exist, so it cannot be uploaded")
         if local == self._root or (self._root in local.parents and self._watch.covers(str(local))):

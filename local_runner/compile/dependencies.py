@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-_STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep  # noqa: PTH120 - frames name files as text
+_STANDARD_LIBRARY = os.path.dirname(threading.__file__) + os.sep
 _NEVER = frozenset({"__pycache__", "site-packages", ".git"})
 _METADATA = re.compile(r"importlib[_/\\]metadata")
 _PROGRAM_EVENTS = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec"})
@@ -144,7 +144,7 @@ class Watch:
         return [
             Dependency(kind, name, then)
             for (kind, name), then in (hashed | self._read).items()
-            if kind != "file" or not os.path.isabs(name) or self.covers(name) or os.path.exists(name)  # noqa: PTH110, PTH117
+            if kind != "file" or not os.path.isabs(name) or self.covers(name) or os.path.exists(name)
         ]
 
     def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -160,7 +160,7 @@ class Watch:
     def _on_path(self, kind: str, path: object) -> None:
         if getattr(self._busy, "now", False) or isinstance(path, int):
             return
-        name = os.path.abspath("." if path is None else os.fsdecode(path))  # type: ignore[arg-type] # noqa: PTH100
+        name = os.path.abspath("." if path is None else os.fsdecode(path))  # type: ignore[arg-type]
         if not self.covers(name):
             return
         frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]

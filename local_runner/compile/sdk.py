@@ -1,6 +1,6 @@
 """The SageMaker Python SDK, offline. The only module that imports it; no call leaves the machine.
 
-Only the process that compiles (``compile_program.py``) loads it: importing it takes seconds.
+Only the process that compiles (``program.py``) loads it: importing it takes seconds.
 """
 
 # The SDK and boto3 ship no types, so what comes out of them is unknown to the type checker.
@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 from botocore import handlers
 
-from local_runner.uploads import Uploads
+from local_runner.compile.uploads import Uploads
 
 CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 """The SDK's defaults config: no telemetry."""
@@ -60,9 +60,9 @@ class _BotoSession(boto3.Session):
 handlers.BUILTIN_HANDLERS.append(("before-call", _refuse))
 boto3.DEFAULT_SESSION = _BotoSession()
 
-from sagemaker.core.config.config_manager import SageMakerConfig  # noqa: E402
-from sagemaker.core.workflow.pipeline_context import PipelineSession  # noqa: E402
-from sagemaker.mlops.workflow.pipeline import Pipeline  # noqa: E402
+from sagemaker.core.config.config_manager import SageMakerConfig
+from sagemaker.core.workflow.pipeline_context import PipelineSession
+from sagemaker.mlops.workflow.pipeline import Pipeline
 
 
 def _validate_once(validate: Callable[[Any], None]) -> Callable[[Any], None]:

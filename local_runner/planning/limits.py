@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from local_runner.definition.jsontext import as_list, as_object, kind, shorten
+from local_runner.definition.paths import Deferred
+from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.files import write_atomically
-from local_runner.jsontext import as_list, as_object, kind, shorten
-from local_runner.paths import Deferred
-from local_runner.references import did_you_mean
 
 _REQUEST = "CreateProcessingJobRequest"
 _FORMAT = 1

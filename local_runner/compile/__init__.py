@@ -1,0 +1,5 @@
+"""pipeline.py -> definition JSON, offline and cached. ``compiler`` is the stage; ``sdk`` the only import of the SDK.
+
+``program`` compiles in a process of its own; nothing here is imported by a run whose pipeline.py has not changed,
+except the look-up.
+"""
