@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_LINE = 64 * 1024
-"""Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory."""
+"""Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory.
+"""
 
 _END = re.compile(rb"\r\n|\n|\r")
 
@@ -26,7 +27,9 @@ class LineSplitter:
         lines: list[str] = []
         start = 0
         for end in _END.finditer(data):
-            if end.start() > start or end.group() != b"\r":  # a bar that starts with a return has no line before it
+            if (
+                end.start() > start or end.group() != b"\r"
+            ):  # a bar that starts with a return has no line before it
                 lines.extend(_pieces(data[start : end.start()]))
             start = end.end()
         data = data[start:]
@@ -52,10 +55,11 @@ def _text(line: bytes) -> str:
 
 
 class HostLog:
-    """Appends a host's output to its log file and passes each line on. Raises OSError if the file cannot be opened.
+    """Appends a host's output to its log file and passes each line on. Raises OSError if the file cannot be
+    opened.
 
-    ``error`` says what went wrong where a later write failed (a full disk); the output is then read on regardless,
-    since a job whose output nobody reads would stand still.
+    ``error`` says what went wrong where a later write failed (a full disk); the output is then read on
+    regardless, since a job whose output nobody reads would stand still.
     """
 
     def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:

@@ -29,7 +29,11 @@ ENVIRONMENT = Path(sys.prefix)
 
 
 def processing_job(
-    *entrypoint: str, hosts: int = 1, environment: Mapping[str, str] = {}, isolated: bool = False, max_runtime: int = 60
+    *entrypoint: str,
+    hosts: int = 1,
+    environment: Mapping[str, str] = {},
+    isolated: bool = False,
+    max_runtime: int = 60,
 ) -> ProcessingJob:
     return ProcessingJob(
         name="pipelines-abc-Step-xyz",
@@ -54,7 +58,9 @@ class Sandbox:
         self.root = root
         self.scratch = root / "scratch"
         self.scratch.mkdir()
-        self.engine = SandboxEngine(ENVIRONMENT, scratch=self.scratch, hidden=(root / "project",), grace=grace)
+        self.engine = SandboxEngine(
+            ENVIRONMENT, scratch=self.scratch, hidden=(root / "project",), grace=grace
+        )
         self.lines: list[tuple[str, str]] = []
 
     def run(
@@ -74,7 +80,10 @@ class Sandbox:
         return self.engine.run(self.stage(job, inputs, binds), follow, stop or threading.Event())
 
     def stage(
-        self, job: ProcessingJob, inputs: Sequence[tuple[str, Sequence[Path]]], binds: Sequence[tuple[str, Path]]
+        self,
+        job: ProcessingJob,
+        inputs: Sequence[tuple[str, Sequence[Path]]],
+        binds: Sequence[tuple[str, Path]],
     ) -> StagedJob:
         hosts: list[StagedHost] = []
         for name in job.hosts:
@@ -165,11 +174,20 @@ def test_arguments_follow_the_entrypoint(sandbox: Sandbox):
 def test_environment_is_the_jobs_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HTTPS_PROXY", "PYTHONPATH"):
         monkeypatch.setenv(name, "host's")
-    lines = sandbox.sh("env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'", environment={"NAME": "vàlue = \"1\""})
+    lines = sandbox.sh(
+        "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'", environment={"NAME": 'vàlue = "1"'}
+    )
     assert not [line for line in lines if "host's" in line]
     names = {line.split("=")[0] for line in lines}
-    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {"PATH", "HOME", "LANG", "PYTHONUNBUFFERED", "HOSTNAME", "NAME"}
-    assert "NAME=vàlue = \"1\"" in lines
+    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {
+        "PATH",
+        "HOME",
+        "LANG",
+        "PYTHONUNBUFFERED",
+        "HOSTNAME",
+        "NAME",
+    }
+    assert 'NAME=vàlue = "1"' in lines
     assert "HOSTNAME=algo-1" in lines
 
 
@@ -185,7 +203,10 @@ def test_hidden_directories_below_the_system_are_empty(sandbox: Sandbox, tmp_pat
     hidden = Path("/usr/share")  # stands for a project below /usr or /opt
     engine = SandboxEngine(ENVIRONMENT, scratch=tmp_path / "scratch", hidden=(hidden,))
     sandbox.engine = engine
-    assert sandbox.sh("ls -A /usr/share | wc -l; touch /usr/share/x 2>/dev/null || echo read-only") == ["0", "read-only"]
+    assert sandbox.sh("ls -A /usr/share | wc -l; touch /usr/share/x 2>/dev/null || echo read-only") == [
+        "0",
+        "read-only",
+    ]
 
 
 def test_system_is_read_only_and_scratch_places_are_writable(sandbox: Sandbox):
@@ -207,7 +228,11 @@ def test_processing_environment_comes_first(sandbox: Sandbox):
 
 
 def test_processes_of_the_host_are_not_there(sandbox: Sandbox):
-    assert sandbox.sh("kill -0 $PPID; echo $PPID $$; ls /proc | grep -c '^[0-9]'; hostname") == ["1 2", "4", "algo-1"]
+    assert sandbox.sh("kill -0 $PPID; echo $PPID $$; ls /proc | grep -c '^[0-9]'; hostname") == [
+        "1 2",
+        "4",
+        "algo-1",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------- mounts
@@ -232,7 +257,9 @@ def test_layers_are_joined_the_first_on_top(sandbox: Sandbox, tmp_path: Path):
         tree(tmp_path / "middle", {"same": "middle", "dir/middle": "2"}),
         tree(tmp_path / "bottom", {"same": "bottom", "dir/bottom": "3"}),
     ]
-    lines = sandbox.sh("cd /opt/ml/in && cat same && echo && cat dir/* && ls dir", inputs=[("/opt/ml/in", layers)])
+    lines = sandbox.sh(
+        "cd /opt/ml/in && cat same && echo && cat dir/* && ls dir", inputs=[("/opt/ml/in", layers)]
+    )
     assert lines == ["top", "321bottom", "middle", "top"]
 
 
@@ -245,9 +272,14 @@ def test_where_there_is_no_overlay_the_input_is_copied(sandbox: Sandbox, tmp_pat
     top = tree(tmp_path / "top", {"a": "top", "kind": "file"})
     bottom = tree(tmp_path / "bottom", {"a": "bottom", "b": "below", "kind/x": "directory"})
     (top / "link").symlink_to("a")
-    many = [top, *(tree(tmp_path / "many" / str(number), {f"n{number}": "n"}) for number in range(510)), bottom]
+    many = [
+        top,
+        *(tree(tmp_path / "many" / str(number), {f"n{number}": "n"}) for number in range(510)),
+        bottom,
+    ]
     lines = sandbox.sh(
-        "cd /opt/ml/in && cat a b kind link && echo && ls | wc -l && echo x > a", inputs=[("/opt/ml/in", many)]
+        "cd /opt/ml/in && cat a b kind link && echo && ls | wc -l && echo x > a",
+        inputs=[("/opt/ml/in", many)],
     )
     assert "the input was copied" in lines[0]
     assert lines[1:] == ["topbelowfiletop", "514"]
@@ -269,7 +301,9 @@ def test_nested_local_paths(sandbox: Sandbox, tmp_path: Path):
     assert os.listdir(data) == ["a"]
 
 
-@pytest.mark.parametrize("name", ["ünïcødé ☃", "a:b,c\\d=e", "with space\tand tab", 'quo"te\'s', "new\nline", "x" * 250])
+@pytest.mark.parametrize(
+    "name", ["ünïcødé ☃", "a:b,c\\d=e", "with space\tand tab", "quo\"te's", "new\nline", "x" * 250]
+)
 def test_odd_paths(sandbox: Sandbox, tmp_path: Path, name: str):
     data = tree(tmp_path / name, {f"{name[:200]}.csv": "odd"})
     output = tmp_path / f"out {name[:200]}"
@@ -322,11 +356,15 @@ def test_hosts_resolve_and_reach_each_other(sandbox: Sandbox, isolated: bool):
 
 
 def test_each_host_has_its_own_result_log_and_files(sandbox: Sandbox):
-    script = "echo I am $HOSTNAME; test ! -e /tmp/mine && touch /tmp/mine; sleep 0.2; test $HOSTNAME != algo-2"
+    script = (
+        "echo I am $HOSTNAME; test ! -e /tmp/mine && touch /tmp/mine; sleep 0.2; test $HOSTNAME != algo-2"
+    )
     result = sandbox.run(processing_job("sh", "-c", script, hosts=3))
     assert [host.exit_code for host in result.hosts] == [0, 1, 0]
     assert not result.succeeded
-    assert [sandbox.log(f"algo-{n}").read_text() for n in (1, 2, 3)] == [f"I am algo-{n}\n" for n in (1, 2, 3)]
+    assert [sandbox.log(f"algo-{n}").read_text() for n in (1, 2, 3)] == [
+        f"I am algo-{n}\n" for n in (1, 2, 3)
+    ]
 
 
 def test_network_isolation_leaves_only_loopback(sandbox: Sandbox):
@@ -441,7 +479,16 @@ def test_an_ordinary_user_owns_what_the_job_leaves(sandbox: Sandbox, open_direct
         " echo x > output/d/x; mkdir -m 0 /tmp/shut; ! touch /usr/x 2>/dev/null"
     )
     done = subprocess.run(
-        [open_directory / "venv/bin/python", "-c", DRIVER, open_directory / "state", open_directory / "venv", "sh", "-c", script],
+        [
+            open_directory / "venv/bin/python",
+            "-c",
+            DRIVER,
+            open_directory / "state",
+            open_directory / "venv",
+            "sh",
+            "-c",
+            script,
+        ],
         env={"PYTHONPATH": str(open_directory / "lib")},
         cwd="/",
         capture_output=True,
@@ -493,6 +540,9 @@ def test_the_job_dies_with_its_runner(sandbox: Sandbox, tmp_path: Path):
     )
     assert runner.stdout
     assert runner.stdout.readline() == b"ready\n"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and len(processes_with(token)) < 2:
+        time.sleep(0.02)
     assert len(processes_with(token)) == 2
     runner.send_signal(signal.SIGKILL)
     runner.wait()
@@ -509,7 +559,9 @@ def test_the_job_dies_with_its_runner(sandbox: Sandbox, tmp_path: Path):
 def test_outputs_given_to_another_user_come_back(sandbox: Sandbox, tmp_path: Path):
     output = tmp_path / "output"
     output.mkdir()
-    script = "cd /opt/ml/output; mkdir d; touch d/x; ln -s nowhere d/link; chown -hR 1234:1234 d; stat -c %u d"
+    script = (
+        "cd /opt/ml/output; mkdir d; touch d/x; ln -s nowhere d/link; chown -hR 1234:1234 d; stat -c %u d"
+    )
     assert sandbox.sh(script, binds=[("/opt/ml/output", output)]) == ["1234"]
     assert {path.lstat().st_uid for path in output.rglob("*")} == {0}
 
@@ -551,7 +603,9 @@ def test_a_full_disk_for_the_log_is_said(sandbox: Sandbox):
 def test_jobs_without_entrypoint_are_a_problem():
     job = processing_job()
     no_entrypoint = type(job)(**{**vars(job), "entrypoint": None, "arguments": ("--x",)})
-    problems = SandboxEngine(ENVIRONMENT).problems([("Steps[0]", no_entrypoint), ("Steps[1]", processing_job("true"))])
+    problems = SandboxEngine(ENVIRONMENT).problems(
+        [("Steps[0]", no_entrypoint), ("Steps[1]", processing_job("true"))]
+    )
     assert [problem.where for problem in problems] == ["Steps[0].Arguments.AppSpecification"]
     assert "--engine docker" in str(problems[0])
 
