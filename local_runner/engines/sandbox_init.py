@@ -1,4 +1,4 @@
-"""The program that becomes the sandbox: makes namespaces and the job's file system, runs the job and reaps it.
+"""The program that becomes the sandbox: makes namespaces and a file system, runs the job in them, reaps it.
 
 Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project, and nothing that is
 slow to import (no json, signal or shutil), since a job waits for it.

@@ -1,6 +1,6 @@
-"""Starts the launcher of a sandboxed job (``sandbox_init.py``), follows what the job says, ends it when asked.
+"""Starts the launcher of a sandboxed job (``sandbox_init.py``), follows what the job says, and ends it.
 
-Starts one process for each job, which starts all others. Writes the logs; makes and removes a scratch directory.
+Starts one process for each job, which starts all others. Writes the logs and a scratch directory.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
 
 @cache
 def _launcher_program() -> bytes:
-    """sandbox_init.py as the content of a .pyc file: compiling takes as long as all else the launcher does."""
+    """sandbox_init.py as the content of a .pyc file: compiling takes as long as all else it does."""
     name = "local_runner.engines.sandbox_init"
     spec = find_spec(name)
     assert spec

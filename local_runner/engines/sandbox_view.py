@@ -21,7 +21,7 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Mount(TypedDict):
-    """A mount of the job's own: an overlay of ``sources``, top first, or without ``scratch`` a bind of the one."""
+    """A mount of the job's own: an overlay of ``sources`` (top first); without ``scratch``, a bind."""
 
     target: bytes
     sources: list[bytes]
@@ -31,8 +31,9 @@ class Mount(TypedDict):
 class Host(TypedDict):
     """One host of the job.
 
-    Every path is absolute and without links. ``directory`` is an empty one for the host's own files, ``log`` the number of an inherited file descriptor, ``read_only`` are (source, target)
-    pairs, ``links`` (content, path) pairs of symbolic links, ``mounts`` have parents before children.
+    Every path is absolute and without links. ``directory`` is an empty one for the host's own files, ``log``
+    the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links`` (content,
+    path) pairs of symbolic links; of ``mounts``, parents come before children.
     """
 
     name: bytes
@@ -49,7 +50,7 @@ class Host(TypedDict):
 class Specification(TypedDict):
     """A whole job.
 
-    At the end the launcher gives everything in ``owned`` to the caller, and clears ``remove`` and ``empty`` away.
+    At the end the launcher gives all in ``owned`` to the caller, and clears ``remove`` and ``empty`` away.
     """
 
     hosts: list[Host]
@@ -136,7 +137,7 @@ class HostView:
         )
 
     def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
-        """The specification of the whole job; ``base`` has a directory for each host and the file ``hosts``."""
+        """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``."""
         job = staged.job
         # Only root's jobs can give files to another user.
         owned = [bind.source for host in staged.hosts for bind in host.binds] if os.geteuid() == 0 else []
@@ -185,7 +186,7 @@ def _is_below(path: str, directories: Sequence[str]) -> bool:
 
 
 def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
-    """The environment and every place its interpreter is linked from, up to the installation it is built on."""
+    """The environment, and every place its interpreter is linked from up to where it is installed."""
     yield str(environment.absolute())
     program = str(environment.absolute() / "bin" / "python")
     found = [os.path.realpath(environment), os.path.dirname(os.path.dirname(os.path.realpath(program)))]
