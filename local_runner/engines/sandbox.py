@@ -89,6 +89,9 @@ class SandboxEngine:
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """Run every host of the job to its end, at the same time; see :class:`.Engine`."""
+        if not staged.job.entrypoint:  # never the first argument as a command
+            text = "the job has no entrypoint, and the sandbox has no image to take one from"
+            return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
         return run_launcher(
             staged, self._view, on_line, Ending(staged.job.max_runtime, self._grace, stop), self._scratch
         )

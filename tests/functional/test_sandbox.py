@@ -616,6 +616,13 @@ def test_jobs_without_entrypoint_are_a_problem():
     assert "--engine docker" in str(problems[0])
 
 
+def test_an_argument_is_never_run_as_the_entrypoint(sandbox: Sandbox):
+    job = processing_job()
+    result = sandbox.run(type(job)(**{**vars(job), "entrypoint": None, "arguments": ("true",)}))
+    assert result.hosts[0].exit_code is None
+    assert "no entrypoint" in str(result.hosts[0].error)
+
+
 def test_prepare_wants_the_environment(tmp_path: Path):
     SandboxEngine(ENVIRONMENT).prepare([])
     with pytest.raises(EngineError, match="has no bin/python"):
