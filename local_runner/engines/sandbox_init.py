@@ -1,15 +1,16 @@
-"""The program that becomes the sandbox: makes the namespaces and the job's file system, then runs and reaps it.
+"""The program that becomes the sandbox: makes namespaces and a file system, runs the job in them, reaps it.
 
-Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project, and nothing that is slow to
-import (no json, signal or shutil), since a job waits for it.
+Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project, and nothing that is
+slow to import (no json, signal or shutil), since a job waits for it.
 
     runner ── launcher ─┬─ init of algo-1 (pid 1 of its namespace) ── the job's process
                         └─ init of algo-2                          ── the job's process
 
-The launcher stays in the host's mount and pid namespaces. It lives as long as its standard input: when the runner dies,
-even by SIGKILL, the read ends, every init is killed, and the kernel ends whatever ran below it.
+The launcher stays in the host's mount and pid namespaces. It lives as long as its standard input: when the
+runner dies, even by SIGKILL, the read ends, every init is killed, and the kernel ends whatever ran below it.
 
-    stdin   8 bytes length, the specification (``sandbox_view.Specification``, by marshal), then commands: T SIGTERM, K SIGKILL
+    stdin   8 bytes length, the specification (``sandbox_view.Specification``, by marshal), then commands:
+            T for SIGTERM, K for SIGKILL
     stdout  at the end one line for each host: ``exit <index> <code>`` or ``error <index> <text>``
 """
 
@@ -47,31 +48,31 @@ _KEPT_FLAGS = {
     b"relatime": 1 << 21,
     b"nosymfollow": 256,
 }
-# What a Docker container keeps by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
-# net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
+# What a Docker container keeps by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
+# setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 _OLD = b"/.old"
-_DIRECTORIES = (
-    "/proc",
-    "/dev",
-    "/dev/pts",
-    "/dev/shm",
-    "/run",
-    "/home",
-    "/mnt",
-    "/opt",
-    "/opt/ml",
-    "/root",
-    "/tmp",
-    "/var",
-)
+_DIRECTORIES = [
+    "proc",
+    "dev",
+    "dev/pts",
+    "dev/shm",
+    "run",
+    "home",
+    "mnt",
+    "opt",
+    "opt/ml",
+    "root",
+    "tmp",
+    "var",
+]
 # The root itself is in memory, for speed; these are on disk, for room.
-_ON_DISK = ((b"tmp", b"/tmp", 0o1777), (b"var", b"/var", 0o755), (b"root", b"/root", 0o700), (b"ml", b"/opt/ml", 0o755))
-
+_ON_DISK = ((b"/tmp", 0o1777), (b"/var", 0o755), (b"/root", 0o700), (b"/opt/ml", 0o755))
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 _libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
@@ -81,7 +82,7 @@ class _SetupError(OSError):
 
 
 def _call(what: str, result: int) -> None:
-    """Raise _SetupError where a C function returned -1. Called with its result, so that errno is still its own."""
+    """Raise _SetupError where a C function, called just before, returned -1."""
     if result < 0:
         number = ctypes.get_errno()
         raise _SetupError(number, os.strerror(number), what)
@@ -96,7 +97,7 @@ def _mount(source: bytes, target: bytes, kind: bytes | None, flags: int, data: b
     _call(what, _libc.mount(source, target, kind, flags, data))
 
 
-# ------------------------------------------------------------------------------------------------- the launcher
+# ---------------------------------------------------------------------------------------------- the launcher
 def main() -> None:
     size = int.from_bytes(_read(8), "little")
     data = _read(size)
@@ -166,9 +167,9 @@ def _enter_user_namespace(network_isolation: bool) -> None:
 
 
 def _start_mapper() -> tuple[int, int]:
-    """Fork a process that stays outside, to give root's namespace every user and group there is, as Docker does.
+    """Fork a process that gives root's namespace every user and group there is, as Docker does.
 
-    Only a process outside may write such a map. Returns its pid and the pipe that tells it to go ahead.
+    Only one that stays outside may write such a map. Returns its pid and the pipe that tells it to go ahead.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -224,7 +225,10 @@ def _run_hosts(specification: Specification, errors: dict[int, str], codes: dict
     os.close(gate)
     for host in hosts:
         os.close(host["log"])
-    os.write(go, b"g" * len(hosts))  # every init is the launcher's own child by now
+    try:
+        os.write(go, b"g" * len(hosts))  # every init is the launcher's own child by now
+    except BrokenPipeError:
+        pass  # there is none: what they told says why
     inits = _watch(events, errors)
     for index, pid in inits.items():
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -235,7 +239,7 @@ def _run_hosts(specification: Specification, errors: dict[int, str], codes: dict
 
 
 def _watch(events: int, errors: dict[int, str]) -> dict[int, int]:
-    """Follow what the inits tell until the last one is gone; returns their pids. Runs the runner's commands."""
+    """Obey the runner until the last init is gone; returns the inits' pids, which they tell themselves."""
     inits: dict[int, int] = {}
     jobs: dict[int, int] = {}
     terminate = kill = False
@@ -283,9 +287,9 @@ def _signal(processes: dict[int, int], number: int) -> None:
             pass
 
 
-# ---------------------------------------------------------------------------------------------- one host's init
+# ------------------------------------------------------------------------------------------- one host's init
 def _start_init(index: int, host: Host, gate: int, told: int) -> NoReturn:
-    """In a process of its own: make a pid namespace, start its first process, and leave that to the launcher."""
+    """In a process of its own: make a pid namespace, and leave its first process to the launcher."""
     try:
         _unshare(_CLONE_NEWPID, "pid")
         init = os.fork()
@@ -303,7 +307,7 @@ def _tell_error(told: int, index: int, error: Exception) -> None:
 
 
 def _init(index: int, host: Host, gate: int, told: int) -> NoReturn:
-    """Process 1: lays out the file system, starts the job, reaps until the job's process ends, exits as it did."""
+    """Process 1: lays out the file system, starts the job, reaps, and exits as the job did."""
     code = 125
     try:
         null = os.open("/dev/null", os.O_RDONLY)
@@ -316,6 +320,10 @@ def _init(index: int, host: Host, gate: int, told: int) -> NoReturn:
         if not os.read(gate, 1):
             os._exit(code)
         _call("follow the launcher", _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
+        launcher = select.poll()
+        launcher.register(gate, 0)
+        if launcher.poll(0):  # it died before it could be followed
+            os._exit(code)
         job = os.fork()
         if not job:
             _become_job(index, host, processes, told)
@@ -350,7 +358,7 @@ def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
 
 
 def _exec(argv: list[bytes], environment: dict[bytes, bytes]) -> int:
-    """Replace this process. Returns only where that fails: 127 for a missing command, 126 for one that cannot run."""
+    """Replace this process. Returns where that fails: 127 for a missing command, else 126."""
     program = argv[0]
     path = environment.get(b"PATH", b"")
     directories = [b""] if b"/" in program else [directory + b"/" for directory in path.split(b":")]
@@ -369,9 +377,9 @@ def _exec(argv: list[bytes], environment: dict[bytes, bytes]) -> int:
     return code
 
 
-# ------------------------------------------------------------------------------------------------- file system
+# ----------------------------------------------------------------------------------------------- file system
 def _lay_out(host: Host) -> None:
-    """Make the job's root out of ``host`` and enter it. Targets are looked up in the new root, never in the host's."""
+    """Make the job's root and enter it. Targets are looked up in the new root, never in the host's."""
     _mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE)
     root = host["directory"] + b"/new"
     os.mkdir(root)
@@ -382,8 +390,8 @@ def _lay_out(host: Host) -> None:
     os.chdir("/")
     for name in _DIRECTORIES:
         os.mkdir(name)
-    for name, target, mode in _ON_DISK:
-        source = _OLD + host["directory"] + b"/" + name
+    for number, (target, mode) in enumerate(_ON_DISK):
+        source = _OLD + host["directory"] + b"/%d" % number
         os.mkdir(source)
         os.chmod(source, mode)
         _mount(source, target, None, _MS_BIND)
@@ -400,11 +408,11 @@ def _lay_out(host: Host) -> None:
 
 
 def _mount_system(host: Host) -> None:
-    """/proc and what the job may read of the host, parents before children; all of it read-only at the end."""
+    """Mount /proc and what the job may read of the host: parents before children, all of it read-only."""
     protected = [target for _, target in host["read_only"]]
     try:
         _mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    except PermissionError:  # inside a container whose /proc is masked
+    except OSError:  # inside a container whose /proc is masked
         _mount(_OLD + b"/proc", b"/proc", None, _MS_BIND | _MS_REC)
         protected.append(b"/proc")
     else:
@@ -432,22 +440,23 @@ def _make_target(source: bytes, target: bytes) -> None:
 
 
 def _make_read_only(targets: list[bytes]) -> None:
-    """Remount these and every mount below them. (A recursive read-only bind is two steps, one of them per mount.)"""
+    """Remount these and every mount below them: a bind cannot be recursive and read-only in one step."""
     with open(_OLD + b"/proc/self/mountinfo", "rb") as mounts:
         lines = [line.split(b" ", 6) for line in mounts]
-    top = set(targets)
     below = tuple(target + b"/" for target in targets)
-    for _, _, _, _, escaped, options, _ in lines:
-        point = escaped
+    shown: dict[bytes, tuple[bytes, bytes]] = {}
+    for number, parent, _, _, point, options, _ in lines:
         for code, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
             point = point.replace(code, character)
-        if point in top or point.startswith(below):
-            kept = sum(_KEPT_FLAGS.get(option, 0) for option in options.split(b","))
-            try:
-                _mount(b"none", point, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
-            except OSError:
-                if point in top:
-                    raise
+        if (point in targets or point.startswith(below)) and shown.get(point, (parent,))[0] == parent:
+            shown[point] = (number, options)  # of two mounts on one point, the one on top
+    for point, (_, options) in shown.items():
+        kept = sum(_KEPT_FLAGS.get(option, 0) for option in options.split(b","))
+        try:
+            _mount(b"none", point, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
+        except OSError:
+            if point in targets:
+                raise
 
 
 def _mount_devices() -> None:
@@ -484,7 +493,7 @@ def _mount_job(mount: Mount) -> None:
     layers = [_OLD + source for source in mount["sources"]]
     try:
         _mount_overlay(target, layers, upper, work)
-    except OSError as error:
+    except _SetupError as error:
         note = f"sandbox: no overlay for {os.fsdecode(target)} ({error.strerror}); the input was copied\n"
         os.write(1, note.encode("utf-8", "surrogateescape"))
         for layer in reversed(layers):
@@ -493,16 +502,13 @@ def _mount_job(mount: Mount) -> None:
 
 
 def _mount_overlay(target: bytes, layers: list[bytes], upper: bytes, work: bytes) -> None:
-    """Mount by descriptors: no path needs escaping, and any number of long ones fits the kernel's one page."""
+    """Mount by descriptors: no path needs escaping, and many long ones fit the kernel's one page."""
     descriptors: list[int] = []
     try:
         for path in (*layers, upper, work):
-            try:
-                descriptors.append(os.open(path, os.O_PATH | os.O_DIRECTORY))
-            except OSError as error:
-                raise FileNotFoundError(error.errno, error.strerror, path.removeprefix(_OLD)) from None
+            descriptors.append(os.open(path, os.O_PATH | os.O_DIRECTORY))
         names = [b"/proc/self/fd/%d" % descriptor for descriptor in descriptors]
-        options = b"lowerdir=%s,upperdir=%s,workdir=%s,userxattr" % (b":".join(names[:-2]), names[-2], names[-1])
+        options = b"lowerdir=%s,upperdir=%s,workdir=%s,userxattr" % (b":".join(names[:-2]), *names[-2:])
         try:
             # volatile: no sync of the whole file system at the end, for changes that are thrown away
             _mount(b"overlay", target, b"overlay", 0, options + b",volatile")
@@ -515,7 +521,7 @@ def _mount_overlay(target: bytes, layers: list[bytes], upper: bytes, work: bytes
 
 def _copy_tree(source: bytes, target: bytes) -> None:
     """Copy a layer over what lower layers left, sharing blocks where the file system can."""
-    import fcntl
+    import fcntl  # only here, where speed is lost already
     import shutil
 
     for entry in os.scandir(source):
@@ -539,12 +545,11 @@ def _copy_tree(source: bytes, target: bytes) -> None:
         shutil.copystat(entry.path, copy, follow_symlinks=False)
 
 
-# ---------------------------------------------------------------------------------------------------- afterwards
+# --------------------------------------------------------------------------------------------- afterwards
 def _clear(specification: Specification) -> None:
-    """Remove what the job's namespaces left behind. They are gone by now: nothing is mounted in these trees."""
-    if os.geteuid() == 0:
-        for path in specification["owned"]:
-            _own(path, os.geteuid(), os.getegid())
+    """Remove what the job's namespaces left behind. They are gone: nothing is mounted in these trees."""
+    for path in specification["owned"]:
+        _own(path, os.geteuid(), os.getegid())
     for path in specification["empty"]:
         try:
             with os.scandir(path) as entries:

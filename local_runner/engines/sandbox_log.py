@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_LINE = 64 * 1024
-"""Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory."""
+"""Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory.
+"""
 
 _END = re.compile(rb"\r\n|\n|\r")
 
@@ -52,10 +53,11 @@ def _text(line: bytes) -> str:
 
 
 class HostLog:
-    """Appends a host's output to its log file and passes each line on. Raises OSError if the file cannot be opened.
+    """Appends a host's output to its log file and passes each line on. Raises OSError if the file cannot be
+    opened.
 
-    ``error`` says what went wrong where a later write failed (a full disk); the output is then read on regardless,
-    since a job whose output nobody reads would stand still.
+    ``error`` says what went wrong where a later write failed (a full disk); the output is then read on
+    regardless, since a job whose output nobody reads would stand still.
     """
 
     def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:

@@ -1,8 +1,10 @@
-"""What a sandboxed job sees: the specification that ``sandbox_init.py`` carries out. Reads the file system, changes nothing.
+"""What a sandboxed job sees: the specification that ``sandbox_init.py`` carries out.
 
-Of the host's files a job sees the system (/usr, /etc, /opt, ...), the processing environment and the interpreter that
-the environment is built on, all read-only. Everything else, the project and the home directory first of all, is not
-there.
+Reads the file system, changes nothing.
+
+Of the host's files a job sees the system (/usr, /etc, /opt, ...), the processing environment and the
+interpreter that the environment is built on, all read-only. Everything else, the project and the home
+directory first of all, is not there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Mount(TypedDict):
-    """One of the job's own mounts: an overlay (``sources`` are its layers, top first) or, without ``scratch``, a bind."""
+    """A mount of the job's own: an overlay of ``sources`` (top first); without ``scratch``, a bind."""
 
     target: bytes
     sources: list[bytes]
@@ -27,9 +29,12 @@ class Mount(TypedDict):
 
 
 class Host(TypedDict):
-    """One host of the job. Every path is absolute and has no links. ``directory`` is an empty one for the host's own
-    files, ``log`` the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links``
-    (content, path) pairs of symbolic links, ``mounts`` have parents before children."""
+    """One host of the job.
+
+    Every path is absolute and without links. ``directory`` is an empty one for the host's own files, ``log``
+    the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links`` (content,
+    path) pairs of symbolic links; of ``mounts``, parents come before children.
+    """
 
     name: bytes
     directory: bytes
@@ -43,7 +48,10 @@ class Host(TypedDict):
 
 
 class Specification(TypedDict):
-    """A whole job. ``remove`` and ``empty`` are directories that the launcher clears away at the end."""
+    """A whole job.
+
+    At the end the launcher gives all in ``owned`` to the caller, and clears ``remove`` and ``empty`` away.
+    """
 
     hosts: list[Host]
     network_isolation: bool
@@ -55,28 +63,28 @@ class Specification(TypedDict):
 class HostView:
     """The part of the host that every job of an engine sees; found out once.
 
-    ``read_only`` are (source, target) pairs of absolute paths, ``hidden`` are directories below them that are to be
-    empty, ``links`` are (content, path) pairs of symbolic links.
+    ``read_only`` are (source, target) pairs of absolute paths, ``hidden`` are directories below them that are
+    to be empty, ``links`` are (content, path) pairs of symbolic links.
     """
 
-    def __init__(self, environment: Path | None, hidden: Sequence[Path] = ()) -> None:
-        self.path = f"{environment.absolute()}/bin:{_SYSTEM_PATH}" if environment else _SYSTEM_PATH
+    def __init__(self, environment: Path, hidden: Sequence[Path] = ()) -> None:
+        self.path = f"{environment.absolute()}/bin:{_SYSTEM_PATH}"
         self.links = [(os.readlink(f"/{name}"), f"/{name}") for name in _SYSTEM if Path(f"/{name}").is_symlink()]
-        covered = {str(path.absolute()) for path in hidden} | {str(path.resolve()) for path in hidden}
+        closed = [os.path.expanduser("~"), *(str(path.absolute()) for path in hidden)]
+        covered = {*closed, *map(os.path.realpath, closed)}
         system = [f"/{name}" for name in _SYSTEM if Path(f"/{name}").is_dir() and not Path(f"/{name}").is_symlink()]
         for entry in _children("/opt"):
             if entry.is_symlink():
                 self.links.append((os.readlink(entry), entry.path))
-            elif entry.path not in covered and entry.name != "ml":
+            elif entry.path not in covered and entry.name != "ml" and (entry.is_dir() or entry.is_file()):
                 system.append(entry.path)
         self.hidden = sorted(path for path in covered if _is_below(path, system))
         targets = system[:]
-        if environment:
-            for prefix in _prefixes(environment, covered):
-                seen = [target for target in targets if prefix == target or _is_below(prefix, [target])]
-                shut = [path for path in self.hidden if _is_below(path, seen)]
-                if not seen or _is_below(prefix, shut):
-                    targets.append(prefix)
+        for prefix in _prefixes(environment, covered):
+            seen = [target for target in targets if prefix == target or _is_below(prefix, [target])]
+            shut = [path for path in self.hidden if _is_below(path, seen)]
+            if not seen or _is_below(prefix, shut):
+                targets.append(prefix)
         self.read_only = [(os.path.realpath(target), target) for target in targets]
         resolver = os.path.realpath("/etc/resolv.conf")
         if os.path.exists(resolver) and not _is_below(resolver, targets):
@@ -91,7 +99,7 @@ class HostView:
         hosts_file: Path,
         log: int,
     ) -> Host:
-        """The specification of one host. ``directory`` is an empty directory of its own, ``log`` a descriptor it inherits."""
+        """The specification of one host; ``directory`` is an empty one of its own, ``log`` a descriptor."""
         read_only = [(os.fsencode(source), os.fsencode(target)) for source, target in self.read_only]
         if os.path.exists("/etc/hosts"):
             read_only.append((os.fsencode(hosts_file), os.fsencode(os.path.realpath("/etc/hosts"))))
@@ -125,8 +133,10 @@ class HostView:
         )
 
     def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
-        """The specification of the whole job. ``base`` has a directory for each host and the file ``hosts``."""
+        """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``."""
         job = staged.job
+        # Only root's jobs can give files to another user.
+        owned = [bind.source for host in staged.hosts for bind in host.binds] if os.geteuid() == 0 else []
         argv = (*(job.entrypoint or ()), *(job.arguments or ()))
         return Specification(
             hosts=[
@@ -134,7 +144,7 @@ class HostView:
                 for host, log in zip(staged.hosts, logs, strict=True)
             ],
             network_isolation=job.network_isolation,
-            owned=[os.fsencode(os.path.realpath(bind.source)) for host in staged.hosts for bind in host.binds],
+            owned=[os.fsencode(os.path.realpath(path)) for path in owned],
             remove=[os.fsencode(base)],
             empty=[os.fsencode(mount.scratch.absolute()) for host in staged.hosts for mount in host.inputs],
         )
@@ -172,9 +182,8 @@ def _is_below(path: str, directories: Sequence[str]) -> bool:
 
 
 def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
-    """The environment and every place its interpreter is linked from, up to the installation it is built on."""
+    """The environment, and every place its interpreter is linked from up to where it is installed."""
     yield str(environment.absolute())
-    homes = [str(Path.home()), *covered]
     program = str(environment.absolute() / "bin" / "python")
     found = [os.path.realpath(environment), os.path.dirname(os.path.dirname(os.path.realpath(program)))]
     for _ in range(40):  # as many links as the kernel follows
@@ -190,7 +199,7 @@ def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
     except OSError:
         pass  # not a venv: its interpreter is its own
     for prefix in dict.fromkeys(found):
-        if any(home == prefix or _is_below(home, [prefix]) for home in homes):
+        if any(home == prefix or _is_below(home, [prefix]) for home in covered):
             # An interpreter installed right into a home directory must not bring that home along.
             yield from (
                 f"{prefix}/{name}" for name in ("bin", "include", "lib", "lib64") if os.path.isdir(f"{prefix}/{name}")

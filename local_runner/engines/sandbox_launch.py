@@ -1,0 +1,188 @@
+"""Starts the launcher of a sandboxed job (``sandbox_init.py``), follows what the job says, and ends it.
+
+Starts one process for each job, which starts all others. Writes the logs and a scratch directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.abc import InspectLoader
+from importlib.util import MAGIC_NUMBER, find_spec
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from local_runner.engines import OnLine
+from local_runner.engines.sandbox_log import HostLog
+from local_runner.engines.sandbox_view import HostView, hosts_file
+from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass
+class _Launcher:
+    """The process that starts the hosts.
+
+    ``outputs`` maps the descriptors on which the hosts' outputs are read to the hosts; ``report`` is what the
+    launcher itself said so far.
+    """
+
+    process: subprocess.Popen[bytes]
+    outputs: dict[int, str]
+    report: bytearray = field(default_factory=bytearray)
+
+    def command(self, command: bytes) -> None:
+        """Send ``T`` (SIGTERM to the jobs) or ``K`` (kill everything)."""
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has just ended by itself
+            left = memoryview(command)
+            while left:
+                left = left[self.process.stdin.write(left) :]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When a job is ended from outside. ``max_runtime`` and ``grace`` are in seconds."""
+
+    max_runtime: float
+    grace: float
+    stop: threading.Event
+
+
+def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending, scratch: Path | None) -> JobResult:
+    """Run the job to its end; ``scratch`` is where its directory is made (None: the temporary directory)."""
+    with contextlib.ExitStack() as stack:
+        try:
+            logs = {host.name: _open_log(stack, host, on_line) for host in staged.hosts}
+            base = stack.enter_context(_scratch_directory(f"sandbox-{staged.run_id}-", scratch))
+            launcher = stack.enter_context(_launched(view, staged, base))
+        except OSError as error:
+            text = f"the sandbox could not start: {error}"
+            return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
+        stopped = _follow(launcher, logs, ending)
+    return JobResult(hosts=_results(staged, bytes(launcher.report), logs), stopped=stopped)
+
+
+def _open_log(stack: contextlib.ExitStack, host: StagedHost, on_line: OnLine) -> HostLog:
+    return stack.enter_context(contextlib.closing(HostLog(host.log, lambda line: on_line(host.name, line))))
+
+
+@contextlib.contextmanager
+def _scratch_directory(prefix: str, parent: Path | None) -> Generator[Path]:
+    """A directory for the hosts' own files. The launcher removes it, since the runner may be killed."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launcher]:
+    """The launcher, running the job. Leaving the context kills what is left of the job and waits for that."""
+    names = [host.name for host in staged.hosts]
+    for name in names:
+        (base / name).mkdir()
+    (base / "hosts").write_text(hosts_file(names), encoding="ascii")
+    program = base / "launcher.pyc"
+    program.write_bytes(_launcher_program())
+    pipes = [os.pipe() for _ in names]
+    try:
+        try:
+            launcher = _Launcher(
+                subprocess.Popen(
+                    [os.path.realpath(sys.executable), "-I", "-S", str(program)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    bufsize=0,
+                    cwd="/",
+                    env={},  # whatever the runner's environment holds, no job can read it from its init
+                    pass_fds=[writer for _, writer in pipes],
+                    start_new_session=True,  # Ctrl-C is the runner's to handle
+                ),
+                {reader: name for (reader, _), name in zip(pipes, names, strict=True)},
+            )
+        finally:
+            for _, writer in pipes:
+                os.close(writer)
+        with launcher.process:
+            job = view.job(staged, base, [writer for _, writer in pipes])
+            specification = marshal.dumps(cast(Any, job))  # a TypedDict of what marshal takes
+            launcher.command(len(specification).to_bytes(8, "little") + specification)
+            yield launcher
+    finally:
+        for reader, _ in pipes:
+            os.close(reader)
+
+
+@cache
+def _launcher_program() -> bytes:
+    """sandbox_init.py as the content of a .pyc file: compiling takes as long as all else it does."""
+    name = "local_runner.engines.sandbox_init"
+    spec = find_spec(name)
+    assert spec
+    assert isinstance(spec.loader, InspectLoader)
+    return MAGIC_NUMBER + bytes(12) + marshal.dumps(spec.loader.get_code(name))
+
+
+def _follow(
+    launcher: _Launcher, logs: Mapping[str, HostLog], ending: Ending
+) -> Literal["", "interrupted", "max_runtime"]:
+    """Pass on what the job says until it has ended; end it when it is to stop, and return why it was."""
+    stopped: Literal["", "interrupted", "max_runtime"] = ""
+    deadline = time.monotonic() + ending.max_runtime
+    assert launcher.process.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(launcher.process.stdout.fileno(), selectors.EVENT_READ, launcher.report.extend)
+        for output, name in launcher.outputs.items():
+            selector.register(output, selectors.EVENT_READ, logs[name].write)
+        while selector.get_map():
+            for key, _ in selector.select(_POLL_SECONDS):
+                data = os.read(key.fd, 1 << 16)
+                key.data(data)
+                if not data:
+                    selector.unregister(key.fd)
+            now = time.monotonic()
+            if now >= deadline and stopped:
+                launcher.command(b"K")
+                deadline = float("inf")
+            elif not stopped and (ending.stop.is_set() or now >= deadline):
+                stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
+                launcher.command(b"T")
+                deadline = now + ending.grace
+    return stopped
+
+
+def _results(staged: StagedJob, report: bytes, logs: Mapping[str, HostLog]) -> tuple[HostResult, ...]:
+    """What the launcher reported, host by host; whatever else it printed is how it broke down."""
+    told: dict[str, tuple[str, str]] = {}
+    rest: list[str] = []
+    for line in report.decode("utf-8", "replace").splitlines():
+        what, _, value = line.partition(" ")
+        number, _, text = value.partition(" ")
+        if what in ("exit", "error") and number.isdecimal():
+            told[staged.hosts[int(number)].name] = (what, text)
+        else:
+            rest.append(line)
+    lost = ("error", "\n".join(rest[-5:]) or "its launcher was killed")
+    results: list[HostResult] = []
+    for host in staged.hosts:
+        what, text = told.get(host.name, lost)
+        if what == "exit":
+            results.append(HostResult(host.name, int(text), logs[host.name].error))
+        else:
+            results.append(HostResult(host.name, None, f"the sandbox broke down: {text}"))
+    return tuple(results)
