@@ -73,7 +73,7 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
             binds.append(BindMount(output.local_path, _directory(directory / f"output-{number}")))
         logs.mkdir(parents=True, exist_ok=True)
         hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log"))
-    return StagedJob(job, run_id, step, tuple(hosts))
+    return StagedJob(job, run_id, step, work, tuple(hosts))
 
 
 def shard(objects: Sequence[S3Object], index: int, count: int) -> tuple[S3Object, ...]:

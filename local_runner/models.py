@@ -61,7 +61,7 @@ class Step:
     """A step of the pipeline, flattened out of the branches it is nested in.
 
     ``arguments`` is the request template as the definition has it; values that are only known in an execution are
-    ``expressions`` (:mod:`local_runner.definition.expressions`). ``path`` is where the step stands in the definition, for
+    expressions (:mod:`local_runner.definition.syntax`). ``path`` is where the step stands in the definition, for
     messages. ``references`` are the names of the steps whose results the arguments or conditions read.
     """
 
@@ -175,11 +175,15 @@ class StagedHost:
 
 @dataclass(frozen=True)
 class StagedJob:
-    """A job laid out on disk, ready for an engine. ``run_id`` is the execution's id, for labels and sweeping."""
+    """A job laid out on disk, ready for an engine. ``run_id`` is the execution's id, for labels and sweeping.
+
+    ``work`` is the job's own directory, in which an engine may make more; it goes when the execution ends.
+    """
 
     job: ProcessingJob
     run_id: str
     step: str
+    work: Path
     hosts: tuple[StagedHost, ...]
 
 

@@ -1,7 +1,7 @@
 """Pipeline definition JSON -> PipelineDefinition, with every problem found. No I/O.
 
-This module reads the shape of the document; whether its names agree is :mod:`local_runner.definition.references`. A document
-with problems still gives a definition of what could be read, so that the planner can add what it finds.
+This module reads the shape of the document; whether its names agree is :mod:`.references`. A document with problems
+still gives a definition of what could be read, so that the planner can add what it finds.
 """
 
 from __future__ import annotations

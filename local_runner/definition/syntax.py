@@ -1,6 +1,6 @@
 """What can be written in a definition in place of a value: expressions and conditions, parsed. No I/O.
 
-How they are written in JSON is :mod:`local_runner.definition.grammar`; what they come to is :mod:`local_runner.definition.expressions`.
+How they are written in JSON is :mod:`.grammar`; what they come to is :mod:`.expressions`.
 """
 
 from __future__ import annotations

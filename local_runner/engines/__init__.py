@@ -12,11 +12,9 @@ from typing import Protocol
 from local_runner.errors import Problem
 from local_runner.models import JobResult, ProcessingJob, StagedJob
 
-INTERRUPT_GRACE_SECONDS = 2.0
-"""Between SIGTERM and SIGKILL when the user stops a run. A script that is PID 1 ignores SIGTERM, and somebody waits."""
-
-MAX_RUNTIME_GRACE_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL after MaxRuntimeInSeconds. AWS documents none for processing jobs; Docker's default."""
+GRACE_SECONDS = {"interrupted": 2.0, "max_runtime": 10.0}
+"""Between SIGTERM and SIGKILL, by what stops the job. Short where the user does: a script that is PID 1 ignores
+SIGTERM, and somebody waits. AWS documents none for MaxRuntimeInSeconds of a processing job; 10 s is Docker's."""
 
 OnLine = Callable[[str, str], None]
 """Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""

@@ -16,15 +16,16 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from local_runner import runs
-from local_runner.engines import INTERRUPT_GRACE_SECONDS, MAX_RUNTIME_GRACE_SECONDS, OnLine
+from local_runner.engines import GRACE_SECONDS, OnLine
 from local_runner.engines.connection import connect
-from local_runner.engines.lines import LineWriter
+from local_runner.engines.host_log import HostLog
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
 
@@ -35,7 +36,6 @@ LABEL_RUN = "local-runner.run"
 LABEL_STATE = "local-runner.state"
 LABEL_MACHINE = "local-runner.machine"
 _POLL_SECONDS = 0.05
-_GRACE = {"interrupted": INTERRUPT_GRACE_SECONDS, "max_runtime": MAX_RUNTIME_GRACE_SECONDS}
 
 
 @dataclass
@@ -98,7 +98,7 @@ class DockerEngine:
                     stopped = "max_runtime"
                 if stopped:
                     # Again until all have ended: a container may have been on its way when the first call was made.
-                    self._stop(containers, _GRACE[stopped])
+                    self._stop(containers, GRACE_SECONDS[stopped])
             results = tuple(future.result() for future in futures)
         if network:
             self._quietly(self._api.remove_network, network)
@@ -117,15 +117,16 @@ class DockerEngine:
 
         container = ""
         try:
-            with LineWriter(host.log, lambda line: on_line(host.name, line)) as log:
+            with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
                 for attempt in range(2):
                     container = self._create(staged, host, network)
                     containers.append(container)
-                    stream = self._api.attach(container, stream=True, logs=False)
+                    stream = self._api.attach(container, stream=True, demux=True, logs=False)
                     error = self._start(container)
                     if error is None:
-                        for chunk in stream:
-                            log.write(chunk)
+                        for stdout, stderr in stream:
+                            log.write(stdout or b"")
+                            log.write(stderr or b"", source=1)
                         return self._ended(host, container)
                     if attempt or not self._overlay_failed(error):
                         return _not_started(host, error, log)
@@ -289,7 +290,7 @@ def _lives(labels: dict[str, str]) -> bool:
     return runs.is_live(Path(labels[LABEL_STATE]), labels[LABEL_RUN])
 
 
-def _not_started(host: StagedHost, error: str, log: LineWriter) -> HostResult:
+def _not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
     """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
     reason = _first_line(error)
     log.write((reason + "\n").encode())

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_runner.engines import OnLine
-from local_runner.engines.lines import LineWriter
+from local_runner.engines.host_log import HostLog
 from local_runner.errors import Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
 
@@ -66,7 +67,7 @@ class FakeEngine:
         self.ran.append(staged.step)
         results: list[HostResult] = []
         for host in staged.hosts:
-            with LineWriter(host.log, lambda line, host=host: on_line(host.name, line)) as log:
+            with closing(HostLog(host.log, lambda line, host=host: on_line(host.name, line))) as log:
                 function = self.steps.get(staged.step, lambda _: 0)
                 code = function(FakeHost(staged, host, lambda text: log.write(f"{text}\n".encode()), stop))
             results.append(HostResult(host.name, code or 0))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -29,7 +30,7 @@ from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost
 DIFFERENCES = (
     "Jobs use this machine's system packages and the project's processing environment, not the image.",
     "The image's ENTRYPOINT, ENV, WORKDIR and USER are not applied.",
-    "Jobs see this machine's /usr, /etc and /opt (read-only) and its time zone.",
+    "Jobs see this machine's /usr, /etc and /opt (read-only).",
     "The hosts of a job share this machine's network (algo-1 is 127.0.0.1, algo-2 is 127.0.0.2, ...).",
     "Jobs have no limits on memory or processors.",
 )
@@ -45,26 +46,16 @@ _SWITCHES = (
 class SandboxEngine:
     """Runs processing jobs in namespaces. Implements :class:`local_runner.engines.Engine`.
 
-    ``environment`` is the processing venv, whose bin directory comes first on the jobs' PATH. ``scratch`` is
-    an existing directory in which the jobs' own /tmp, /var, ... are made (default: the system's temporary
-    directory); ``hidden`` are directories that jobs must not see even if they lie below /usr or /opt (the
-    project; the home directory is hidden anyway); ``grace`` is the seconds between SIGTERM and SIGKILL.
+    ``environment`` is the processing venv, whose bin directory comes first on the jobs' PATH. ``hidden`` are
+    directories that jobs must not see even if they lie below /usr or /opt (the project; the home directory is hidden
+    anyway).
     """
 
     name = "sandbox"
 
-    def __init__(
-        self,
-        environment: Path,
-        *,
-        scratch: Path | None = None,
-        hidden: Sequence[Path] = (),
-        grace: float = 10.0,
-    ) -> None:
+    def __init__(self, environment: Path, *, hidden: Sequence[Path] = ()) -> None:
         self._environment = environment
-        self._scratch = scratch
         self._hidden = hidden
-        self._grace = grace
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
         """Jobs without an entrypoint: only Docker has the image's."""
@@ -92,9 +83,7 @@ class SandboxEngine:
         if not staged.job.entrypoint:  # never the first argument as a command
             text = "the job has no entrypoint, and the sandbox has no image to take one from"
             return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
-        return run_launcher(
-            staged, self._view, on_line, Ending(staged.job.max_runtime, self._grace, stop), self._scratch
-        )
+        return run_launcher(staged, self._view, on_line, Ending(staged.job.max_runtime, stop))
 
     def close(self) -> None:
         """Nothing is kept between jobs."""
@@ -126,8 +115,9 @@ def available() -> str | None:
         request={},
     )
     host = StagedHost(name="algo-1", inputs=(), binds=(), log=Path(os.devnull))
-    staged = StagedJob(job=job, run_id="probe", step="probe", hosts=(host,))
-    result = SandboxEngine(Path("/usr")).run(staged, _ignore_line, threading.Event())
+    with tempfile.TemporaryDirectory() as work:
+        staged = StagedJob(job=job, run_id="probe", step="probe", work=Path(work), hosts=(host,))
+        result = SandboxEngine(Path("/usr")).run(staged, _ignore_line, threading.Event())
     return None if result.succeeded else _advice(result.hosts[0])
 
 

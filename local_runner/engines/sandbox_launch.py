@@ -23,8 +23,8 @@ from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from local_runner.engines import OnLine
-from local_runner.engines.sandbox_log import HostLog
+from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines.host_log import HostLog
 from local_runner.engines.sandbox_view import HostView, hosts_file
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 
@@ -54,19 +54,18 @@ class _Launcher:
 
 @dataclass(frozen=True)
 class Ending:
-    """When a job is ended from outside. ``max_runtime`` and ``grace`` are in seconds."""
+    """When a job is ended from outside. ``max_runtime`` is in seconds."""
 
     max_runtime: float
-    grace: float
     stop: threading.Event
 
 
-def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending, scratch: Path | None) -> JobResult:
-    """Run the job to its end; ``scratch`` is where its directory is made (None: the temporary directory)."""
+def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending) -> JobResult:
+    """Run the job to its end; the hosts' own /tmp, /var, ... are made in ``staged.work``."""
     with contextlib.ExitStack() as stack:
         try:
             logs = {host.name: _open_log(stack, host, on_line) for host in staged.hosts}
-            base = stack.enter_context(_scratch_directory(f"sandbox-{staged.run_id}-", scratch))
+            base = stack.enter_context(_scratch_directory("sandbox-", staged.work))
             launcher = stack.enter_context(_launched(view, staged, base))
         except OSError as error:
             text = f"the sandbox could not start: {error}"
@@ -80,7 +79,7 @@ def _open_log(stack: contextlib.ExitStack, host: StagedHost, on_line: OnLine) ->
 
 
 @contextlib.contextmanager
-def _scratch_directory(prefix: str, parent: Path | None) -> Generator[Path]:
+def _scratch_directory(prefix: str, parent: Path) -> Generator[Path]:
     """A directory for the hosts' own files. The launcher removes it, since the runner may be killed."""
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
     try:
@@ -162,7 +161,7 @@ def _follow(
             elif not stopped and (ending.stop.is_set() or now >= deadline):
                 stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
                 launcher.command(b"T")
-                deadline = now + ending.grace
+                deadline = now + GRACE_SECONDS[stopped]
     return stopped
 
 

@@ -116,6 +116,7 @@ class HostView:
             "PATH": self.path,
             "HOME": "/root",
             "LANG": "C.UTF-8",
+            "TZ": "UTC",  # as in a container, whatever this machine's is
             "PYTHONUNBUFFERED": "1",
             "HOSTNAME": host.name,
             **environment,

@@ -59,7 +59,7 @@ def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:
         raise EngineError(f"The sandbox engine cannot run here: {reason}")
     from local_runner.environment import ensure_environment
 
-    return sandbox.SandboxEngine(ensure_environment(settings, state, note))
+    return sandbox.SandboxEngine(ensure_environment(settings, state, note), hidden=(settings.root,))
 
 
 def _sandbox_instead(settings: Settings, state: Path, why: EngineError, note: Note) -> Engine:
@@ -75,6 +75,8 @@ def _sandbox_instead(settings: Settings, state: Path, why: EngineError, note: No
             "Install a Docker engine (Debian, Ubuntu: sudo apt-get install docker.io) and start it, "
             "or allow user namespaces."
         )
-    note(f"Engine: sandbox, because no Docker engine answers ({why.message})")
-    note("On docker it would be different: " + "; ".join(sandbox.DIFFERENCES) + ".")
+    note(f"Engine: sandbox. {why.message}")
+    note("On docker it would be different:")
+    for difference in sandbox.DIFFERENCES:
+        note(f"  - {difference}")
     return _sandbox(settings, state, note)

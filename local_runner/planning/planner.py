@@ -51,7 +51,7 @@ def plan(
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
     ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
-    project's (:mod:`local_runner.planning.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
+    project's (:mod:`.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
     """

@@ -1,6 +1,6 @@
 """A resolved CreateProcessingJob request -> ProcessingJob, and the Describe response of one. No I/O.
 
-What the service would refuse is :mod:`local_runner.planning.limits`; this module finds what the service takes and a local run
+What the service would refuse is :mod:`.limits`; this module finds what the service takes and a local run
 does not, and what the service checks beyond its model. Parts of the wrong shape are passed over here.
 """
 

@@ -54,11 +54,11 @@ def processing_job(
 class Sandbox:
     """A directory to stage jobs in, and what the last one said."""
 
-    def __init__(self, root: Path, grace: float = 5.0) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.scratch = root / "scratch"
         self.scratch.mkdir()
-        self.engine = SandboxEngine(ENVIRONMENT, scratch=self.scratch, hidden=(root / "project",), grace=grace)
+        self.engine = SandboxEngine(ENVIRONMENT, hidden=(root / "project",))
         self.lines: list[tuple[str, str]] = []
 
     def run(
@@ -92,7 +92,7 @@ class Sandbox:
                 mounts.append(InputMount(local_path, tuple(layers), scratch))
             bound = tuple(BindMount(local_path, source) for local_path, source in binds)
             hosts.append(StagedHost(name, tuple(mounts), bound, self.log(name)))
-        return StagedJob(job, "abc", "Step", tuple(hosts))
+        return StagedJob(job, "abc", "Step", self.scratch, tuple(hosts))
 
     def log(self, host: str = "algo-1") -> Path:
         return self.root / "logs" / f"{host}.log"
@@ -180,6 +180,7 @@ def test_environment_is_the_jobs_alone(sandbox: Sandbox, monkeypatch: pytest.Mon
         "PATH",
         "HOME",
         "LANG",
+        "TZ",
         "PYTHONUNBUFFERED",
         "HOSTNAME",
         "NAME",
@@ -200,7 +201,7 @@ def test_project_and_home_are_not_there(sandbox: Sandbox, tmp_path: Path):
 
 def test_hidden_directories_below_the_system_are_empty(sandbox: Sandbox, tmp_path: Path):
     hidden = Path("/usr/share")  # stands for a project below /usr or /opt
-    engine = SandboxEngine(ENVIRONMENT, scratch=tmp_path / "scratch", hidden=(hidden,))
+    engine = SandboxEngine(ENVIRONMENT, hidden=(hidden,))
     sandbox.engine = engine
     assert sandbox.sh("ls -A /usr/share | wc -l; touch /usr/share/x 2>/dev/null || echo read-only") == [
         "0",
@@ -391,7 +392,7 @@ def test_stop_asks_first(sandbox: Sandbox):
 
 
 def test_stop_kills_what_does_not_listen(tmp_path: Path):
-    sandbox = Sandbox(tmp_path, grace=0.3)
+    sandbox = Sandbox(tmp_path)
     stop = threading.Event()
     token = f"1{uuid.uuid4().int % 10**8}"
     script = f"trap '' TERM; setsid sleep {token} & echo ready; sleep {token}; sleep {token}"
@@ -460,8 +461,8 @@ DRIVER = textwrap.dedent("""
         (BindMount("/opt/ml/processing/output", root / "output"),),
         root / "log",
     )
-    engine = SandboxEngine(pathlib.Path(environment), scratch=root / "scratch")
-    staged = StagedJob(job, "r", "s", (host,))
+    engine = SandboxEngine(pathlib.Path(environment))
+    staged = StagedJob(job, "r", "s", root / "scratch", (host,))
     result = engine.run(staged, lambda host, line: print(line, flush=True), threading.Event())
     print(result)
     sys.exit(0 if result.succeeded else 1)
@@ -643,7 +644,7 @@ def test_many_jobs_at_once(sandbox: Sandbox):
     def one(number: int) -> None:
         root = sandbox.root / str(number)
         job = processing_job("sh", "-c", f"exit {number}")
-        staged = StagedJob(job, str(number), "Step", (StagedHost("algo-1", (), (), root / "log"),))
+        staged = StagedJob(job, str(number), "Step", root, (StagedHost("algo-1", (), (), root / "log"),))
         results.append(sandbox.engine.run(staged, lambda host, line: None, threading.Event()))
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]

@@ -53,22 +53,41 @@ def _text(line: bytes) -> str:
 
 
 class HostLog:
-    """Appends a host's output to its log file and passes each line on. Raises OSError if the file cannot be
-    opened.
+    """Appends a host's output to its log file, line by line, and passes each line on.
 
-    ``error`` says what went wrong where a later write failed (a full disk); the output is then read on
-    regardless, since a job whose output nobody reads would stand still.
+    stdout and stderr may come from two ``sources``; a line of one is never written into the middle of the other's.
+    ``error`` says what went wrong where a write failed (a full disk); the output is then read on regardless, since a
+    job whose output nobody reads would stand still. Raises OSError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._on_line = on_line
-        self._lines = LineSplitter()
+        self._lines = (LineSplitter(), LineSplitter())
+        self._unended = [b"", b""]
         self.error: str | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: int = 0) -> None:
         """Take what has just been read of the output."""
+        data_so_far = self._unended[source] + data
+        ended = data_so_far.rfind(b"\n") + 1
+        if len(data_so_far) - ended > MAX_LINE:
+            ended = len(data_so_far)
+        self._append(data_so_far[:ended])
+        self._unended[source] = data_so_far[ended:]
+        for line in self._lines[source].feed(data):
+            self._on_line(line)
+
+    def close(self) -> None:
+        """Pass on unfinished last lines and close the file."""
+        for source, unended in enumerate(self._unended):
+            self._append(unended)
+            for line in self._lines[source].end():
+                self._on_line(line)
+        self._file.close()
+
+    def _append(self, data: bytes) -> None:
         if self.error is None:
             try:
                 left = memoryview(data)
@@ -76,11 +95,3 @@ class HostLog:
                     left = left[self._file.write(left) :]
             except OSError as error:
                 self.error = f"its log {self._file.name} could not be written: {error.strerror}"
-        for line in self._lines.feed(data):
-            self._on_line(line)
-
-    def close(self) -> None:
-        """Pass on an unfinished last line and close the file."""
-        self._file.close()
-        for line in self._lines.end():
-            self._on_line(line)

@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.engines.sandbox_log import MAX_LINE, LineSplitter
+from local_runner.engines.host_log import MAX_LINE, LineSplitter
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8)
 
