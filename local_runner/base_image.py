@@ -1,4 +1,4 @@
-"""The base of the processing image, in the engine. Pulls it, or builds it from Debian packages with mmdebstrap.
+"""The base of the processing image, in the engine. Pulls it, or builds it from Debian packages.
 
 What was found or built is remembered by the engine alone: an image that is there is not asked for again.
 """
@@ -21,7 +21,7 @@ from local_runner.engines.connection import docker
 from local_runner.errors import EngineError
 
 FIRST_ANSWER_SECONDS = 20.0
-"""How long a pull may take to say anything; after that it may be silent for ``_SILENCE_SECONDS`` at a time."""
+"""How long a pull may take to say anything; after that it may fall silent for ``_SILENCE_SECONDS``."""
 
 _SILENCE_SECONDS = 120.0
 
@@ -35,7 +35,7 @@ _RECIPE = (
     "--format=tar",
     f"--include={_PACKAGES}",
     "--dpkgopt=force-unsafe-io",
-    # Removed at the end: with dpkg's path-exclude, mmdebstrap filters each package in Python, which takes 12 s more.
+    # Not by dpkg's path-exclude: mmdebstrap then filters each package in Python, which takes 12 s more.
     """--customize-hook=cd "$1/usr/share" && rm -rf doc/* man/* info/* locale/* lintian/*""",
     # Proxies and mirrors of this machine may hold passwords: they stay out of the image.
     '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
@@ -71,8 +71,9 @@ def ensure_base_image(client: Any, reference: str, progress: Callable[[str], Non
     except _PullError as failure:
         if not replaceable:
             raise EngineError(
-                f"The base image {reference} cannot be pulled ({failure}). Load it into the engine ('docker load'), "
-                "or change BASE_IMAGE in the Dockerfile: python:3.11-slim-bookworm can do without a registry."
+                f"The base image {reference} cannot be pulled ({failure}). "
+                "Load it into the engine ('docker load'), or change BASE_IMAGE in the Dockerfile: "
+                "python:3.11-slim-bookworm can do without a registry."
             ) from None
         progress(
             f"No registry provides {reference} ({failure}): building the base image from Debian packages (about 30 s)."
@@ -177,7 +178,7 @@ def _whole(process: subprocess.Popen[bytes], stream: IO[bytes], errors: IO[bytes
         raise EngineError(
             "The base image could not be built from Debian packages; mmdebstrap said:\n"
             + "\n".join(f"  {line}" for line in lines)
-            + "\nCheck this machine's apt mirror and proxy, or load python:3.11-slim-bookworm ('docker load')."
+            + "\nCheck this machine's apt mirror and proxy, or load a python:3.11 image ('docker load')."
         )
 
 
@@ -185,8 +186,8 @@ def _install_mmdebstrap(reference: str, progress: Callable[[str], None]) -> str:
     apt = shutil.which("apt-get")
     if not apt or os.geteuid() != 0:
         raise EngineError(
-            f"No registry provides {reference}, and mmdebstrap, which builds a base image from Debian packages, "
-            "is not installed. Run 'sudo apt-get install mmdebstrap', or load the image ('docker load')."
+            f"No registry provides {reference}, and mmdebstrap, which builds one from Debian packages, is "
+            "not installed. Run 'sudo apt-get install mmdebstrap', or load the image ('docker load')."
         )
     progress("Installing mmdebstrap with apt-get, to build the base image.")
     install = [
@@ -215,7 +216,7 @@ def _merged_usr() -> list[str]:
 def _in_memory(directory: str) -> list[str]:
     """What to put before a command so that its temporary files are in memory; nothing where that cannot be.
 
-    A third faster, and the kernel frees them however the command ends: the file system is mounted for it alone.
+    A third faster, and however the command ends, the kernel frees them: the mount is its own.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     own = ["unshare", "--mount", "sh", "-c"]

@@ -31,11 +31,11 @@ def ensure_environment(settings: Settings, state: Path, progress: Callable[[str]
     """The virtual environment with the packages of requirements.txt; its ``bin/python3`` runs the jobs.
 
     ``state`` is the state directory. The environment is made once per content of requirements.txt and Python
-    version, and is whole if it has its mark, which is written last. Raises EngineError where uv is missing or fails.
+    version, and is whole if it has its mark, which is written last. Raises EngineError where uv fails.
     """
     source = read_image_source(settings)
-    # The interpreter is part of the key by what is asked for, not by what uv finds: asking uv takes longer than
-    # all else here. One that has since been removed shows in the link bin/python3.
+    # The key has the Python that is asked for, not the one that uv finds: asking uv takes longer than all
+    # else here. One that has since been removed shows in the link bin/python3.
     wanted = f"{_FORMAT}\0{source.python_version}\0{sys.version}\0{platform.machine()}\0".encode()
     key = hashlib.sha256(wanted + source.requirements.read_bytes()).hexdigest()[:16]
     directory = state.resolve() / "cache" / "venv" / key
@@ -69,8 +69,8 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
     if python is None:
         running = platform.python_version()
         progress(
-            f"Python {source.python_version}, the image's, is not on this machine: the sandbox uses {running}, "
-            "so results may differ from the image's."
+            f"Python {source.python_version}, the image's, is not on this machine: the sandbox uses "
+            f"{running}, so results may differ from the image's."
         )
     progress("Making the sandbox's Python environment.")
     if directory.exists():
@@ -121,8 +121,8 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -
         said = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])
         raise EngineError(
             f"The packages of {source.requirements} could not be installed for the sandbox; uv said:"
-            f"\n{said}\nCorrect requirements.txt, or set the index for uv (UV_DEFAULT_INDEX) or pip (pip config), "
-            "then run again."
+            f"\n{said}\nCorrect requirements.txt, or set the index for uv (UV_DEFAULT_INDEX) or pip "
+            "(pip config), then run again."
         )
 
 

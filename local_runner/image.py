@@ -1,7 +1,7 @@
-"""The processing image: its content's tag, and the build where no image has that tag. Reads the image directory;
-speaks to the engine; what it fetches lies under the state directory's ``cache/``.
+"""The processing image: its content's tag, and the build where no image has that tag.
 
-The tag is a hash of everything the build reads, so an image that has it is current and a build is never repeated.
+Reads the image directory; speaks to the engine; what it fetches lies under the state directory's ``cache/``.
+The tag is a hash of everything the build reads: an image that has it is current, no build is repeated.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ _FORMAT = "1"
 """Changes when the same files would make another image."""
 
 _SHOWN_LINES = 12
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the engine paints what a step writes to stderr
 
 
 def ensure_image(settings: Settings, state: Path, progress: Callable[[str], None], client: Any = None) -> str:
     """The tag of the image whose content is current, built first if the engine has none of that tag.
 
-    ``state`` is the state directory; ``progress`` gets one line per phase, and none if nothing is to be done. Raises
-    SettingsError where the image directory is not usable, EngineError where the build fails or no engine answers.
+    ``state`` is the state directory; ``progress`` gets one line per phase, and none if nothing is to be done;
+    ``client`` is what ``connect()`` gave, if there is one. Raises SettingsError where the image directory is
+    not usable, EngineError where the build fails or no engine answers.
     """
     source = read_image_source(settings)
     tag = image_tag(settings, source)
@@ -51,8 +53,9 @@ def ensure_image(settings: Settings, state: Path, progress: Callable[[str], None
 def image_tag(settings: Settings, source: ImageSource) -> str:
     """``local-runner/<project>:<12 hex>``: what the image of these files is called, built or not.
 
-    The hash covers the files of the build context (those that .dockerignore leaves), their names, contents and whether
-    they may be executed, and the base image's name. Other mode bits and times differ between clones and do not count.
+    The hash covers the files of the build context (those that .dockerignore leaves): names, contents, whether
+    they may be executed; and the base image's name. Other mode bits and times differ between clones and do
+    not count.
     """
     digest = hashlib.sha256(f"{_FORMAT}\0{source.base_image or ''}\0".encode())
     for member, content in _context(source):
@@ -143,9 +146,12 @@ def _build(client: Any, source: ImageSource, archive: IO[bytes], tag: str, argum
 
 
 def _failure(source: ImageSource, step: str, said: str, reason: str) -> str:
-    # The engine echoes the failing command in full, which a long RUN makes unreadable; its end has the exit code.
+    # The engine echoes the failing command in full, which a long RUN makes unreadable.
     code = re.search(r"returned a non-zero code: (\d+)", reason)
-    lines = [line.rstrip() for line in said.splitlines() if line.strip() and not line.startswith(" --->")]
+    lines = [line.rstrip() for line in _COLOUR.sub("", said).splitlines()]
+    lines = [
+        line for line in lines if line and not line.startswith((" --->", "Removing intermediate container"))
+    ]
     lines = [*lines[-_SHOWN_LINES:], f"exit code {code[1]}" if code else reason.strip()]
     where = f"at '{step}'" if step else "before its first step"
     shown = "\n".join(f"  {line}" for line in lines)

@@ -20,8 +20,8 @@ class ImageSource:
     """The image directory, and what its Dockerfile's ARGs before the first FROM say.
 
     ``base_image`` is the default of ``ARG BASE_IMAGE`` (None: the Dockerfile has none, its base is fixed).
-    ``python_version`` is the base's Python as major.minor: ``ARG PYTHON_VERSION``, else the base's tag where it
-    is a ``python:`` image, else 3.11. Wheels and the sandbox's environment are chosen for it.
+    ``python_version`` is the base's Python as major.minor: ``ARG PYTHON_VERSION``, else the base's tag
+    where it is a ``python:`` image, else 3.11. Wheels and the sandbox's environment are chosen for it.
     """
 
     directory: Path
@@ -38,12 +38,12 @@ class ImageSource:
 
 
 def read_image_source(settings: Settings) -> ImageSource:
-    """The image directory of the settings. Raises SettingsError where it or one of its two files is missing."""
+    """The image directory of the settings. Raises SettingsError where a part of it is missing."""
     directory = settings.root / settings.image.directory
     if not directory.is_dir():
         raise SettingsError(
-            f"The image directory {directory} does not exist. Create it with a Dockerfile and a requirements.txt, "
-            "or name the right one as 'directory' under [image] in local_runner.toml."
+            f"The image directory {directory} does not exist. Create it with a Dockerfile and a "
+            "requirements.txt, or name the right one as 'directory' under [image] in local_runner.toml."
         )
     for name, purpose in (
         ("Dockerfile", "the processing image is built from it"),

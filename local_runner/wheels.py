@@ -32,8 +32,8 @@ def fetching(
 ) -> Generator[Callable[[], Path]]:
     """Fetch what requirements.txt names, in the background; yields a function that waits for the directory.
 
-    ``architecture`` is the engine's (amd64, arm64). A directory under ``cache`` is whole or not there. Only one
-    process may do this at a time (the caller holds a lock). The function raises EngineError, with what is missing.
+    ``architecture`` is the engine's (amd64, arm64). A directory under ``cache`` is whole or not there. The
+    caller holds a lock: only one process may do this. The function raises EngineError, with what is missing.
     """
     requirements = source.requirements.read_bytes()
     machine = _MACHINES.get(architecture, architecture)
@@ -50,7 +50,7 @@ def fetching(
         finished.mkdir()
         yield lambda: finished
         return
-    progress(f"Fetching wheels for {count} packages.")
+    progress(f"Fetching wheels for {count} package{'' if count == 1 else 's'}.")
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=cache))
     wheels, log = temporary / "wheels", temporary / "pip.log"
     with log.open("wb") as output:
@@ -99,8 +99,8 @@ def _failure(source: ImageSource, machine: str, output: str) -> str:
     if "onnection" in output or "SSLError" in output or "ProxyError" in output:
         return (
             f"The packages of {source.requirements} cannot be fetched: the package index does not answer.\n"
-            f"{shown}\nSet the index, proxy or certificate for pip on this machine (pip config, PIP_* variables), "
-            "then run again."
+            f"{shown}\nSet the index, proxy or certificate for pip on this machine (pip config, "
+            "PIP_* variables), then run again."
         )
     if missing:
         name = missing[0].strip()
