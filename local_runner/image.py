@@ -149,9 +149,7 @@ def _failure(source: ImageSource, step: str, said: str, reason: str) -> str:
     # The engine echoes the failing command in full, which a long RUN makes unreadable.
     code = re.search(r"returned a non-zero code: (\d+)", reason)
     lines = [line.rstrip() for line in _COLOUR.sub("", said).splitlines()]
-    lines = [
-        line for line in lines if line and not line.startswith((" --->", "Removing intermediate container"))
-    ]
+    lines = [line for line in lines if line and not line.startswith((" --->", "Removing intermediate container"))]
     lines = [*lines[-_SHOWN_LINES:], f"exit code {code[1]}" if code else reason.strip()]
     where = f"at '{step}'" if step else "before its first step"
     shown = "\n".join(f"  {line}" for line in lines)

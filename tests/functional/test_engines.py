@@ -17,7 +17,7 @@ import pytest
 from local_runner.contract import collect, stage
 from local_runner.engines import Engine
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
-from local_runner.runs import open_run, remove_tree
+from local_runner.runs import new_execution_id, open_run, remove_tree
 from local_runner.storage import Source, Storage
 
 RAW, OUT = "/opt/ml/processing/raw", "/opt/ml/processing/out"
@@ -56,7 +56,7 @@ class Bench:
         for name in ("a", "b", "sub/c"):
             (self.data / name).write_text(name)
         self.storage = Storage(root / "state/s3", (Source("s3://b/in", self.data),))
-        self.run_ = open_run(root / "state", "testrun00000")
+        self.run_ = open_run(root / "state", new_execution_id())
         self.lines: list[tuple[str, str]] = []
         self.count = 0
 

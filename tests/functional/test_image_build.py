@@ -140,9 +140,7 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(project: Project) -> None
         "ensure_image(Settings(root=root), root / '.local_runner', lambda line: print(line, flush=True))"
     )
     command = [sys.executable, "-c", program, str(project.settings.root)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("Building"):
@@ -155,16 +153,12 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(project: Project) -> None
 
 @pytest.mark.docker
 def test_a_base_image_that_cannot_be_had(project: Project) -> None:
-    with pytest.raises(
-        EngineError, match=r"base image registry\.invalid/base:1 cannot be pulled \(.+\)\. Load it"
-    ):
+    with pytest.raises(EngineError, match=r"base image registry\.invalid/base:1 cannot be pulled \(.+\)\. Load it"):
         ensure_base_image(connect(), "registry.invalid/base:1", project.said.append)
 
 
 def test_no_engine(project_without_engine: Project) -> None:
-    with pytest.raises(
-        EngineError, match=r"No Docker engine answers at unix:///nowhere .* use --engine sandbox"
-    ):
+    with pytest.raises(EngineError, match=r"No Docker engine answers at unix:///nowhere .* use --engine sandbox"):
         project_without_engine.build()
 
 
@@ -193,7 +187,5 @@ def test_the_sandbox_gets_an_environment_with_the_packages(tmp_path: Path) -> No
 def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     (project.processing / "requirements.txt").write_text("threadpoolctl==0.0.0.1\n")
-    with pytest.raises(
-        EngineError, match=r"(?s)could not be installed for the sandbox.*threadpoolctl==0\.0\.0\.1"
-    ):
+    with pytest.raises(EngineError, match=r"(?s)could not be installed for the sandbox.*threadpoolctl==0\.0\.0\.1"):
         ensure_environment(project.settings, project.state, project.said.append)

@@ -14,9 +14,7 @@ from local_runner.image import image_tag
 from local_runner.image_source import read_image_source
 from local_runner.settings import ImageSettings, Settings
 
-DOCKERFILE = (
-    "ARG PYTHON_VERSION=3.11\nARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-bookworm\nFROM ${BASE_IMAGE}\n"
-)
+DOCKERFILE = "ARG PYTHON_VERSION=3.11\nARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-bookworm\nFROM ${BASE_IMAGE}\n"
 
 
 @pytest.fixture
@@ -25,9 +23,7 @@ def project(tmp_path: Path) -> Path:
     directory.mkdir(parents=True)
     (directory / "Dockerfile").write_text(DOCKERFILE)
     (directory / "requirements.txt").write_text("pandas==3.1.1\n")
-    (directory / ".dockerignore").write_text(
-        "# scripts come in as code inputs\n*\n!requirements.txt\n!system\n"
-    )
+    (directory / ".dockerignore").write_text("# scripts come in as code inputs\n*\n!requirements.txt\n!system\n")
     (directory / "transform.py").write_text("print(1)\n")
     (directory / "system").mkdir()
     (directory / "system" / "fonts.conf").write_text("a")
@@ -149,9 +145,7 @@ def test_the_projects_own_image_directory_is_usable() -> None:
     source = read_image_source(Settings(root=root))
     assert source.base_image == "python:3.11-slim-bookworm"
     lines = [
-        line
-        for line in source.requirements.read_text().splitlines()
-        if line and not line.lstrip().startswith("#")
+        line for line in source.requirements.read_text().splitlines() if line and not line.lstrip().startswith("#")
     ]
     assert {line.partition("==")[0] for line in lines} >= {"pandas", "pyarrow", "scikit-learn"}
     assert all("==" in line for line in lines)
