@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || true); \
 	[ -n "$${UV_DEFAULT_INDEX-$$index}" ] && export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$$index}"; \
 	echo "Installing into $(VENV) (about 30 s, once) ..."; \
-	uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock && uv pip install --quiet --no-deps -e .
+	uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock && uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 local-run: $(STAMP) ## Run the pipeline on this machine against data/sample (DATE=, ENGINE=, ARGS=)
