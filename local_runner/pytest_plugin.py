@@ -86,7 +86,17 @@ def _text(value: ParameterValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _local_run(request: pytest.FixtureRequest, directory: Path) -> LocalRun:
+    return LocalRun(request.config.rootpath, directory, str(request.config.getoption("--local-run-engine")))
+
+
 @pytest.fixture
 def local_run(request: pytest.FixtureRequest, tmp_path: Path) -> LocalRun:
     """Call it to run the pipeline of the project that pytest was started for (its rootdir)."""
-    return LocalRun(request.config.rootpath, tmp_path, str(request.config.getoption("--local-run-engine")))
+    return _local_run(request, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def local_run_module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
+    """``local_run`` for fixtures of module scope: one run that several tests look at."""
+    return _local_run(request, tmp_path_factory.mktemp("local_run"))
