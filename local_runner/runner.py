@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from local_runner import runs
 from local_runner.compile.compiler import compile_pipeline
+from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
@@ -180,14 +182,23 @@ def run_pipeline(
     return plan, execution
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value. A step's code is named in its arguments, also where its job is not known yet."""
+    if isinstance(value, str):
+        yield value
+    for item in (as_object(value) or {}).values():
+        yield from _texts(item)
+    for item in as_list(value) or ():
+        yield from _texts(item)
+
+
 def _with_code_as_it_is_now(storage: Storage, plan: Plan, snapshot: Path) -> Storage:
     """The storage with the plan's code copied aside, so that all steps of a run see one state of the scripts."""
-    for step in plan.steps:
-        for item in step.job.inputs if step.job else ():
-            if storage.is_code(item.s3_uri):
-                for entry in storage.list_objects(item.s3_uri).objects:
-                    place = snapshot / entry.key.removeprefix(f"{CODE_PREFIX}/")
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(entry.path, place)
+    uris = {uri for planned in plan.steps for uri in _texts(planned.step.arguments) if storage.is_code(uri)}
+    for uri in uris:
+        for entry in storage.list_objects(uri).objects:
+            place = snapshot / entry.key.removeprefix(f"{CODE_PREFIX}/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(entry.path, place)
     sources = (replace(source, path=snapshot) if source.code else source for source in storage.sources)
     return replace(storage, sources=tuple(sources))

@@ -80,6 +80,12 @@ class DockerEngine:
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """One container per host, all at once; see the Protocol."""
+        if staged.job.image_uri not in self._images:
+            # A job whose request was not known before the execution began.
+            try:
+                self.prepare([staged.job])
+            except EngineError as error:
+                return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
         started = monotonic()
         finished = threading.Event()
         containers: list[str] = []

@@ -247,6 +247,44 @@ def test_a_selection_reads_what_it_is_given_for_the_steps_left_out(project: Proj
     assert project.engine.ran == ["Second"]
 
 
+def test_a_job_that_only_the_execution_knows_gets_its_code(project: Project) -> None:
+    """Its request holds a value of a property file, so planning cannot make a job of it."""
+    (project.root / "script.py").write_text("print(1)")
+    files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
+    value = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.First.PropertyFiles.Report"}, "Path": "mode"}}
+    second = processing("Second", ("s3://sagemaker-local/code/script.py",))
+    second["Arguments"]["AppSpecification"]["ContainerArguments"] = [value]
+    seen: list[str] = []
+
+    def read_code(host: FakeHost) -> None:
+        seen.extend([(host.input("in-0")[0] / "script.py").read_text(), *(host.staged.job.arguments or ())])
+
+    execution = project.run(
+        [processing("First", PropertyFiles=files), second],
+        {"First": lambda host: host.write("out", "r.json", '{"mode": "full"}'), "Second": read_code},
+    )
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert seen == ["print(1)", "full"]
+
+
+def test_editing_a_script_during_a_run_changes_nothing_of_it(project: Project) -> None:
+    script = project.root / "script.py"
+    script.write_text("old")
+    uri = "s3://sagemaker-local/code/script.py"
+    seen: list[str] = []
+
+    def read_and_edit(host: FakeHost) -> None:
+        seen.append((host.input("in-0")[0] / "script.py").read_text())
+        script.write_text("new")
+
+    project.run(
+        [processing("First", (uri,)), processing("Second", (uri,), DependsOn=["First"])],
+        {"First": read_and_edit, "Second": read_and_edit},
+    )
+    assert seen == ["old", "old"]
+    assert script.read_text() == "new"
+
+
 def test_the_record_is_kept_and_the_scratch_space_is_not(project: Project) -> None:
     execution = project.run([processing("Step")])
     run = project.state / "runs" / execution.id
