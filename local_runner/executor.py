@@ -194,8 +194,8 @@ class _Executor:
         staged = contract.stage(
             job, run_id=self.run.id, step=step.name, storage=self.storage, work=self.run.work / step.name, logs=logs
         )
-        log, on_line = _combined_log([host.log for host in staged.hosts], logs, self._on_line(step.name))
-        result = self.engine.run(staged, on_line, self.stop)
+        with _step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
+            result = self.engine.run(staged, on_line, self.stop)
         collected = contract.collect(staged, result, self.storage)
         status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
         if result.stopped == "interrupted":
@@ -269,22 +269,24 @@ def _refusal(problems: list[Problem]) -> str:
     return "ValidationException: " + " ".join(str(problem) for problem in problems)
 
 
-def _combined_log(
+@contextmanager
+def _step_log(
     logs: list[Path], directory: Path, on_line: Callable[[str, str], None]
-) -> tuple[Path, Callable[[str, str], None]]:
+) -> Generator[tuple[Path, Callable[[str, str], None]]]:
     """The one file to show for a step: its host's log, or for several hosts all their lines in order of arrival."""
     if len(logs) == 1:
-        return logs[0], on_line
+        yield logs[0], on_line
+        return
     combined = directory / "all-hosts.log"
     lock = threading.Lock()
-    combined.touch()
+    with combined.open("a", encoding="utf-8") as file:
 
-    def both(host: str, text: str) -> None:
-        with lock, combined.open("a", encoding="utf-8") as file:
-            file.write(f"{host} | {text}\n")
-        on_line(host, text)
+        def both(host: str, text: str) -> None:
+            with lock:
+                file.write(f"{host} | {text}\n")
+            on_line(host, text)
 
-    return combined, both
+        yield combined, both
 
 
 @contextmanager
