@@ -10,6 +10,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -143,6 +144,7 @@ def _build_from_packages(client: Any, reference: str, progress: Callable[[str], 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            start_new_session=True,
         )
         assert process.stdout is not None
         timeout, client.api.timeout = client.api.timeout, None
@@ -158,14 +160,25 @@ def _build_from_packages(client: Any, reference: str, progress: Callable[[str], 
             raise EngineError(f"The Docker engine could not import the Debian base image: {error}") from None
         finally:
             client.api.timeout = timeout
-            if process.poll() is None:
-                process.terminate()  # mmdebstrap removes its temporary directory on its way out
-                process.wait()
-            process.stdout.close()
+            _end(process)
     if not has_image(client, DEBIAN_BASE):
         raise EngineError(
             "The Docker engine did not keep the Debian base image. Is its disk full? ('docker system df')"
         )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End mmdebstrap, which removes its temporary directory on its way out."""
+    if process.stdout:
+        process.stdout.close()  # first: a tar that waits for us to read its output would never end
+    if process.poll() is None:
+        try:
+            # To the whole group: its main process ignores the signal and waits for the others.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _whole(process: subprocess.Popen[bytes], stream: IO[bytes], errors: IO[bytes]) -> Iterator[bytes]:
