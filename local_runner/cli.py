@@ -187,7 +187,7 @@ def image(state: Path) -> None:
     Example:
       docker run --rm -it "$(local-runner image)" python3
     """
-    from local_runner.image import ensure_image
+    from local_runner.image.build import ensure_image
 
     click.echo(ensure_image(_settings(), state.absolute(), _say))
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_runner.errors import EngineError
-from local_runner.file_lock import locked
-from local_runner.image_source import ImageSource, read_image_source
+from local_runner.files import locked
+from local_runner.image.source import ImageSource, read_image_source
 from local_runner.settings import Settings
 
 _FORMAT = "1"

@@ -1,9 +1,12 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that several processes share: written whole or not at all, and locks. Reads and writes those files."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,3 +21,19 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
+    """Hold the lock of ``path``, which the kernel gives back however this process ends.
+
+    Calls ``on_wait`` once if another process holds it, then waits for as long as that takes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

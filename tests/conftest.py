@@ -26,7 +26,7 @@ def _cannot(reason: str) -> None:
 @pytest.fixture(scope="session")
 def processing_image() -> str:
     """The tag of the project's own image, built if it has to be."""
-    from local_runner.image import ensure_image
+    from local_runner.image.build import ensure_image
 
     try:
         return ensure_image(load_settings(PROJECT), STATE, print)

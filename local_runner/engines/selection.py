@@ -44,7 +44,7 @@ def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: No
         chosen = images.get(uri) or images.get("")
         if chosen or uri != PROJECT_IMAGE:
             return chosen or uri
-        from local_runner.image import ensure_image
+        from local_runner.image.build import ensure_image
 
         return ensure_image(settings, state, note)
 

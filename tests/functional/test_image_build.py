@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from local_runner.base_image import ensure_base_image, has_image
 from local_runner.engines.connection import connect
 from local_runner.environment import ensure_environment
 from local_runner.errors import EngineError
-from local_runner.image import ensure_image, image_tag
-from local_runner.image_source import read_image_source
+from local_runner.image.base import ensure_base_image, has_image
+from local_runner.image.build import ensure_image, image_tag
+from local_runner.image.source import read_image_source
 from local_runner.settings import Settings
 
 DOCKERFILE = """\
@@ -135,7 +135,7 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(project: Project) -> None
     with (project.processing / "Dockerfile").open("a") as file:
         file.write("RUN sleep 2\n")
     program = (
-        "import sys; from pathlib import Path; from local_runner.image import ensure_image; "
+        "import sys; from pathlib import Path; from local_runner.image.build import ensure_image; "
         "from local_runner.settings import Settings; root = Path(sys.argv[1]); "
         "ensure_image(Settings(root=root), root / '.local_runner', lambda line: print(line, flush=True))"
     )

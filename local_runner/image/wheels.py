@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local_runner.errors import EngineError
-from local_runner.image_source import ImageSource
+from local_runner.image.source import ImageSource
 
 _FORMAT = "1"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
