@@ -133,13 +133,15 @@ class DockerEngine:
                         for stdout, stderr in stream:
                             log.write(stdout or b"")
                             log.write(stderr or b"", source=1)
-                        return self._ended(host, container)
+                        return self._ended(host, container, log)
                     if attempt or not self._overlay_failed(error):
                         return _not_started(host, error, log)
                     self._remove(container)
             raise AssertionError("unreachable")
-        except (DockerException, RequestException, OSError) as error:
+        except (DockerException, RequestException) as error:
             return HostResult(host.name, None, f"the Docker engine stopped answering ({_first_line(error)})")
+        except (OSError, subprocess.CalledProcessError) as error:
+            return HostResult(host.name, None, f"its files could not be made ready ({_first_line(error)})")
         finally:
             if container:
                 self._remove(container)
@@ -212,10 +214,11 @@ class DockerEngine:
             return True
         return False
 
-    def _ended(self, host: StagedHost, container: str) -> HostResult:
+    def _ended(self, host: StagedHost, container: str, log: HostLog) -> HostResult:
         code = int(self._api.wait(container)["StatusCode"])
-        killed = code == 137 and self._api.inspect_container(container)["State"].get("OOMKilled")
-        return HostResult(host.name, code, "the kernel killed it, out of memory" if killed else None)
+        if code == 137 and self._api.inspect_container(container)["State"].get("OOMKilled"):
+            return HostResult(host.name, code, "the kernel killed it, out of memory")
+        return HostResult(host.name, code, log.error)
 
     def _stop(self, containers: Sequence[str], grace: float) -> None:
         """SIGTERM, the grace period, SIGKILL; all hosts at once."""
