@@ -30,14 +30,17 @@ _UV_INDEX_VARIABLES = (
 def ensure_environment(settings: Settings, state: Path, progress: Callable[[str], None]) -> Path:
     """The virtual environment with the packages of requirements.txt; its ``bin/python3`` runs the jobs.
 
-    ``state`` is the state directory. The environment is made once per content of requirements.txt and Python
-    version, and is whole if it has its mark, which is written last. Raises EngineError where uv fails.
+    ``state`` is the state directory. The environment is made once per content of requirements.txt, state of
+    ``wheels`` and Python version, and is whole if it has its mark, which is written last. Raises EngineError where
+    uv fails.
     """
     source = read_image_source(settings)
     # The key has the Python that is asked for, not the one that uv finds: asking uv takes longer than all
     # else here. One that has since been removed shows in the link bin/python3.
-    wanted = f"{_FORMAT}\0{source.python_version}\0{sys.version}\0{platform.machine()}\0".encode()
-    key = hashlib.sha256(wanted + source.requirements.read_bytes()).hexdigest()[:16]
+    wanted = f"{_FORMAT}\0{source.python_version}\0{sys.version}\0{platform.machine()}\0"
+    for wheel in sorted(source.wheels.glob("*.whl")):  # not their bytes, which may be many
+        wanted += f"{wheel.name}\0{wheel.stat().st_size}\0{wheel.stat().st_mtime_ns}\0"
+    key = hashlib.sha256(wanted.encode() + source.requirements.read_bytes()).hexdigest()[:16]
     directory = state.resolve() / "cache" / "venv" / key
     if _is_complete(directory):
         return directory
@@ -94,6 +97,7 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
         "--compile-bytecode",
         "--python",
         str(directory / "bin/python3"),
+        *([f"--find-links={source.wheels}"] if source.wheels.is_dir() else []),
     ]
     _run([*install, "--requirement", str(source.requirements)], source, environment)
     (directory / _COMPLETE).touch()

@@ -36,6 +36,11 @@ class ImageSource:
     def requirements(self) -> Path:
         return self.directory / "requirements.txt"
 
+    @property
+    def wheels(self) -> Path:
+        """Where the project keeps wheels that no index has; it need not exist."""
+        return self.directory / "wheels"
+
 
 def read_image_source(settings: Settings) -> ImageSource:
     """The image directory of the settings. Raises SettingsError where a part of it is missing."""

@@ -80,12 +80,11 @@ def fetching(
 
 def _command(source: ImageSource, machine: str, destination: Path) -> list[str]:
     platforms = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS)]
-    own = source.directory / "wheels"
     return [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"),
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={source.python_version}"),
         *(f"--platform={platform}" for platform in platforms),
-        *([f"--find-links={own}"] if own.is_dir() else []),
+        *([f"--find-links={source.wheels}"] if source.wheels.is_dir() else []),
         *(f"--dest={destination}", f"--requirement={source.requirements}"),
     ]
 
@@ -107,6 +106,6 @@ def _failure(source: ImageSource, machine: str, output: str) -> str:
         return (
             f"{source.requirements}: there is no wheel of {name} for Python {source.python_version} on Linux "
             f"{machine}.\n{shown}\nChoose a version that has one, or put a wheel that you built into "
-            f"{source.directory / 'wheels'}."
+            f"{source.wheels}."
         )
     return f"pip could not fetch the packages of {source.requirements}:\n{shown}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,6 +183,21 @@ def test_the_sandbox_gets_an_environment_with_the_packages(tmp_path: Path) -> No
     (environment / "complete").unlink()  # as a killed run leaves it
     assert ensure_environment(project.settings, project.state, project.said.append) == environment
     assert project.said == ["Making the sandbox's Python environment."]
+
+
+def test_the_sandbox_gets_a_wheel_that_only_the_project_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    project = Project(tmp_path / "project")
+    (project.processing / "requirements.txt").write_text("our-own==1.0\n")
+    (project.processing / "wheels").mkdir()
+    with zipfile.ZipFile(project.processing / "wheels" / "our_own-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("our_own.py", "NAME = 'ours'\n")
+        wheel.writestr("our_own-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: our-own\nVersion: 1.0\n")
+        wheel.writestr("our_own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("our_own-1.0.dist-info/RECORD", "")
+    environment = ensure_environment(project.settings, project.state, project.said.append)
+    command = [environment / "bin/python3", "-c", "import our_own; print(our_own.NAME)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "ours"
 
 
 def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:
