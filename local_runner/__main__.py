@@ -7,7 +7,7 @@ import sys
 import click
 
 from local_runner.cli import cli
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, system_trouble
 
 
 def main() -> None:
@@ -26,6 +26,11 @@ def main() -> None:
         # Whoever read our output has gone (`local-runner compile | head`); there is nobody left to tell.
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
+    except OSError as error:  # a full disk, a directory that is not to be written to; steps keep theirs to themselves
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"Error: {system_trouble(error)} `local-runner --debug …` shows where.", err=True)
+        sys.exit(EXIT_USAGE)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

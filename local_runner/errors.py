@@ -13,6 +13,7 @@ Every message says what is wrong, where it stands, and what to do.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,20 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} {self.remedy}" if self.remedy else text
+
+
+def system_trouble(error: OSError, place: object = None) -> str:
+    """What the operating system refused, where, and what to do. ``place`` is where, if the error does not say."""
+    where = error.filename2 or error.filename or place
+    at = f"{where}: " if where else ""
+    remedy = {
+        errno.ENOSPC: "Free space there, or keep the state elsewhere: --state DIR.",
+        errno.EDQUOT: "Free space there, or keep the state elsewhere: --state DIR.",
+        errno.EACCES: "Give yourself access to it, or use another.",
+        errno.EROFS: "Use a place that can be written to, such as --state DIR.",
+        errno.EMFILE: "Raise the limit (ulimit -n), or run fewer steps at once: --max-parallel N.",
+    }.get(error.errno or 0, "")
+    return f"{at}{error.strerror or error}. {remedy}".rstrip()
 
 
 class LocalRunnerError(click.ClickException):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from local_runner import contract
 from local_runner.definition.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
 from local_runner.engines import Engine
-from local_runner.errors import Problem
+from local_runner.errors import Problem, system_trouble
 from local_runner.events import Listener
 from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
 from local_runner.planning.limits import request_problems
@@ -177,7 +177,7 @@ class _Executor:
         except (DataError, ExpressionError) as error:
             ended = _failed(planned, str(error))
         except OSError as error:
-            ended = _failed(planned, f"The runner could not go on: {error.strerror or error} ({error.filename}).")
+            ended = _failed(planned, f"The runner could not go on: {system_trouble(error, self.run.directory)}")
         step = ended.step
         return _Ended(replace(step, seconds=monotonic() - started), ended.describe)
 

@@ -22,7 +22,7 @@ from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
 from local_runner.engines.selection import select_engine
-from local_runner.errors import InvalidPipelineError, Problem, SettingsError
+from local_runner.errors import InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
 from local_runner.models import Execution, PipelineDefinition, Plan
@@ -174,12 +174,20 @@ def run_pipeline(
             max_parallel=request.max_parallel or os.cpu_count() or 1,
             cache=state / "cache",
         )
-        run.write_record(to_record(execution))
+        _keep_record(run, execution, listener)
     finally:
         run.close()
         if engine is None:
             chosen.close()
     return plan, execution
+
+
+def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> None:
+    """Write the record; what the execution came to stands also where there is no room for it."""
+    try:
+        run.write_record(to_record(execution))
+    except OSError as error:
+        listener.note(f"The record of this execution was not kept. {system_trouble(error, run.directory)}")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.errors import CompileError
-from local_runner.settings import Settings
+from local_runner.settings import SETTINGS_FILE, Settings
 
 ACCOUNT = "000000000000"
 IMAGE_URI = "local/processing"
@@ -98,11 +98,12 @@ def _find(settings: Settings, target: str | None) -> _Target:
     places = [settings.root / name] if target is None else [Path.cwd() / name, settings.root / name]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        where = (
-            "'entry' in [pipeline] of local_runner.toml names it."
-            if target is None
-            else f"The project is {settings.root}."
-        )
+        if target is None and not (settings.root / SETTINGS_FILE).exists():
+            where = "Run this in a project's directory, or name a TARGET: a pipeline.py, or a definition JSON file."
+        elif target is None:
+            where = f"'entry' in [pipeline] of {SETTINGS_FILE} names it."
+        else:
+            where = f"The project is {settings.root}."
         raise CompileError(f"There is no file {name}. {where}")
     file = file.resolve()
     label = file.relative_to(settings.root).as_posix() if file.is_relative_to(settings.root) else str(file)

@@ -88,7 +88,7 @@ def connect(answer_seconds: float = ANSWER_SECONDS) -> Any:
             use_ssh_client=ssh,
         )
     except (docker.errors.DockerException, OSError, ValueError) as error:
-        cause = _root(error)
+        cause = root_cause(error)
         remedy = "Start Docker, set DOCKER_HOST to an engine, or use --engine sandbox."
         if isinstance(cause, PermissionError):
             remedy = "Add your user to the group that owns the socket (docker), or use --engine sandbox."
@@ -98,7 +98,7 @@ def connect(answer_seconds: float = ANSWER_SECONDS) -> Any:
     return client
 
 
-def _root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The exception that started the chain; requests and urllib3 carry theirs as arguments, not as causes."""
     while True:
         inner = [item for item in error.args if isinstance(item, BaseException)]

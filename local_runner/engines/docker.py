@@ -10,6 +10,7 @@ execution no longer lives.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import subprocess
@@ -24,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from local_runner import runs
 from local_runner.engines import GRACE_SECONDS, OnLine
-from local_runner.engines.connection import connect
+from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.host_log import HostLog
-from local_runner.errors import EngineError, Problem
+from local_runner.errors import EngineError, Problem, system_trouble
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ class DockerEngine:
         started = monotonic()
         finished = threading.Event()
         containers: list[str] = []
-        network = self._create_network(staged) if len(staged.hosts) > 1 else None
+        try:
+            network = self._create_network(staged) if len(staged.hosts) > 1 else None
+        except _engine_errors() as error:
+            return JobResult(tuple(HostResult(host.name, None, _broke_down(error)) for host in staged.hosts))
         stopped: Literal["", "interrupted", "max_runtime"] = ""
         with ThreadPoolExecutor(len(staged.hosts) + 1) as threads:
             futures: list[Future[HostResult]] = []
@@ -118,9 +122,6 @@ class DockerEngine:
     def _run_host(
         self, staged: StagedJob, host: StagedHost, network: str | None, containers: list[str], on_line: OnLine
     ) -> HostResult:
-        from docker.errors import DockerException
-        from requests.exceptions import RequestException
-
         container = ""
         try:
             with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
@@ -138,10 +139,11 @@ class DockerEngine:
                         return _not_started(host, error, log)
                     self._remove(container)
             raise AssertionError("unreachable")
-        except (DockerException, RequestException) as error:
-            return HostResult(host.name, None, f"the Docker engine stopped answering ({_first_line(error)})")
-        except (OSError, subprocess.CalledProcessError) as error:
-            return HostResult(host.name, None, f"its files could not be made ready ({_first_line(error)})")
+        except _engine_errors() as error:
+            return HostResult(host.name, None, _broke_down(error))
+        except subprocess.CalledProcessError as error:
+            said = _first_line(error.stderr.decode(errors="replace"))
+            return HostResult(host.name, None, f"its inputs could not be copied ({said})")
         finally:
             if container:
                 self._remove(container)
@@ -194,7 +196,9 @@ class DockerEngine:
             return Mount(mount.local_path, None, type="volume", driver_config=DriverConfig("local", options))
         merged.mkdir(exist_ok=True)
         for layer in reversed(mount.layers):
-            subprocess.run(["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)], check=True)
+            subprocess.run(
+                ["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)], check=True, stderr=subprocess.PIPE
+            )
         merged.chmod(0o777)
         return Mount(mount.local_path, str(merged), type="bind")
 
@@ -286,12 +290,9 @@ class DockerEngine:
 
     def _quietly(self, call: Callable[..., object], *arguments: object, **options: object) -> None:
         """Clean up; what is gone already, or cannot be reached, is the next sweep's."""
-        from docker.errors import DockerException
-        from requests.exceptions import RequestException
-
         try:
             call(*arguments, **options)
-        except (DockerException, RequestException, OSError):
+        except _engine_errors():
             return
 
 
@@ -299,14 +300,32 @@ def _lives(labels: dict[str, str]) -> bool:
     return runs.is_live(Path(labels[LABEL_STATE]), labels[LABEL_RUN])
 
 
+def _engine_errors() -> tuple[type[Exception], ...]:
+    """What a call to the engine can raise, this machine's own trouble (a full disk) among it."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    return (DockerException, RequestException, OSError)
+
+
+def _broke_down(error: Exception) -> str:
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+        return system_trouble(error).rstrip(".")
+    return (
+        f"the Docker engine stopped answering ({_first_line(root_cause(error))}). "
+        "See that it runs (docker info), then run again"
+    )
+
+
 def _not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
     """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
-    reason = _first_line(error)
+    # "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process:"
+    reason = _first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
     log.write((reason + "\n").encode())
     if "not found" in error or "no such file" in error:
-        return HostResult(host.name, 127, reason)
+        return HostResult(host.name, 127, log.error)
     if "permission denied" in error:
-        return HostResult(host.name, 126, reason)
+        return HostResult(host.name, 126, log.error)
     return HostResult(host.name, None, f"the container could not be started ({reason})")
 
 

@@ -1,0 +1,170 @@
+"""What the tests of the command line share: the real program as a process of its own, and small definitions."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "local_runner")
+
+Definition = dict[str, Any]
+Finished = subprocess.CompletedProcess[str]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment with changes; ``python -m local_runner`` finds the package from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", **changes}
+
+
+def local_runner(
+    *arguments: str | Path,
+    cwd: Path = PROJECT,
+    changes: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> Finished:
+    """Run the command line to its end. ``changes`` are to the environment, ``prefix`` a command to run it with."""
+    done = subprocess.run(
+        [*prefix, *PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**(changes or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert not re.search("^Traceback", done.stderr, re.MULTILINE), (
+        done.stderr
+    )  # a job's own comes after its host's name
+    assert "a defect" not in done.stderr, done.stderr
+    return done
+
+
+class Running:
+    """The command line as a process that goes on while the test does something to it; its output goes to a file."""
+
+    def __init__(self, directory: Path, *arguments: str | Path, changes: Mapping[str, str] | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = directory / "stdout", directory / "stderr"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*PROGRAM, *map(str, arguments)],
+                cwd=PROJECT,
+                env=environment(**(changes or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until the program has said ``text``."""
+        self._wait(lambda: text in self.said, seconds, f"it did not say {text!r}")
+
+    def end(self, seconds: float = 60) -> int:
+        """Until the program has ended; its exit code."""
+        return self.process.wait(seconds)
+
+    @property
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.out.read_text() + self.err.read_text()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The object that --json printed."""
+        return json.loads(self.out.read_text())
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, f"{otherwise}:\n{self.said}"
+            assert self.process.poll() is None, f"it ended before {otherwise}:\n{self.said}"
+            time.sleep(0.05)
+
+
+# --------------------------------------------------------------------------------------------------- definitions
+def processing(
+    name: str,
+    script: str = "true",
+    *,
+    image: str = "local/processing",
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    instances: int = 1,
+    **more: Any,
+) -> dict[str, Any]:
+    """A Processing step that runs a shell script. Inputs and outputs are S3 URIs by name, at in/NAME and out/NAME."""
+    return {
+        "Name": name,
+        "Type": "Processing",
+        "Arguments": {
+            "ProcessingResources": {
+                "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 30}
+            },
+            "AppSpecification": {
+                "ImageUri": image,
+                "ContainerEntrypoint": ["/bin/sh", "-c", f"cd /opt/ml/processing 2>&-; {script}"],
+            },
+            "RoleArn": "arn:aws:iam::111122223333:role/theirs",
+            "ProcessingInputs": [
+                {
+                    "InputName": key,
+                    "AppManaged": False,
+                    "S3Input": {
+                        "S3Uri": uri,
+                        "LocalPath": f"/opt/ml/processing/in/{key}",
+                        "S3DataType": "S3Prefix",
+                        "S3InputMode": "File",
+                        "S3DataDistributionType": "FullyReplicated",
+                        "S3CompressionType": "None",
+                    },
+                }
+                for key, uri in (inputs or {}).items()
+            ],
+            "ProcessingOutputConfig": {
+                "Outputs": [
+                    {
+                        "OutputName": key,
+                        "AppManaged": False,
+                        "S3Output": {
+                            "S3Uri": uri,
+                            "LocalPath": f"/opt/ml/processing/out/{key}",
+                            "S3UploadMode": "EndOfJob",
+                        },
+                    }
+                    for key, uri in (outputs or {}).items()
+                ]
+            },
+        },
+        **more,
+    }
+
+
+def definition(*steps: dict[str, Any], parameters: Sequence[dict[str, Any]] = ()) -> Definition:
+    """A pipeline definition of these steps."""
+    return {"Version": "2020-12-01", "Metadata": {}, "Parameters": list(parameters), "Steps": list(steps)}
+
+
+def write(path: Path, document: Any) -> Path:
+    """The document as a JSON file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def link_caches(state: Path) -> Path:
+    """A state directory that uses the project's image cache, sandbox environment and compiled definitions."""
+    state.mkdir(parents=True, exist_ok=True)
+    for shared in ("cache", "compiled"):
+        of_project = PROJECT / ".local_runner" / shared
+        of_project.mkdir(parents=True, exist_ok=True)
+        (state / shared).symlink_to(of_project)
+    return state
