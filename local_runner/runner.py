@@ -174,9 +174,9 @@ def run_pipeline(
         )
         run.write_record(to_record(execution))
     finally:
-        run.close()
         if engine is None:
-            chosen.close()
+            chosen.close()  # first: what it still cleans up may lie in the run's directory
+        run.close()
     return plan, execution
 
 
