@@ -62,7 +62,7 @@ lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 	  --extra dev pyproject.toml -o requirements.lock
 
 bench: $(STAMP) ## Measure the runner's own overhead (benchmarks/RESULTS.md)
-	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 clean: ## Remove local S3, runs, caches and .venv (images stay)
 	@rm -rf .local_runner $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -55,8 +55,9 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
     listings = {item.name: _list_input(item, storage) for item in job.inputs}
     shared: dict[str, tuple[Path, ...]] = {}
     hosts: list[StagedHost] = []
+    logs.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(job.hosts):
-        directory = work / name
+        directory = _directory(work / name)
         inputs: list[InputMount] = []
         for number, item in enumerate(job.inputs):
             listing = listings[item.name]
@@ -71,7 +72,6 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
         binds.append(BindMount(OUTPUT_PATH, _directory(directory / "output")))
         for number, output in enumerate(job.outputs):
             binds.append(BindMount(output.local_path, _directory(directory / f"output-{number}")))
-        logs.mkdir(parents=True, exist_ok=True)
         hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log"))
     return StagedJob(job, run_id, step, work, tuple(hosts))
 

@@ -30,7 +30,7 @@ from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, S
 from local_runner.planning.limits import request_problems
 from local_runner.planning.request import describe, job_name, processing_job
 from local_runner.planning.scope import starting_scope
-from local_runner.runs import Run
+from local_runner.runs import Run, remove_tree
 from local_runner.storage import DataError, Storage
 
 _POLL_SECONDS = 0.2
@@ -52,8 +52,12 @@ def execute(
     executor = _Executor(plan, scope, engine, storage, run, listener, cache, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
-    with _signals_stop(executor.stop), ThreadPoolExecutor(max_parallel, "step") as threads:
-        executor.loop(threads)
+    with (
+        _signals_stop(executor.stop),
+        ThreadPoolExecutor(max_parallel, "step") as threads,
+        ThreadPoolExecutor(1, "tidy") as tidy,
+    ):
+        executor.loop(threads, tidy)
     status, reason = executor.outcome()
     execution = Execution(
         id=plan.execution_id,
@@ -94,8 +98,12 @@ class _Executor:
     failed_by: StepExecution | None = None
 
     # ------------------------------------------------------------------------------------------------ scheduling
-    def loop(self, threads: ThreadPoolExecutor) -> None:
-        """Start what is ready, wait for what runs, until nothing is left that could start."""
+    def loop(self, threads: ThreadPoolExecutor, tidy: ThreadPoolExecutor) -> None:
+        """Start what is ready, wait for what runs, until nothing is left that could start.
+
+        What a step leaves in its scratch space is removed at its end, and not all of it at the end of the run: the
+        disk needs to hold that of the running steps only.
+        """
         waiting = list(self.plan.steps)
         running: dict[Future[_Ended], str] = {}
         while True:
@@ -104,8 +112,9 @@ class _Executor:
                 return
             done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
-                del running[future]
+                name = running.pop(future)
                 self._end(future.result())
+                tidy.submit(remove_tree, self.run.work / name)
 
     def _start_ready(
         self, waiting: list[PlannedStep], running: dict[Future[_Ended], str], threads: ThreadPoolExecutor

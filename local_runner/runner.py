@@ -176,9 +176,9 @@ def run_pipeline(
         )
         _keep_record(run, execution, listener)
     finally:
-        run.close()
         if engine is None:
-            chosen.close()
+            chosen.close()  # first: what it still cleans up may lie in the run's directory
+        run.close()
     return plan, execution
 
 

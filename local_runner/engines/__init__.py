@@ -34,7 +34,8 @@ class Engine(Protocol):
         ...
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
-        """Run the job to its end and leave nothing behind but its outputs and logs, which the caller's user owns.
+        """Run the job to its end. Its outputs and logs, which the caller's user owns, are all that is left of it when
+        the engine is closed; an engine may clean up while the next job runs.
 
         Blocks. When ``stop`` is set the job's hosts get SIGTERM, a grace period, then SIGKILL, and the result says
         ``interrupted``. MaxRuntime is the engine's to enforce (``max_runtime``). An engine that breaks down is a
@@ -43,5 +44,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """End what the engine keeps between jobs. Safe to call twice."""
+        """End what the engine keeps between jobs, and finish cleaning up. Safe to call twice."""
         ...

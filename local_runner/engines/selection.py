@@ -46,9 +46,10 @@ def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: No
             return chosen or uri
         from local_runner.image.build import ensure_image
 
-        return ensure_image(settings, state, note)
+        return ensure_image(settings, state, note, engine.client)
 
-    return DockerEngine(state, resolve_image)
+    engine = DockerEngine(state, resolve_image)
+    return engine
 
 
 def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:

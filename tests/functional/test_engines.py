@@ -252,6 +252,7 @@ def test_every_line_is_kept_and_heard(bench: Bench) -> None:
 def test_nothing_is_left_behind(bench: Bench) -> None:
     _, result = bench.run(job(f"open('{RAW}/x', 'w')"))
     assert result.succeeded
+    bench.engine.close()
     mounts = Path("/proc/self/mounts").read_text()
     assert str(bench.root) not in mounts
     remove_tree(bench.run_.work)
