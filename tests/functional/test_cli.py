@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,19 +198,6 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
     assert THEIR_IMAGE in done.stderr
     assert "--image URI=TAG" in done.stderr
     assert not done.stdout
-
-
-@pytest.mark.docker
-def test_map_stands_over_the_projects_data(processing_image: str, tmp_path: Path, state: Path):
-    shutil.copytree(PROJECT / "data/sample/dt=2013-01-01", tmp_path / "mine/dt=2020-02-29")
-    for file in (tmp_path / "mine/dt=2020-02-29").iterdir():
-        file.write_text(file.read_text().splitlines()[0] + "\n")
-    done = local_runner(
-        *("run", "--json", "--engine", "docker", "--state", state, "--date", "2020-02-29"),
-        *("--map", f"s3://sagemaker-local/flights={tmp_path}/mine"),
-    )
-    assert done.returncode == 1
-    assert "No data for 2020-02-29: its files have headers but not one row." in record(done.stdout)["failure_reason"]
 
 
 def test_target_can_name_a_function_of_a_file(state: Path):

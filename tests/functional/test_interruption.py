@@ -160,7 +160,7 @@ def test_an_ordinary_user_owns_all_that_a_run_leaves(processing_image: str, ordi
     user = 65534
     socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--groups", str(socket.stat().st_gid)]
-    # This environment may lie where the user cannot go (/root). The right to read everything hides nothing here: it
+    # This environment may lie where the user cannot go . The right to read everything hides nothing here: it
     # lets nobody change or remove another's files.
     reads_all = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     script = "umask 77; mkdir out/o/d in/raw/new; echo 1 > out/o/d/f; cp in/raw/a in/raw/new; echo 2 >> in/raw/a"
