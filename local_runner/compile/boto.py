@@ -6,7 +6,7 @@ checks parameters, makes the exceptions of its clients, and runs waiters and pag
 
 # boto3 and botocore ship no types, so what comes out of them is unknown to the type checker.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportMissingTypeStubs=false, reportUntypedBaseClass=false
+# pyright: reportMissingTypeStubs=false, reportUntypedBaseClass=false, reportUnknownLambdaType=false
 
 from __future__ import annotations
 

@@ -7,14 +7,43 @@ are imported.
 # The SDK ships no types, so what comes out of it is unknown to the type checker.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportUntypedBaseClass=false, reportMissingImports=false
+# pyright: reportUnknownLambdaType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
+from sagemaker.core.config.config_manager import SageMakerConfig
 from sagemaker.core.workflow.pipeline_context import PipelineSession
+from sagemaker.mlops.workflow import steps as sdk_steps
 
 from local_runner.compile.uploads import Uploads
+
+# Each ProcessingStep makes a session of stock local mode, just to ask it for the name of a method: that takes a region,
+# S3 clients, and a search for credentials. The class gives the same name.
+_StockClient = sdk_steps.LocalSagemakerClient
+sdk_steps.LocalSagemakerClient = lambda: _StockClient  # type: ignore[assignment, misc]
+
+
+def _validate_once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The SDK validates its whole configuration at every look into it: half of the time of a compile."""
+    seen: set[str] = set()
+
+    def validate_new(sagemaker_config: Any = None) -> None:
+        text = json.dumps(sagemaker_config, sort_keys=True, default=repr)
+        if text not in seen:
+            validate(sagemaker_config)
+            seen.add(text)
+
+    return validate_new
+
+
+SageMakerConfig.validate_sagemaker_config = staticmethod(  # type: ignore[assignment]
+    _validate_once(SageMakerConfig.validate_sagemaker_config)
+)
+
 
 CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 """The SDK's defaults config: no telemetry."""

@@ -11,7 +11,6 @@ Importing it takes seconds, and changes boto3 for the whole process: only ``prog
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -24,29 +23,10 @@ from local_runner.compile.boto import LazySession, refuse
 handlers.BUILTIN_HANDLERS.append(("before-call", refuse))
 boto3.DEFAULT_SESSION = LazySession()
 
-from sagemaker.core.config.config_manager import SageMakerConfig
 from sagemaker.mlops.workflow.pipeline import Pipeline
 
 from local_runner.compile.offline import OfflineSession
 from local_runner.compile.uploads import Uploads
-
-
-def _validate_once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The SDK validates its whole configuration at every look into it: half of the time of a compile."""
-    seen: set[str] = set()
-
-    def validate_new(sagemaker_config: Any = None) -> None:
-        text = json.dumps(sagemaker_config, sort_keys=True, default=repr)
-        if text not in seen:
-            validate(sagemaker_config)
-            seen.add(text)
-
-    return validate_new
-
-
-SageMakerConfig.validate_sagemaker_config = staticmethod(  # type: ignore[assignment]
-    _validate_once(SageMakerConfig.validate_sagemaker_config)
-)
 
 
 def session(bucket: str, role_arn: str, account: str, uploads: Uploads) -> OfflineSession:
