@@ -87,7 +87,8 @@ try:
     second.wait()
 except WaiterError as error:
     print("Stopped:", error)
-print("Executions:", [run["PipelineExecutionStatus"] for run in pipeline.list_executions()["PipelineExecutionSummaries"]])
+runs = pipeline.list_executions()["PipelineExecutionSummaries"]
+print("Executions:", [run["PipelineExecutionStatus"] for run in runs])
 
 # %% Tidy up
 pipeline.delete()

@@ -5,6 +5,7 @@ A program that comes to its end while an execution runs waits for it, as the clo
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]  (see the end of this module)
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -166,6 +167,8 @@ def _finish() -> None:
                 one.stop()
 
 
-# The standard library's own hook, as ``atexit`` comes too late: by then thread pools, which executions use, take no
-# more work. Hooks run in reverse order, and that of thread pools was registered when the executor was imported.
-threading._register_atexit(_finish)  # type: ignore[attr-defined]  # pyright: ignore
+# The standard library's own hook for this, as ``atexit`` comes too late: by then thread pools, which executions use,
+# take no more work. Hooks run in reverse order, so that of the pools (``concurrent.futures.thread``) has to be there.
+_at_exit: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
+if _at_exit:
+    _at_exit(_finish)
