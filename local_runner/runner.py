@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -155,6 +156,20 @@ def run_pipeline(
     state = state.absolute()
     loaded = load_definition(settings, request.target, state, listener.note)
     plan, storage = make_plan(settings, loaded, request, state)
+    return plan, run_plan(settings, request, state, plan, storage, listener, engine)
+
+
+def run_plan(
+    settings: Settings,
+    request: RunRequest,
+    state: Path,
+    plan: Plan,
+    storage: Storage,
+    listener: Listener,
+    engine: Engine | None = None,
+    stop: threading.Event | None = None,
+) -> Execution:
+    """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
     if runs.sweep(state):
         storage.discard_replaced()
     chosen = engine or select_engine(request.engine, settings, state, request.images, listener.note)
@@ -173,13 +188,14 @@ def run_pipeline(
             listener,
             max_parallel=request.max_parallel or os.cpu_count() or 1,
             cache=state / "cache",
+            stop=stop,
         )
         _keep_record(run, execution, listener)
     finally:
         if engine is None:
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
-    return plan, execution
+    return execution
 
 
 def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> None:

@@ -100,7 +100,7 @@ def main(request: Request) -> dict[str, Any]:
         _quieten()
     uploads = Uploads(root, state, Path(request.scratch), watch)
     settings = PipelineSettings(**request.settings)
-    session = sdk.OfflineSession(settings.bucket, settings.role_arn, request.account, uploads)
+    session = sdk.session(settings.bucket, settings.role_arn, request.account, uploads)
     try:
         function = _function(_load(file, root, watch), request.function)
         pipeline = function(session, settings)
