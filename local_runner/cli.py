@@ -204,6 +204,7 @@ def image(state: Path) -> None:
 )
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--max-parallel", type=click.IntRange(min=1), help="Steps side by side.  [default: the cores]")
+@click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @state_option
@@ -215,6 +216,7 @@ def run(
     engine: str,
     images: tuple[tuple[str, str], ...],
     max_parallel: int | None,
+    no_limits: bool,
     as_json: bool,
     quiet: bool,
     state: Path,
@@ -242,6 +244,7 @@ def run(
         data=dict(data),
         images=dict(images),
         max_parallel=max_parallel,
+        limits=not no_limits,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:

@@ -33,6 +33,7 @@ EXIT_MESSAGE_BYTES = 1024
 """How much of /opt/ml/output/message is kept (SageMaker developer guide, Build Your Own Processing Container)."""
 
 _LAST_LINES = 10
+_KILLED = 137  # 128 + SIGKILL
 
 
 @dataclass(frozen=True)
@@ -230,10 +231,15 @@ def _failure_reason(staged: StagedJob, result: JobResult, message: str | None) -
 def _host_failure(ended: HostResult) -> str:
     if ended.exit_code is None:
         return f"{ended.host} did not end by itself: {ended.error or 'the engine lost it'}"
+    if ended.out_of_memory and ended.exit_code == _KILLED:
+        return f"{ended.host} was killed: out of memory; {ended.out_of_memory}."
+    if ended.out_of_memory:
+        what = "a process of it was killed, out of memory"
+        return f"{ended.host} exited with code {ended.exit_code}: {what}; {ended.out_of_memory}."
     meaning = {
         126: " (the entrypoint cannot be executed)",
         127: " (the entrypoint was not found)",
-        137: " (killed: out of memory, or SIGKILL)",
+        _KILLED: " (killed: out of memory, or SIGKILL)",
         143: " (SIGTERM)",
     }.get(ended.exit_code, "")
     extra = f": {ended.error}" if ended.error else ""

@@ -189,11 +189,16 @@ class StagedJob:
 
 @dataclass(frozen=True)
 class HostResult:
-    """How one host ended. ``exit_code`` is None where the engine could not learn it; ``error`` then says why."""
+    """How one host ended. ``exit_code`` is None where the engine could not learn it; ``error`` then says why.
+
+    ``out_of_memory`` says how much memory there was, where the kernel killed the host, or a process of it, for want
+    of more.
+    """
 
     host: str
     exit_code: int | None
     error: str | None = None
+    out_of_memory: str | None = None
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,13 @@ class LocalRun:
         data: Mapping[str, str | Path] | None = None,
         steps: Sequence[str] = (),
         engine: str | None = None,
+        limits: bool = True,
     ) -> Execution:
         """Run and return the Execution, whether it succeeded or failed; its progress goes to the captured stdout.
 
         ``data`` maps S3 URIs, or outputs of steps that are not run (``"Validate.clean"``), to files or directories;
-        ``steps`` are the steps to run (default: all). Raises the errors of the command line, with all problems of the
+        ``steps`` are the steps to run (default: all); ``limits=False`` lets jobs have more memory and processors than
+        their instance type has. Raises the errors of the command line, with all problems of the
         pipeline, where it cannot run.
         """
         from local_runner.report.plain import PlainListener
@@ -76,6 +78,7 @@ class LocalRun:
             engine=engine or self.engine,
             data={uri: Path(path) for uri, path in (data or {}).items()},
             steps=steps,
+            limits=limits,
         )
         _, execution = run_pipeline(load_settings(self.project), request, state, PlainListener(sys.stdout))
         return execution

@@ -43,7 +43,8 @@ class RunRequest:
     ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
     ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
     over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
-    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores.
+    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores. ``limits`` is whether jobs get no
+    more memory and processors than their instance type has, where the engine can limit them.
     """
 
     target: str | None = None
@@ -54,6 +55,7 @@ class RunRequest:
     images: Mapping[str, str] = field(default_factory=dict[str, str])
     steps: Sequence[str] = ()
     max_parallel: int | None = None
+    limits: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,9 @@ def run_plan(
     """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
     if runs.sweep(state):
         storage.discard_replaced()
-    chosen = engine or select_engine(request.engine, settings, state, request.images, listener.note)
+    chosen = engine or select_engine(
+        request.engine, settings, state, request.images, listener.note, limits=request.limits
+    )
     run = runs.open_run(state, plan.execution_id)
     try:
         jobs = [(step.step.path, step.job) for step in plan.steps if step.job]

@@ -31,6 +31,7 @@ from local_runner.engines import GRACE_SECONDS, OnLine
 from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.docker_exits import ContainerExits
 from local_runner.engines.host_log import HostLog
+from local_runner.engines.instances import Limits, Machine, limits_of
 from local_runner.errors import EngineError, Problem, system_trouble
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
 
@@ -47,13 +48,21 @@ _EVENT_SECONDS = 1.0
 
 @dataclass
 class DockerEngine:
-    """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means."""
+    """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means.
+
+    ``limits`` gives each host the memory and processors of its instance type, no more than ``machine`` has (None: ask
+    the engine); ``note`` is told where that is something else.
+    """
 
     state: Path
     resolve_image: Callable[[str], str]
     name: str = "docker"
+    limits: bool = True
+    note: Callable[[str], None] = lambda _: None
+    machine: Machine | None = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _overlay: bool = True
+    _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
 
     def __post_init__(self) -> None:
         self.client: DockerClient = connect()
@@ -72,6 +81,9 @@ class DockerEngine:
         from docker.errors import ImageNotFound
 
         self._exits.listen()
+        jobs = list(jobs)
+        for instance_type in dict.fromkeys(job.instance_type for job in jobs):
+            self._limits_of(instance_type)
         missing: list[str] = []
         for uri in dict.fromkeys(job.image_uri for job in jobs):
             image = self.resolve_image(uri)
@@ -146,7 +158,7 @@ class DockerEngine:
                         for stdout, stderr in stream:
                             log.write(stdout or b"")
                             log.write(stderr or b"", source=1)
-                        return self._ended(host, container, log)
+                        return self._ended(staged, host, container, log)
                     if attempt or not self._overlay_failed(error):
                         return _not_started(host, error, log)
                     self._remove(container)
@@ -164,6 +176,7 @@ class DockerEngine:
 
         job = staged.job
         mode = "none" if job.network_isolation else network or "bridge"
+        limits = self._limits_of(job.instance_type)
         config = self._api.create_host_config(
             mounts=[
                 *(self._input(mount) for mount in host.inputs),
@@ -171,6 +184,10 @@ class DockerEngine:
             ],
             network_mode=mode,
             log_config={"Type": "none"},
+            mem_limit=limits.memory,
+            # Of memory and swap together: an instance has no swap that a job could live on.
+            memswap_limit=limits.memory,
+            nano_cpus=limits.cpus and int(limits.cpus * 1e9),
             extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else None,
         )
         networking = None
@@ -228,13 +245,26 @@ class DockerEngine:
             return True
         return False
 
-    def _ended(self, host: StagedHost, container: str, log: HostLog) -> HostResult:
+    def _ended(self, staged: StagedJob, host: StagedHost, container: str, log: HostLog) -> HostResult:
         code = self._exits.code(container, _EVENT_SECONDS)
         if code is None:
             code = int(self._api.wait(container)["StatusCode"])
-        if code == 137 and self._api.inspect_container(container)["State"].get("OOMKilled"):
-            return HostResult(host.name, code, "the kernel killed it, out of memory")
+        # The engine's flag is also set where it was a child of the entrypoint that the kernel killed.
+        if code and self._api.inspect_container(container)["State"].get("OOMKilled"):
+            reason = self._limits_of(staged.job.instance_type).reason or "the machine's memory is used up"
+            return HostResult(host.name, code, log.error, out_of_memory=reason)
         return HostResult(host.name, code, log.error)
+
+    def _limits_of(self, instance_type: str) -> Limits:
+        """The limits of the type, found out and noted once."""
+        if not self.limits:
+            return Limits()
+        if instance_type not in self._limits:
+            self.machine = self.machine or Machine.of_engine(self._api.info())
+            self._limits[instance_type] = limits_of(instance_type, self.machine)
+            if note := self._limits[instance_type].note:
+                self.note(note)
+        return self._limits[instance_type]
 
     def _stop(self, containers: Sequence[str], grace: float) -> None:
         """SIGTERM, the grace period, SIGKILL; all hosts at once."""

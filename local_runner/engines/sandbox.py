@@ -7,7 +7,8 @@ needed. ``sandbox_view.py`` says what it sees, ``sandbox_launch.py`` starts and 
 ``sandbox_init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
 of a job share this machine's network, in which algo-1 is 127.0.0.1 and algo-2 127.0.0.2, so that two hosts
 that listen on every address cannot use one port. (With network isolation they share a network of their own,
-with nothing else in it.)
+with nothing else in it.) Jobs have no limits on memory or processors: only root, or a user to whom cgroups are
+delegated, could set them, and a sandbox that behaves one way for root and another for others would be worse.
 """
 
 from __future__ import annotations

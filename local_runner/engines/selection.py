@@ -21,15 +21,18 @@ image does not change the definition."""
 Note = Callable[[str], None]
 
 
-def select_engine(choice: str, settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+def select_engine(
+    choice: str, settings: Settings, state: Path, images: Mapping[str, str], note: Note, *, limits: bool = True
+) -> Engine:
     """The engine of that choice. ``images`` maps image URIs to local tags; the key ``""`` stands for every URI.
 
+    ``limits`` is whether jobs get no more memory and processors than their instance has (docker only).
     Raises EngineError that says what to install where there is none.
     """
     if choice == "sandbox":
         return _sandbox(settings, state, note)
     try:
-        engine = _docker(settings, state, images, note)
+        engine = _docker(settings, state, images, note, limits)
     except EngineError as error:
         if choice == "docker":
             raise
@@ -37,7 +40,7 @@ def select_engine(choice: str, settings: Settings, state: Path, images: Mapping[
     return engine
 
 
-def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note, limits: bool) -> Engine:
     from local_runner.engines.docker import DockerEngine
 
     def resolve_image(uri: str) -> str:
@@ -48,7 +51,7 @@ def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: No
 
         return ensure_image(settings, state, note, engine.client)
 
-    engine = DockerEngine(state, resolve_image)
+    engine = DockerEngine(state, resolve_image, limits=limits, note=note)
     return engine
 
 
