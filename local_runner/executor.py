@@ -28,7 +28,7 @@ from local_runner.errors import Problem
 from local_runner.events import Listener
 from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
 from local_runner.planning.limits import request_problems
-from local_runner.planning.request import describe, processing_job
+from local_runner.planning.request import describe, job_name, processing_job
 from local_runner.planning.scope import starting_scope
 from local_runner.runs import Run
 from local_runner.storage import DataError, Storage
@@ -63,7 +63,7 @@ def execute(
         failure_reason=reason,
         parameters=plan.parameters,
         started=plan.started,
-        ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        ended=_now(),
         seconds=monotonic() - started,
         steps=tuple(executor.ended.values()),
     )
@@ -146,7 +146,7 @@ class _Executor:
         return answer
 
     def _scope_now(self) -> Scope:
-        return self.scope.at(datetime.now(UTC).isoformat(timespec="milliseconds"))
+        return self.scope.at(_now())
 
     def _end(self, ended: _Ended) -> None:
         step = ended.step
@@ -184,18 +184,20 @@ class _Executor:
     def _run_job(self, planned: PlannedStep, scope: Scope) -> _Ended:
         step = planned.step
         request = resolve(step.arguments, scope)
-        job_name = planned.job.name if planned.job else f"pipelines-{self.run.id}-{step.name}"
         where = f"{step.path}.Arguments"
-        job, problems = processing_job(request, job_name, where)
+        job, problems = processing_job(request, job_name(self.plan.execution_id, step.name), where)
         problems += request_problems(request, where, self.cache)
         if job is None or problems:
             return _failed(planned, _refusal(problems))
         logs = self.run.logs(step.name)
+        created = _now()
         staged = contract.stage(
             job, run_id=self.run.id, step=step.name, storage=self.storage, work=self.run.work / step.name, logs=logs
         )
         log, on_line = _combined_log([host.log for host in staged.hosts], logs, self._on_line(step.name))
+        started = _now()
         result = self.engine.run(staged, on_line, self.stop)
+        ended = _now()
         collected = contract.collect(staged, result, self.storage)
         status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
         if result.stopped == "interrupted":
@@ -215,6 +217,9 @@ class _Executor:
             describe(
                 job,
                 status=_JOB_STATUS[status],
+                created=created,
+                started=started,
+                ended=ended,
                 exit_message=collected.exit_message,
                 failure_reason=collected.failure_reason,
             ),
@@ -251,6 +256,10 @@ _JOB_STATUS: dict[_JobEnd, Literal["Completed", "Failed", "Stopped"]] = {
     "Stopped": "Stopped",
 }
 _STATUS_FOR = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _failed(planned: PlannedStep, reason: str) -> _Ended:

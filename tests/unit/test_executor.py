@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -104,6 +105,29 @@ def test_outputs_flow_from_step_to_step(project: Project) -> None:
     assert execution.status == "Succeeded"
     assert (execution.step("Second").outputs["out"] / "b").read_text() == "hello!"
     assert execution.step("Second").exit_code == 0
+
+
+def test_a_step_can_read_what_describe_says_of_an_earlier_job(project: Project) -> None:
+    """Its times and name, and its own name where only the execution knows the request."""
+    seen: dict[str, Any] = {}
+
+    def second(host: FakeHost) -> None:
+        seen.update(host.staged.job.environment, name=host.staged.job.name)
+
+    step = processing("Second_Step", ("First",))
+    step["Arguments"]["Environment"] = {
+        "CREATED": {"Get": "Steps.First.CreationTime"},
+        "STARTED": {"Get": "Steps.First.ProcessingStartTime"},
+        "ENDED": {"Get": "Steps.First.ProcessingEndTime"},
+        "NAME": {"Get": "Steps.First.ProcessingJobName"},
+    }
+    execution = project.run(
+        [processing("First"), step], {"First": lambda host: host.write("out", "a", "b"), "Second_Step": second}
+    )
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert execution.started <= seen["CREATED"] <= seen["STARTED"] <= seen["ENDED"] <= execution.ended
+    assert re.fullmatch(rf"pipelines-{execution.id}-First-[a-z0-9]{{10}}", seen["NAME"])
+    assert re.fullmatch(rf"pipelines-{execution.id}-Second-Step-[a-z0-9]{{10}}", seen["name"])
 
 
 def test_a_failure_stops_what_depends_on_it_and_nothing_else(project: Project) -> None:
