@@ -16,6 +16,7 @@ from local_runner.errors import SettingsError
 SETTINGS_FILE = "local_runner.toml"
 
 S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$")]
+FunctionEntry = Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_]\w*$")]
 
 
 class _Table(BaseModel):
@@ -38,7 +39,9 @@ class LocalSettings(_Table):
     """``[local]``: what a local run uses in place of the cloud's.
 
     ``data`` maps S3 URIs to files or directories of this machine; ``parameters`` are values for parameters that the
-    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets.
+    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``lambda`` maps
+    Lambda functions (a step's name, the function's name or its ARN) and ``stand_ins`` Callback, EMR and EMRServerless
+    steps to FILE.py:FUNCTION.
     """
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "sagemaker-local"
@@ -47,6 +50,8 @@ class LocalSettings(_Table):
     date_parameter: str = "ProcessingDate"
     parameters: dict[str, str | int | float | bool] = Field(default_factory=dict[str, str | int | float | bool])
     data: dict[S3Uri, Path] = Field(default_factory=dict[S3Uri, Path])
+    lambda_functions: dict[str, FunctionEntry] = Field(default_factory=dict[str, FunctionEntry], alias="lambda")
+    stand_ins: dict[str, FunctionEntry] = Field(default_factory=dict[str, FunctionEntry])
 
 
 class Settings(_Table):

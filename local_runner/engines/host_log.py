@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MAX_LINE = 64 * 1024
@@ -95,3 +96,21 @@ class HostLog:
                     left = left[self._file.write(left) :]
             except OSError as error:
                 self.error = f"its log {self._file.name} could not be written: {error.strerror}"
+
+
+def combined_log(
+    logs: Sequence[Path], directory: Path, on_line: Callable[[str, str], None]
+) -> tuple[Path, Callable[[str, str], None]]:
+    """The one file to show for a step: its host's log, or for several hosts all their lines in order of arrival."""
+    if len(logs) == 1:
+        return logs[0], on_line
+    combined = directory / "all-hosts.log"
+    lock = threading.Lock()
+    combined.touch()
+
+    def both(host: str, text: str) -> None:
+        with lock, combined.open("a", encoding="utf-8") as file:
+            file.write(f"{host} | {text}\n")
+        on_line(host, text)
+
+    return combined, both

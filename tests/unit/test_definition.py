@@ -137,7 +137,7 @@ FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (environment(get("Steps.Validate.PropertyFiles.Quality")), ENVIRONMENT, "Std:JsonGet"),
     (environment(get("Steps.Gate.Outputs[*]")), ENVIRONMENT, "names and indexes"),
     (environment(get("Execution.PipelineId")), ENVIRONMENT, "no execution variable"),
-    (environment(get("Execution.ProcessingJobName")), ENVIRONMENT, "yet"),
+    (environment(get("Execution.TrainingJobName")), ENVIRONMENT, "Training steps only"),
     (environment(get("Nonsense")), ENVIRONMENT, "nothing that Get can read"),
     (environment(get(7)), ENVIRONMENT, "the number 7"),  # type: ignore[arg-type]
     (environment({"Std:Jion": {}}), ENVIRONMENT, "no function"),

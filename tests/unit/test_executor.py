@@ -18,7 +18,7 @@ from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
 from local_runner.runner import RunRequest, run_pipeline
-from local_runner.settings import Settings
+from local_runner.settings import load_settings
 
 Steps = Mapping[str, Callable[[FakeHost], int | None]]
 
@@ -76,12 +76,16 @@ class Project:
 
     def run(self, definition: list[Any], functions: Steps | None = None, /, **request: Any) -> Execution:
         document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": definition}
+        return self.run_document(document, functions, **request)
+
+    def run_document(self, document: Any, functions: Steps | None = None, /, **request: Any) -> Execution:
+        """Run what a definition file holds. ``listener`` may be given as well; local_runner.toml counts if there."""
+        listener = request.pop("listener", Silent())
         file = self.root / "definition.json"
         file.write_text(json.dumps(document))
         self.engine = FakeEngine(functions or {})
-        return run_pipeline(
-            Settings(root=self.root), RunRequest(target=str(file), **request), self.state, Silent(), self.engine
-        )[1]
+        wanted = RunRequest(target=str(file), **request)
+        return run_pipeline(load_settings(self.root), wanted, self.state, listener, self.engine)[1]
 
 
 @pytest.fixture
