@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_executor import Project, processing
 
+from local_runner.cli import cli
 from local_runner.engines.fake import Breakdown, FakeHost
 from local_runner.errors import InvalidPipelineError
 from local_runner.events import Silent
 from local_runner.models import Fault, PlannedStep, RetryPolicy, ServiceException, Step, StepExecution
 from local_runner.planning.faults import parse_fault
+from local_runner.pytest_plugin import LocalRun
 from local_runner.retries import with_retries
 from local_runner.steps import Ended
 
@@ -252,15 +256,30 @@ def test_faults_that_cannot_be_read_say_how_to_write_them(text: str, says: str) 
         parse_fault(text)
 
 
+def test_the_command_line_says_which_exceptions_there_are() -> None:
+    told = CliRunner().invoke(cli, ["run", "--inject-fault", "Fit=Step.SLOW"])
+    assert told.exit_code == 2
+    assert "there is no exception 'Step.SLOW'" in told.output
+
+
+def test_the_fixture_local_run_takes_faults(project: Project) -> None:
+    (project.root / "definition.json").write_text(json.dumps({"Version": "2020-12-01", "Steps": [processing("Fit")]}))
+    local_run = LocalRun(project.root, project.root, "auto")
+    with pytest.raises(InvalidPipelineError, match=r"--inject-fault Fitt: .* Did you mean 'Fit'\?"):
+        local_run(str(project.root / "definition.json"), faults={"Fitt": "Step.THROTTLING:2"})
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
 @settings(max_examples=25, deadline=None)
 @given(faults=st.integers(0, 6), retries=st.integers(0, 4))
-def test_an_execution_makes_as_many_attempts_as_the_policy_allows(
-    tmp_path_factory: pytest.TempPathFactory, faults: int, retries: int
-) -> None:
+def test_an_execution_makes_as_many_attempts_as_the_policy_allows(shared: Project, faults: int, retries: int) -> None:
     told = Told()
-    project = Project(tmp_path_factory.mktemp("project"))
     injected = [Fault("Fit", CAPACITY, faults)] if faults else []
     steps = [processing("Fit", **policy(CAPACITY, MaxAttempts=retries))]
-    execution = project.run(steps, faults=injected, listener=told)
+    execution = shared.run(steps, faults=injected, listener=told)
     assert len(told.starts) == min(faults, retries) + 1
     assert execution.status == ("Succeeded" if faults <= retries else "Failed")
