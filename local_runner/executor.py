@@ -178,7 +178,7 @@ class _Executor:
             self.listener.step_started(planned.step.name)
             if number <= len(planned.faults):
                 return failed(planned, "Injected by --inject-fault.", planned.faults[number - 1])
-            return self._attempt(planned, scope, number)
+            return self._attempt(planned, scope.at(timestamp()), number)
 
         ended = with_retries(planned, attempt, say=self.listener.note, wait=self.stop.wait)
         return replace(ended, step=replace(ended.step, seconds=monotonic() - started))

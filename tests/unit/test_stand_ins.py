@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -234,12 +237,44 @@ def test_a_function_that_takes_too_long_is_ended_with_what_it_started(tmp_path: 
     """
     returned = call(tmp_path, source, stop=threading.Event(), seconds=1.5)
     assert returned.failure_reason == "f.py:handler ran longer than 1.5 s and was ended."
-    child = Path("/proc", (tmp_path / "child").read_text(), "stat")
+    wait_until_gone((tmp_path / "child").read_text())
+
+
+def wait_until_gone(process: str) -> None:
+    stat = Path("/proc", process, "stat")
     for _ in range(100):  # killed, and gone or a zombie as soon as it next gets a processor
-        if not child.exists() or " Z " in child.read_text():
-            return
+        with suppress(FileNotFoundError):
+            if " Z " not in stat.read_text():
+                time.sleep(0.05)
+                continue
+        return
+    pytest.fail("it still runs")
+
+
+def test_a_function_ends_with_a_runner_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(
+        "import os, pathlib, time\n"
+        "def handler(arguments):\n"
+        f"    pathlib.Path('{tmp_path}/new').write_text(str(os.getpid()))\n"
+        f"    os.rename('{tmp_path}/new', '{tmp_path}/pid')\n"
+        "    time.sleep(60)\n"
+    )
+    script = f"""
+        import threading, pathlib
+        from local_runner.models import StandIn, Step
+        from local_runner.stand_ins.process import run
+        here = pathlib.Path("{tmp_path}")
+        run(StandIn(here / "f.py", "handler", "f.py:handler"), Step("S", "EMR", "", {{}}), {{}}, work=here / "work",
+            s3=here / "s3", log=here / "log", on_line=lambda _: None, stop=threading.Event())
+    """
+    runner = subprocess.Popen([sys.executable, "-c", dedent(script)])
+    for _ in range(400):
+        if (tmp_path / "pid").exists():
+            break
         time.sleep(0.05)
-    pytest.fail("what it started still runs")
+    runner.kill()
+    runner.wait()
+    wait_until_gone((tmp_path / "pid").read_text())
 
 
 def test_a_function_is_stopped_with_the_execution(tmp_path: Path) -> None:
