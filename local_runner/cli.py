@@ -16,6 +16,7 @@ import click
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
+    from local_runner.models import Fault
     from local_runner.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,6 +62,20 @@ class _Image(click.ParamType[tuple[str, str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         uri, _, tag = str(value).rpartition("=")
         return (uri, tag) if tag else self.fail(f"{value!r} names no tag.", param, ctx)
+
+
+class _Fault(click.ParamType["Fault"]):
+    """``STEP=EXCEPTION`` or ``STEP=EXCEPTION:COUNT``."""
+
+    name = "STEP=EXCEPTION[:COUNT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fault:
+        from local_runner.planning.faults import parse_fault
+
+        try:
+            return parse_fault(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 target_argument = click.argument("target", required=False)
@@ -205,6 +220,13 @@ def image(state: Path) -> None:
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--max-parallel", type=click.IntRange(min=1), help="Steps side by side.  [default: the cores]")
 @click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
+@click.option(
+    "--inject-fault",
+    "faults",
+    type=_Fault(),
+    multiple=True,
+    help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @state_option
@@ -217,6 +239,7 @@ def run(
     images: tuple[tuple[str, str], ...],
     max_parallel: int | None,
     no_limits: bool,
+    faults: tuple[Fault, ...],
     as_json: bool,
     quiet: bool,
     state: Path,
@@ -231,6 +254,7 @@ def run(
       local-runner run --date 2013-01-02 -p ProcessingInstanceCount=3
       local-runner run --engine sandbox --json
       local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
+      local-runner run --inject-fault Fit=SageMaker.CAPACITY_ERROR:2
     """
     from local_runner.report import listener
     from local_runner.report.record import to_record
@@ -245,6 +269,7 @@ def run(
         images=dict(images),
         max_parallel=max_parallel,
         limits=not no_limits,
+        faults=faults,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:

@@ -23,7 +23,7 @@ class Listener(Protocol):
         ...
 
     def line(self, step: str, host: str, text: str) -> None:
-        """``host`` (``algo-N``) of the step printed ``text``, which is as it came but without its newline."""
+        """``host`` (``algo-N``, or ``function``) of the step printed ``text``, as it came but without its newline."""
         ...
 
     def step_ended(self, step: StepExecution) -> None:

@@ -15,22 +15,33 @@ from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any, Literal
 
 from local_runner import contract
-from local_runner.definition.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
+from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.engines import Engine
+from local_runner.engines.host_log import step_log
 from local_runner.errors import Problem, system_trouble
 from local_runner.events import Listener
-from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
+from local_runner.models import (
+    Execution,
+    ExecutionStatus,
+    JobResult,
+    Plan,
+    PlannedStep,
+    ServiceException,
+    StandIn,
+    StepExecution,
+)
 from local_runner.planning.limits import request_problems
-from local_runner.planning.request import describe, job_name, processing_job
-from local_runner.planning.scope import starting_scope
+from local_runner.planning.request import describe, first_deferred, job_name, processing_job
+from local_runner.planning.scope import starting_scope, timestamp
+from local_runner.retries import with_retries
 from local_runner.runs import Run, remove_tree
+from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
 from local_runner.storage import DataError, Storage
 
 _POLL_SECONDS = 0.2
@@ -67,20 +78,12 @@ def execute(
         failure_reason=reason,
         parameters=plan.parameters,
         started=plan.started,
-        ended=_now(),
+        ended=timestamp(),
         seconds=monotonic() - started,
         steps=tuple(executor.ended.values()),
     )
     listener.ended(execution)
     return execution
-
-
-@dataclass
-class _Ended:
-    """What a step's thread hands back: the record, and what other steps may ask of it (its Describe response)."""
-
-    step: StepExecution
-    describe: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass
@@ -105,7 +108,7 @@ class _Executor:
         disk needs to hold that of the running steps only.
         """
         waiting = list(self.plan.steps)
-        running: dict[Future[_Ended], str] = {}
+        running: dict[Future[Ended], str] = {}
         while True:
             waiting = self._start_ready(waiting, running, threads)
             if not running:
@@ -117,7 +120,7 @@ class _Executor:
                 tidy.submit(remove_tree, self.run.work / name)
 
     def _start_ready(
-        self, waiting: list[PlannedStep], running: dict[Future[_Ended], str], threads: ThreadPoolExecutor
+        self, waiting: list[PlannedStep], running: dict[Future[Ended], str], threads: ThreadPoolExecutor
     ) -> list[PlannedStep]:
         """Start every step that can start now; those that have to wait longer are returned.
 
@@ -131,9 +134,9 @@ class _Executor:
                     self.skipped.add(name)
                 case "wait":
                     still.append(planned)
-                case _ if planned.step.type in _AT_ONCE:
+                case _ if planned.step.type in AT_ONCE:
                     self.listener.step_started(name)
-                    self._end(_AT_ONCE[planned.step.type](planned, self._scope_now()))
+                    self._end(AT_ONCE[planned.step.type](planned, self._scope_now()))
                 case _:
                     running[threads.submit(self._process, planned, self._scope_now())] = name
         return still
@@ -155,9 +158,9 @@ class _Executor:
         return answer
 
     def _scope_now(self) -> Scope:
-        return self.scope.at(_now())
+        return self.scope.at(timestamp())
 
-    def _end(self, ended: _Ended) -> None:
+    def _end(self, ended: Ended) -> None:
         step = ended.step
         self.ended[step.name] = step
         if ended.describe:
@@ -175,38 +178,58 @@ class _Executor:
             return "Failed", "\n".join(f"Step '{step.name}' failed: {step.failure_reason}" for step in failed)
         return ("Stopped", "Stopped by the user.") if self.stop.is_set() else ("Succeeded", None)
 
-    # ------------------------------------------------------------------------------------------------ one job
-    def _process(self, planned: PlannedStep, scope: Scope) -> _Ended:
-        """One Processing step, in a thread of its own. Whatever goes wrong is the step's failure."""
-        name = planned.step.name
-        self.listener.step_started(name)
+    # ----------------------------------------------------------------------------------------------- one step
+    def _process(self, planned: PlannedStep, scope: Scope) -> Ended:
+        """One step, in a thread of its own, as often as its retry policies say."""
         started = monotonic()
-        try:
-            ended = self._run_job(planned, scope)
-        except (DataError, ExpressionError) as error:
-            ended = _failed(planned, str(error))
-        except OSError as error:
-            ended = _failed(planned, f"The runner could not go on: {system_trouble(error, self.run.directory)}")
-        step = ended.step
-        return _Ended(replace(step, seconds=monotonic() - started), ended.describe)
 
-    def _run_job(self, planned: PlannedStep, scope: Scope) -> _Ended:
+        def attempt(number: int) -> Ended:
+            self.listener.step_started(planned.step.name)
+            if number <= len(planned.faults):
+                return failed(planned, "Injected by --inject-fault.", planned.faults[number - 1])
+            return self._attempt(planned, scope.at(timestamp()), number)
+
+        ended = with_retries(planned, attempt, say=self.listener.note, wait=self.stop.wait)
+        return replace(ended, step=replace(ended.step, seconds=monotonic() - started))
+
+    def _attempt(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
+        """One attempt at a step. Whatever goes wrong is the step's failure."""
+        try:
+            if planned.stand_in is not None:
+                return self._run_function(planned, planned.stand_in, scope, number)
+            return self._run_job(planned, scope, number)
+        except (DataError, ExpressionError) as error:
+            return failed(planned, str(error))
+        except OSError as error:
+            return failed(planned, f"The runner could not go on: {system_trouble(error, self.run.directory)}")
+
+    def _places(self, step: str, number: int) -> tuple[Path, Path]:
+        """Scratch space and log directory of one attempt, which has nothing of the attempts before it."""
+        again = f"attempt-{number}" if number > 1 else ""
+        return self.run.work / step / again, self.run.logs(step) / again
+
+    def _run_function(self, planned: PlannedStep, stand_in: StandIn, scope: Scope, number: int) -> Ended:
+        work, logs = self._places(planned.step.name, number)
+        places = Places(work=work, log=logs / "function.log", s3=self.storage.root)
+        on_line = self._on_line(planned.step.name)
+        return run_function(planned, stand_in, scope, places, lambda text: on_line("function", text), self.stop)
+
+    def _run_job(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
         step = planned.step
-        request = resolve(step.arguments, scope)
+        name = job_name(self.plan.execution_id, step.name, number)
+        request = resolve(step.arguments, scope.of_job(name))
         where = f"{step.path}.Arguments"
-        job, problems = processing_job(request, job_name(self.plan.execution_id, step.name), where)
+        job, problems = processing_job(request, name, where)
         problems += request_problems(request, where, self.cache)
         if job is None or problems:
-            return _failed(planned, _refusal(problems))
-        logs = self.run.logs(step.name)
-        created = _now()
-        staged = contract.stage(
-            job, run_id=self.run.id, step=step.name, storage=self.storage, work=self.run.work / step.name, logs=logs
-        )
-        with _step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
-            started = _now()
+            return failed(planned, _refusal(problems, request))
+        work, logs = self._places(step.name, number)
+        created = timestamp()
+        staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
+        with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
+            started = timestamp()
             result = self.engine.run(staged, on_line, self.stop)
-            ended = _now()
+            ended = timestamp()
         collected = contract.collect(staged, result, self.storage)
         status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
         if result.stopped == "interrupted":
@@ -221,7 +244,7 @@ class _Executor:
             outputs=collected.outputs,
             log=log,
         )
-        return _Ended(
+        return Ended(
             execution,
             describe(
                 job,
@@ -232,32 +255,13 @@ class _Executor:
                 exit_message=collected.exit_message,
                 failure_reason=collected.failure_reason,
             ),
+            exception=_exception(result),
         )
 
     def _on_line(self, step: str) -> Callable[[str, str], None]:
         return lambda host, text: self.listener.line(step, host, text)
 
 
-# ----------------------------------------------------------------------------------------- steps that are no jobs
-def _condition(planned: PlannedStep, scope: Scope) -> _Ended:
-    step = planned.step
-    try:
-        outcome = evaluate(step.arguments["Conditions"], scope)
-    except ExpressionError as error:
-        return _failed(planned, str(error))
-    ended = StepExecution(step.name, step.type, "Succeeded", outcome=outcome)
-    return _Ended(ended, condition_result(outcome))
-
-
-def _fail(planned: PlannedStep, scope: Scope) -> _Ended:
-    try:
-        message = str(resolve(planned.step.arguments.get("ErrorMessage", ""), scope))
-    except ExpressionError as error:
-        message = str(error)
-    return _failed(planned, message)
-
-
-_AT_ONCE: dict[str, Callable[[PlannedStep, Scope], _Ended]] = {"Condition": _condition, "Fail": _fail}
 _JobEnd = Literal["Succeeded", "Failed", "Stopped"]
 _JOB_STATUS: dict[_JobEnd, Literal["Completed", "Failed", "Stopped"]] = {
     "Succeeded": "Completed",
@@ -265,14 +269,6 @@ _JOB_STATUS: dict[_JobEnd, Literal["Completed", "Failed", "Stopped"]] = {
     "Stopped": "Stopped",
 }
 _STATUS_FOR = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _failed(planned: PlannedStep, reason: str) -> _Ended:
-    return _Ended(StepExecution(planned.step.name, planned.step.type, "Failed", failure_reason=reason))
 
 
 def _text_at(storage: Storage, uri: str) -> str:
@@ -283,28 +279,17 @@ def _text_at(storage: Storage, uri: str) -> str:
         raise FileNotFoundError(errno.ENOENT, str(error), uri) from None
 
 
-def _refusal(problems: list[Problem]) -> str:
+def _exception(result: JobResult) -> ServiceException | None:
+    """An engine that breaks down is to this machine what InternalServerError is to the service."""
+    lost = any(host.exit_code is None for host in result.hosts)
+    return "SageMaker.JOB_INTERNAL_ERROR" if lost and not result.stopped else None
+
+
+def _refusal(problems: list[Problem], request: Any) -> str:
+    unknown = first_deferred(request)
+    if not problems and unknown is not None:
+        return f"A value of its request is not known: {unknown.reason}."
     return "ValidationException: " + " ".join(str(problem) for problem in problems)
-
-
-@contextmanager
-def _step_log(
-    logs: list[Path], directory: Path, on_line: Callable[[str, str], None]
-) -> Generator[tuple[Path, Callable[[str, str], None]]]:
-    """The one file to show for a step: its host's log, or for several hosts all their lines in order of arrival."""
-    if len(logs) == 1:
-        yield logs[0], on_line
-        return
-    combined = directory / "all-hosts.log"
-    lock = threading.Lock()
-    with combined.open("a", encoding="utf-8") as file:
-
-        def both(host: str, text: str) -> None:
-            with lock:
-                file.write(f"{host} | {text}\n")
-            on_line(host, text)
-
-        yield combined, both
 
 
 @contextmanager

@@ -18,6 +18,13 @@ ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
+ServiceException = Literal[
+    "Step.SERVICE_FAULT",
+    "Step.THROTTLING",
+    "SageMaker.JOB_INTERNAL_ERROR",
+    "SageMaker.CAPACITY_ERROR",
+    "SageMaker.RESOURCE_LIMIT",
+]
 
 
 # ---------------------------------------------------------------------------------------------- definition
@@ -49,6 +56,30 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class RetryPolicy:
+    """After which exceptions a step is tried again, how often, and after how long.
+
+    The wait before the first retry is ``interval_seconds``, before each further one ``backoff_rate`` times as long.
+    ``max_attempts`` counts the retries, without the first try; it is None where ``expire_after_min`` (minutes since
+    the step began) is the limit instead. Source: developer guide, Retry Policy for Pipeline Steps.
+    """
+
+    exceptions: tuple[ServiceException, ...]
+    interval_seconds: int = 1
+    backoff_rate: float = 2.0
+    max_attempts: int | None = 5
+    expire_after_min: int | None = None
+
+
+@dataclass(frozen=True)
+class OutputParameter:
+    """A value that a Lambda or Callback step hands on, read as ``Steps.<step>.OutputParameters['<name>']``."""
+
+    name: str
+    type: ParameterType
+
+
+@dataclass(frozen=True)
 class Branch:
     """Where a step stands inside a Condition step: which one, and on which side."""
 
@@ -63,6 +94,7 @@ class Step:
     ``arguments`` is the request template as the definition has it; values that are only known in an execution are
     expressions (:mod:`local_runner.definition.syntax`). ``path`` is where the step stands in the definition, for
     messages. ``references`` are the names of the steps whose results the arguments or conditions read.
+    ``output_parameters`` and ``function_arn`` are those of Lambda and Callback steps.
     """
 
     name: str
@@ -74,16 +106,23 @@ class Step:
     property_files: tuple[PropertyFile, ...] = ()
     branch: Branch | None = None
     display_name: str | None = None
+    retry_policies: tuple[RetryPolicy, ...] = ()
+    output_parameters: tuple[OutputParameter, ...] = ()
+    function_arn: str | None = None
 
 
 @dataclass(frozen=True)
 class PipelineDefinition:
-    """A parsed pipeline definition (version 2020-12-01). ``steps`` are flat, in the order of the document."""
+    """A parsed pipeline definition (version 2020-12-01). ``steps`` are flat, in the order of the document.
+
+    ``max_parallel_steps`` is the MaxParallelExecutionSteps of what ``aws sagemaker describe-pipeline`` printed.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
+    max_parallel_steps: int | None = None
 
     def step(self, name: str) -> Step:
         """The step of that name (KeyError where there is none)."""
@@ -216,16 +255,40 @@ class JobResult:
 
 # ------------------------------------------------------------------------------------------------ plan
 @dataclass(frozen=True)
+class StandIn:
+    """A Python function of this machine, run where the cloud would call a Lambda function, a queue or EMR.
+
+    ``entry`` is what local_runner.toml calls it (FILE.py:FUNCTION), for messages.
+    """
+
+    file: Path
+    function: str
+    entry: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception of the service to play in a step: its next ``count`` attempts end in it."""
+
+    step: str
+    exception: ServiceException
+    count: int = 1
+
+
+@dataclass(frozen=True)
 class PlannedStep:
     """A step that this execution may run, with the steps it waits for.
 
     ``job`` is the job as far as it is known before the execution (None for steps that are no jobs, and for those
-    whose request holds values that only the execution will know).
+    whose request holds values that only the execution will know). ``stand_in`` is what runs for a step of another
+    service. ``faults`` are the exceptions that its first attempts end in, one for each.
     """
 
     step: Step
     waits_for: tuple[Dependency, ...]
     job: ProcessingJob | None = None
+    stand_in: StandIn | None = None
+    faults: tuple[ServiceException, ...] = ()
 
 
 @dataclass(frozen=True)

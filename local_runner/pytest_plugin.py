@@ -50,16 +50,19 @@ class LocalRun:
         date: str | None = None,
         data: Mapping[str, str | Path] | None = None,
         steps: Sequence[str] = (),
+        faults: Mapping[str, str] | None = None,
         engine: str | None = None,
         limits: bool = True,
     ) -> Execution:
         """Run and return the Execution, whether it succeeded or failed; its progress goes to the captured stdout.
 
         ``data`` maps S3 URIs, or outputs of steps that are not run (``"Validate.clean"``), to files or directories;
-        ``steps`` are the steps to run (default: all); ``limits=False`` lets jobs have more memory and processors than
-        their instance type has. Raises the errors of the command line, with all problems of the
-        pipeline, where it cannot run.
+        ``steps`` are the steps to run (default: all); ``faults`` are exceptions of the service that the first attempts
+        at a step end in (``{"Fit": "SageMaker.CAPACITY_ERROR"}``, or ``"SageMaker.CAPACITY_ERROR:2"`` for two);
+        ``limits=False`` lets jobs have more memory and processors than their instance type has. Raises the errors of
+        the command line, with all problems of the pipeline, where it cannot run.
         """
+        from local_runner.planning.faults import parse_fault
         from local_runner.report.plain import PlainListener
         from local_runner.runner import STATE_DIRECTORY, RunRequest, run_pipeline
         from local_runner.settings import load_settings
@@ -79,6 +82,7 @@ class LocalRun:
             data={uri: Path(path) for uri, path in (data or {}).items()},
             steps=steps,
             limits=limits,
+            faults=[parse_fault(f"{step}={fault}") for step, fault in (faults or {}).items()],
         )
         _, execution = run_pipeline(load_settings(self.project), request, state, PlainListener(sys.stdout))
         return execution

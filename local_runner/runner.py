@@ -12,7 +12,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,12 @@ from local_runner.engines.selection import select_engine
 from local_runner.errors import InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
-from local_runner.models import Execution, PipelineDefinition, Plan
+from local_runner.models import Execution, Fault, PipelineDefinition, Plan
 from local_runner.planning import planner
-from local_runner.planning.scope import starting_scope
+from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
 from local_runner.settings import Settings
+from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
 
 STATE_DIRECTORY = Path(".local_runner")
@@ -43,8 +43,9 @@ class RunRequest:
     ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
     ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
     over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
-    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores. ``limits`` is whether jobs get no
-    more memory and processors than their instance type has, where the engine can limit them.
+    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
+    MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
+    than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
     """
 
     target: str | None = None
@@ -56,6 +57,7 @@ class RunRequest:
     steps: Sequence[str] = ()
     max_parallel: int | None = None
     limits: bool = True
+    faults: Sequence[Fault] = ()
 
 
 @dataclass(frozen=True)
@@ -120,21 +122,25 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             execution_id=execution_id,
             started=started,
             cache_dir=state / "cache",
+            stand_ins=stand_ins,
+            faults=request.faults,
             problems=problems,
         )
 
     execution_id = runs.new_execution_id()
-    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    started = timestamp()
+    stand_ins, found = configured(loaded.definition, settings)
+    problems = [*loaded.problems, *found]
     of_steps = {name: path for name, path in request.data.items() if not _is_s3(name)}
     if of_steps:
         # Only a plan knows the URI of a step's output, and a plan wants to know whether the URI is provided.
-        outputs = _output_uris(plan(lambda _: True, loaded.problems))
+        outputs = _output_uris(plan(lambda _: True, problems))
         unknown = ", ".join(name for name in of_steps if name not in outputs)
         if unknown:
             raise SettingsError(f"data names no S3 URI and no output of a step that is left out: {unknown}.")
         given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
         storage = replace(storage, sources=(*storage.sources, *given))
-    return plan(storage.provides, loaded.problems), storage
+    return plan(storage.provides, problems), storage
 
 
 def _is_s3(name: str) -> bool:
@@ -190,7 +196,7 @@ def run_plan(
             _with_code_as_it_is_now(storage, plan, run.directory / "code"),
             run,
             listener,
-            max_parallel=request.max_parallel or os.cpu_count() or 1,
+            max_parallel=_side_by_side(request, plan.pipeline),
             cache=state / "cache",
             stop=stop,
         )
@@ -208,6 +214,12 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
         run.write_record(to_record(execution))
     except OSError as error:
         listener.note(f"The record of this execution was not kept. {system_trouble(error, run.directory)}")
+
+
+def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:
+    """How many steps may run at once: as asked for, else the cores, and no more than the pipeline allows."""
+    wanted = request.max_parallel or os.cpu_count() or 1
+    return min(wanted, definition.max_parallel_steps or wanted)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -62,8 +62,12 @@ def _table_of(check: _Check, key: _Check = str) -> _Check:
     return check_all
 
 
-def _setting(default: Any, check: _Check) -> Any:
-    return field(default_factory=lambda: default, metadata={"check": check})
+_function = _text(r"[^:]+\.py:[A-Za-z_]\w*", "FILE.py:FUNCTION")
+
+
+def _setting(default: Any, check: _Check, name: str | None = None) -> Any:
+    """A setting; ``name`` is what the file calls it, where that is no name for Python."""
+    return field(default_factory=lambda: default, metadata={"check": check, "name": name})
 
 
 # ------------------------------------------------------------------------------------------------- the tables
@@ -86,7 +90,9 @@ class LocalSettings:
     """``[local]``: what a local run uses in place of the cloud's.
 
     ``data`` maps S3 URIs to files or directories of this machine; ``parameters`` are values for parameters that the
-    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets.
+    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``lambda`` maps
+    Lambda functions (a step's name, the function's name or its ARN) and ``stand_ins`` Callback, EMR and EMRServerless
+    steps to FILE.py:FUNCTION.
     """
 
     bucket: str = _setting(
@@ -98,6 +104,8 @@ class LocalSettings:
     date_parameter: str = _setting("ProcessingDate", _text(r".+", "the name of a parameter"))
     parameters: Mapping[str, str | int | float | bool] = _setting({}, _table_of(_parameter))
     data: Mapping[str, Path] = _setting({}, _table_of(_path, _text(r"s3://[^/]+(/.*)?", "an S3 URI (s3://BUCKET/KEY)")))
+    lambda_functions: Mapping[str, str] = _setting({}, _table_of(_function), name="lambda")
+    stand_ins: Mapping[str, str] = _setting({}, _table_of(_function))
 
 
 @dataclass(frozen=True)
@@ -136,17 +144,17 @@ def load_settings(root: Path) -> Settings:
 def _read(name: str, table: Any, problems: list[str]) -> Any:
     """One table of the file; what is wrong with it is added to ``problems``."""
     made = _TABLES[name]
-    checks: dict[str, _Check] = {item.name: item.metadata["check"] for item in fields(made)}
+    settings = {item.metadata.get("name") or item.name: item for item in fields(made)}
     if not isinstance(table, dict):
         problems.append(f"{name}: {table!r} is not a table. Write [{name}].")
         return made()
     values: dict[str, Any] = {}
     for key, value in cast("dict[str, Any]", table).items():
-        if key not in checks:
-            problems.append(f"{name}.{key}: there is no such setting. Settings of [{name}]: {', '.join(checks)}.")
+        if key not in settings:
+            problems.append(f"{name}.{key}: there is no such setting. Settings of [{name}]: {', '.join(settings)}.")
             continue
         try:
-            values[key] = checks[key](value)
+            values[settings[key].name] = settings[key].metadata["check"](value)
         except ValueError as error:
             problems.append(f"{name}.{key}: {error}")
     return made(**values)

@@ -36,11 +36,14 @@ class ServiceError(Exception):
 
 def refuse(model: Any, **_: Any) -> None:
     """Handle botocore's before-call event by refusing the call."""
-    raise OfflineError(
-        f"{model.service_model.service_name}:{model.name} is a call to AWS; a pipeline is compiled offline. "
-        "Pass sagemaker_session=session to whatever takes it, take the bucket, role, image and region from "
+    service = model.service_model.service_name
+    remedy = (
+        "Create the function apart from the pipeline, and name it: Lambda(function_arn=...)."
+        if service == "lambda"
+        else "Pass sagemaker_session=session to whatever takes it, take the bucket, role, image and region from "
         "'settings', and make other values pipeline parameters."
     )
+    raise OfflineError(f"{service}:{model.name} is a call to AWS; a pipeline is compiled offline. {remedy}")
 
 
 class Lazy:

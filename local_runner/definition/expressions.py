@@ -65,6 +65,10 @@ class Scope:
         """This scope at another moment (ISO 8601): the value of CurrentDateTime."""
         return replace(self, execution={**self.execution, "CurrentDateTime": now})
 
+    def of_job(self, name: str) -> Scope:
+        """This scope as the arguments of a Processing step see it, whose job has that name."""
+        return replace(self, execution={**self.execution, "ProcessingJobName": name})
+
 
 def condition_result(outcome: bool) -> dict[str, str]:
     """What a Condition step that came to ``outcome`` shows to ``Get``; the service writes it as text."""

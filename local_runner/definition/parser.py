@@ -12,7 +12,9 @@ from typing import Any, get_args
 from local_runner.definition import references
 from local_runner.definition.grammar import parse_conditions, parse_value
 from local_runner.definition.jsontext import as_list, as_object, kind, parse_json
+from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
+from local_runner.definition.step_fields import parse_outputs, parse_retry_policies
 from local_runner.definition.syntax import GetProperty, JsonGet, walk
 from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.models import (
@@ -55,7 +57,15 @@ _VERSION = "2020-12-01"
 _PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
 _PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
 _STEP_KEYS = ("Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description")
-_JOB_KEYS = (*_STEP_KEYS, "CacheConfig", "RetryPolicies", "PropertyFiles")
+_KNOWN_KEYS = {
+    "Processing": (*_STEP_KEYS, "CacheConfig", "RetryPolicies", "PropertyFiles"),
+    "Condition": _STEP_KEYS,
+    "Fail": _STEP_KEYS,
+    "Lambda": (*_STEP_KEYS, "CacheConfig", "FunctionArn", "OutputParameters"),
+    "Callback": (*_STEP_KEYS, "CacheConfig", "SqsQueueUrl", "OutputParameters"),
+    "EMR": (*_STEP_KEYS, "CacheConfig"),
+    "EMRServerless": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
+}
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
@@ -82,22 +92,21 @@ def inspect_definition(text: str, name: str) -> tuple[PipelineDefinition, list[P
     return definition, reader.problems
 
 
-class _Reader:
-    """One reading of one document: the problems so far, and the names seen."""
+class _Reader(Reading):
+    """One reading of one document: the problems so far, and the steps and names seen."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        super().__init__()
         self.steps: list[Step] = []
         self.places: dict[str, str] = {}
 
-    def problem(self, where: str, what: str, remedy: str = "") -> None:
-        self.problems.append(Problem(where, what, remedy))
-
     def pipeline(self, text: str, name: str) -> PipelineDefinition:
         document = self.document(text, "")
+        most = None
         if document is not None and isinstance(document.get("PipelineDefinition"), str):
             given = document.get("PipelineName")
             name = given if isinstance(given, str) and given else name
+            most = self.most_parallel(document.get("ParallelismConfiguration"))
             document = self.document(document["PipelineDefinition"], "PipelineDefinition")
         if document is None:
             return PipelineDefinition(name, (), ())
@@ -112,7 +121,18 @@ class _Reader:
             self.step_list(document.get("Steps"), "Steps", None)
         except RecursionError:
             self.problem("Steps", "the steps are nested too deeply to be read.")
-        return PipelineDefinition(name, parameters, tuple(self.steps))
+        return PipelineDefinition(name, parameters, tuple(self.steps), max_parallel_steps=most)
+
+    def most_parallel(self, value: Any) -> int | None:
+        """MaxParallelExecutionSteps, which stands beside the definition in the Describe response."""
+        if value is None:
+            return None
+        mapping = as_object(value)
+        if mapping is None:
+            self.problem("ParallelismConfiguration", f"an object is wanted, and this is {kind(value)}.")
+            return None
+        most = self.number(mapping, "MaxParallelExecutionSteps", "ParallelismConfiguration", 1, None)
+        return None if most is None else int(most)
 
     def document(self, text: str, where: str) -> dict[str, Any] | None:
         try:
@@ -124,45 +144,6 @@ class _Reader:
         if document is None:
             self.problem(where, f"a pipeline definition is a JSON object, and this is {kind(value)}.")
         return document
-
-    # ------------------------------------------------------------------------------------------ small checks
-    def known_keys(self, mapping: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-        for key in mapping:
-            if key not in known:
-                remedy = did_you_mean(key, known) or f"Known are {', '.join(known)}."
-                self.problem(f"{where}.{key}" if where else key, f"'{key}' is not known here.", remedy)
-
-    def objects(self, value: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
-        """The objects of a list, each with its path; nothing where the value is missing or null."""
-        if value is None:
-            return []
-        items = as_list(value)
-        if items is None:
-            self.problem(where, f"a list is wanted, and this is {kind(value)}.")
-        found: list[tuple[str, dict[str, Any]]] = []
-        for index, item in enumerate(items or ()):
-            mapping = as_object(item)
-            if mapping is None:
-                self.problem(f"{where}[{index}]", f"an object is wanted, and this is {kind(item)}.")
-            else:
-                found.append((f"{where}[{index}]", mapping))
-        return found
-
-    def text(self, mapping: dict[str, Any], key: str, where: str) -> str | None:
-        value = mapping.get(key)
-        if isinstance(value, str) and value:
-            return value
-        what = f"{key} is missing." if value is None else f"{key} is {kind(value)}."
-        self.problem(f"{where}.{key}", what, f"Give {key} as a text.")
-        return None
-
-    def name(self, mapping: dict[str, Any], pattern: re.Pattern[str], limit: int, where: str) -> str | None:
-        name = self.text(mapping, "Name", where)
-        if name is not None and not pattern.fullmatch(name):
-            what = f"{kind(name)} cannot be a name."
-            remedy = f"Names have 1 to {limit} of the characters A-Z, a-z, 0-9, '-' and '_'."
-            self.problem(f"{where}.Name", what, remedy)
-        return name
 
     # -------------------------------------------------------------------------------------------- parameters
     def parameters(self, value: Any) -> tuple[Parameter, ...]:
@@ -231,8 +212,8 @@ class _Reader:
         if type_ is not None and type_ not in STEP_TYPES:
             remedy = did_you_mean(type_, STEP_TYPES) or f"Types are {', '.join(STEP_TYPES)}."
             self.problem(f"{where}.Type", f"there is no step type {type_!r}.", remedy)
-        if type_ in ("Processing", "Condition", "Fail"):
-            self.known_keys(mapping, _JOB_KEYS if type_ == "Processing" else _STEP_KEYS, where)
+        if type_ in _KNOWN_KEYS:
+            self.known_keys(mapping, _KNOWN_KEYS[type_], where)
         self.ignored(mapping, where)
         position = len(self.steps)
         arguments = self.arguments(mapping, type_, where, name)
@@ -256,6 +237,9 @@ class _Reader:
             property_files=files,
             branch=branch,
             display_name=display_name if isinstance(display_name, str) else None,
+            retry_policies=parse_retry_policies(self, mapping.get("RetryPolicies"), f"{where}.RetryPolicies"),
+            output_parameters=parse_outputs(self, mapping.get("OutputParameters"), f"{where}.OutputParameters"),
+            function_arn=self.text(mapping, "FunctionArn", where) if type_ == "Lambda" else None,
         )
         # A Condition stands before the steps of its branches, which were read while its arguments were.
         self.steps.insert(position, step)
@@ -335,9 +319,6 @@ class _Reader:
         for key in ("DisplayName", "Description"):
             if mapping.get(key) is not None and not isinstance(mapping[key], str):
                 self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(mapping[key])}.")
-        for path, policy in self.objects(mapping.get("RetryPolicies"), f"{where}.RetryPolicies"):
-            if not as_list(policy.get("ExceptionType")):
-                self.problem(f"{path}.ExceptionType", "a list of exception types is wanted.")
         cache = mapping.get("CacheConfig")
         config = as_object(cache)
         if cache is None:

@@ -9,6 +9,7 @@ from local_runner.definition.jsontext import as_list, as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.syntax import (
     EXECUTION_VARIABLES,
+    JOB_VARIABLES,
     Expression,
     GetParameter,
     GetProperty,
@@ -18,8 +19,6 @@ from local_runner.definition.syntax import (
 )
 from local_runner.errors import Problem
 from local_runner.models import PipelineDefinition, Step
-
-_JOB_VARIABLES = ("ProcessingJobName", "TrainingJobName")
 
 
 def check(definition: PipelineDefinition) -> list[Problem]:
@@ -37,7 +36,7 @@ def check(definition: PipelineDefinition) -> list[Problem]:
                 case GetParameter(name) if name not in parameters:
                     remedy = did_you_mean(name, parameters) or "Declare it under Parameters."
                     problems.append(Problem(where, f"there is no parameter '{shorten(name)}'.", remedy))
-                case GetVariable(name) if name not in EXECUTION_VARIABLES:
+                case GetVariable(name) if name not in EXECUTION_VARIABLES and JOB_VARIABLES.get(name) != step.type:
                     problems.append(_no_variable(where, name))
                 case GetProperty(name) if name not in steps:
                     problems.append(_no_step(where, name, steps))
@@ -70,8 +69,9 @@ def _no_step(where: str, name: str, steps: Collection[str]) -> Problem:
 
 
 def _no_variable(where: str, name: str) -> Problem:
-    if name in _JOB_VARIABLES:
-        return Problem(where, f"Execution.{name} cannot be had on this machine yet.", "Use PipelineExecutionId.")
+    if name in JOB_VARIABLES:
+        what = f"Execution.{name} is known in the arguments of {JOB_VARIABLES[name]} steps only."
+        return Problem(where, what, "Use PipelineExecutionId.")
     remedy = did_you_mean(name, EXECUTION_VARIABLES) or f"There are {', '.join(EXECUTION_VARIABLES)}."
     return Problem(where, f"there is no execution variable '{shorten(name)}'.", remedy)
 

@@ -20,6 +20,8 @@ EXECUTION_VARIABLES = (
     "PipelineExecutionId",
     "PipelineExecutionArn",
 )
+JOB_VARIABLES = {"ProcessingJobName": "Processing", "TrainingJobName": "Training"}
+"""Execution variables that only the arguments of a step of one type can read: the name of its own job."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     engine = FakeEngine({"Fit": lambda host: host.write("model", "m.txt", "weights")})
 
-A function may return an exit code (None is 0). Steps without one succeed and leave their outputs empty.
+A function may return an exit code (None is 0), or raise Breakdown where the engine itself is to fail. Steps without
+one succeed and leave their outputs empty.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from local_runner.engines import OnLine
 from local_runner.engines.host_log import HostLog
 from local_runner.errors import Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
+
+
+class Breakdown(Exception):  # noqa: N818 (no error of a caller's: an event to play)
+    """The engine loses the host; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,11 @@ class FakeEngine:
         for host in staged.hosts:
             with closing(HostLog(host.log, lambda line, host=host: on_line(host.name, line))) as log:
                 function = self.steps.get(staged.step, lambda _: 0)
-                code = function(FakeHost(staged, host, lambda text: log.write(f"{text}\n".encode()), stop))
-            results.append(HostResult(host.name, code or 0))
+                try:
+                    code = function(FakeHost(staged, host, lambda text: log.write(f"{text}\n".encode()), stop))
+                    results.append(HostResult(host.name, code or 0))
+                except Breakdown as lost:
+                    results.append(HostResult(host.name, None, str(lost)))
         return JobResult(tuple(results), "interrupted" if stop.is_set() else "")
 
     def close(self) -> None:

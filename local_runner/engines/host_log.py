@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_LINE = 64 * 1024
@@ -95,3 +97,23 @@ class HostLog:
                     left = left[self._file.write(left) :]
             except OSError as error:
                 self.error = f"its log {self._file.name} could not be written: {error.strerror}"
+
+
+@contextmanager
+def step_log(
+    logs: Sequence[Path], directory: Path, on_line: Callable[[str, str], None]
+) -> Generator[tuple[Path, Callable[[str, str], None]]]:
+    """The one file to show for a step: its host's log, or for several hosts all their lines in order of arrival."""
+    if len(logs) == 1:
+        yield logs[0], on_line
+        return
+    combined = directory / "all-hosts.log"
+    lock = threading.Lock()
+    with combined.open("a", encoding="utf-8") as file:
+
+        def both(host: str, text: str) -> None:
+            with lock:
+                file.write(f"{host} | {text}\n")
+            on_line(host, text)
+
+        yield combined, both

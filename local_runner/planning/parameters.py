@@ -61,7 +61,7 @@ def _as_text(value: ParameterValue) -> str:
 
 
 def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem]) -> ParameterValue | None:
-    value = _converted(parameter.type, text)
+    value = converted(parameter.type, text)
     if value is None:
         what = f"the parameter is of type {parameter.type}, and {shorten(text)!r} is not {_WANTED[parameter.type]}."
         problems.append(Problem(where, what))
@@ -75,7 +75,8 @@ def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem])
     return None
 
 
-def _converted(type_: ParameterType, text: str) -> ParameterValue | None:
+def converted(type_: ParameterType, text: str) -> ParameterValue | None:
+    """The value of that type that the text spells; None where it spells none."""
     match type_:
         case "String":
             return text

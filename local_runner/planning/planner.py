@@ -19,13 +19,17 @@ from local_runner.definition.syntax import Expression, GetProperty, JsonGet
 from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.models import (
     Dependency,
+    Fault,
     ParameterValue,
     PipelineDefinition,
     Plan,
     PlannedStep,
     ProcessingJob,
+    ServiceException,
+    StandIn,
     Step,
 )
+from local_runner.planning.faults import faults_by_step
 from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
@@ -33,6 +37,7 @@ from local_runner.planning.request import describe_unrun, ignored_kinds, job_nam
 from local_runner.planning.scope import execution_scope
 
 SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
+STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
 
 
 def plan(
@@ -46,6 +51,8 @@ def plan(
     started: str,
     cache_dir: Path,
     steps: Sequence[str] = (),
+    stand_ins: Mapping[str, StandIn] | None = None,
+    faults: Sequence[Fault] = (),
     problems: Sequence[Problem] = (),
 ) -> Plan:
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
@@ -53,13 +60,15 @@ def plan(
     ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
     project's (:mod:`.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
-    keeps the limits; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
+    keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
+    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
     """
     if problems and not definition.steps:
         raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
-    planning = _Planning(definition, provided, cache_dir, list(problems))
+    planning = _Planning(definition, provided, cache_dir, stand_ins or {}, list(problems))
     values = parameter_values(definition, parameters, defaults, planning.problems)
     planning.select(steps)
+    planning.faults = faults_by_step(faults, planning.steps, planning.selected, planning.problems)
     scope = execution_scope(definition, values, execution_id, started)
     planned = planning.resolve_steps(scope)
     if planning.problems:
@@ -90,17 +99,20 @@ class _Planning:
         definition: PipelineDefinition,
         provided: Callable[[str], bool],
         cache_dir: Path,
+        stand_ins: Mapping[str, StandIn],
         problems: list[Problem],
     ) -> None:
         self.definition = definition
         self.provided = provided
         self.cache_dir = cache_dir
+        self.stand_ins = stand_ins
         self.problems = problems
         self.steps = {step.name: step for step in definition.steps}
         self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
         self.selected: set[str] = set(self.steps)
         self.written: list[_Written] = []
         self.ignored: dict[str, list[str]] = {}
+        self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
 
     def select(self, names: Sequence[str]) -> None:
         """Keep only the named steps; none named keeps all."""
@@ -126,10 +138,12 @@ class _Planning:
         for name in order:
             step = self.steps[name]
             requests[name] = self.resolve_step(step, scope)
+            reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
             if step.type == "Processing":
-                chosen = name in self.selected
-                reason = f"step '{name}' has not run" if chosen else f"step '{name}' is not selected"
                 scope = scope.with_step(name, describe_unrun(requests[name], reason))
+            elif step.type in ("Lambda", "Callback"):
+                later = dict.fromkeys((output.name for output in step.output_parameters), Deferred(reason))
+                scope = scope.with_step(name, {"OutputParameters": later})
         jobs = {name: self.job(self.steps[name], requests[name], scope) for name in order if name in self.selected}
         ancestors = self.ancestors(order)
         for name, request in requests.items():
@@ -142,7 +156,7 @@ class _Planning:
         if step.branch is not None and step.branch.condition not in self.selected:
             # Its Condition does not run, so that it is not for the Condition to say whether this step does.
             step = replace(step, branch=None)
-        return PlannedStep(step, self.waits_for(name), job)
+        return PlannedStep(step, self.waits_for(name), job, self.stand_ins.get(name), self.faults.get(name, ()))
 
     def waits_for(self, name: str) -> tuple[Dependency, ...]:
         return tuple(dependency for dependency in self.waits[name] if dependency.step in self.selected)
@@ -158,6 +172,7 @@ class _Planning:
                 return Deferred("it could not be resolved")
 
         if step.type == "Processing":
+            scope = scope.of_job(job_name(scope.execution["PipelineExecutionId"], step.name))
             resolved = substitute(dict(step.arguments), f"{step.path}.Arguments", known)
             return as_object(resolved) or {}
         for where, expression in expressions_of(step):
@@ -166,6 +181,10 @@ class _Planning:
         return {}
 
     def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | None:
+        if step.type in STAND_IN_STEP_TYPES:
+            if step.name not in self.stand_ins:
+                self.problems.append(self.no_stand_in(step))
+            return None
         if step.type not in SUPPORTED_STEP_TYPES:
             if step.type:
                 remedy = "Select other steps, or leave it out of the pipeline for local runs."
@@ -183,6 +202,13 @@ class _Planning:
             self.ignored.setdefault(what, []).append(step.name)
         self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for _, uri in _locations(request, "Outputs")]
         return job
+
+    def no_stand_in(self, step: Step) -> Problem:
+        table = "lambda" if step.type == "Lambda" else "stand_ins"
+        called = f"the Lambda function {step.function_arn}" if step.type == "Lambda" else "another service"
+        what = f"step '{step.name}' is of type {step.type} and calls {called}, which is not on this machine."
+        remedy = f'Say in local_runner.toml what runs in its place: [local.{table}] {step.name} = "FILE.py:FUNCTION".'
+        return Problem(step.path, what, remedy)
 
     # ------------------------------------------------------------------------------------- what steps read
     def ancestors(self, order: list[str]) -> dict[str, set[str]]:
@@ -214,6 +240,8 @@ class _Planning:
         ]
         if not before.isdisjoint(writers) or self.provided(uri):
             return
+        if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
+            return  # a function may write anything to the local S3: the step will find it there, or fail
         if writers:
             what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
             remedy = f"Refer to that step's output in place of the URI, or add '{writers[0]}' to its DependsOn."

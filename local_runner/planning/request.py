@@ -33,12 +33,14 @@ _IGNORED = (
 )
 
 
-def job_name(execution_id: str, step: str) -> str:
+def job_name(execution_id: str, step: str, attempt: int = 1) -> str:
     """The name of a step's job, ``pipelines-<execution id>-<Step>-<10 characters>``, as the service forms it.
 
-    The last part is derived from the others, so that a plan is the same whenever it is made.
+    The last part is derived from the others, so that a plan is the same whenever it is made. Each ``attempt`` (from
+    1) at a step is a job of its own.
     """
-    token = hashlib.sha256(f"{execution_id}/{step}".encode()).hexdigest()[:10]
+    again = f"/{attempt}" if attempt > 1 else ""
+    token = hashlib.sha256(f"{execution_id}/{step}{again}".encode()).hexdigest()[:10]
     prefix = f"pipelines-{execution_id}-"
     # ProcessingJobName has at most 63 characters and neither underscores nor a hyphen at an end.
     short = re.sub(r"[^A-Za-z0-9]+", "-", step)[: max(0, 63 - len(prefix) - len(token) - 1)].strip("-")
@@ -57,7 +59,7 @@ def processing_job(resolved: Mapping[str, Any], name: str, where: str) -> tuple[
     app = _object(resolved, "AppSpecification")
     cluster = _object(_object(resolved, "ProcessingResources"), "ClusterConfig")
     max_runtime = _object(resolved, "StoppingCondition").get("MaxRuntimeInSeconds")
-    if problems or has_deferred(resolved) or not _is_whole(app, cluster, resolved):
+    if problems or first_deferred(resolved) or not _is_whole(app, cluster, resolved):
         return None, problems
     job = ProcessingJob(
         name=name,
@@ -147,11 +149,12 @@ def s3_problem(uri: str) -> str | None:
     return None
 
 
-def has_deferred(value: Any) -> bool:
-    """Whether any part of the value is not known yet."""
+def first_deferred(value: Any) -> Deferred | None:
+    """The first part of the value that is not known yet."""
     if isinstance(value, Deferred):
-        return True
-    return any(map(has_deferred, (as_object(value) or {}).values())) or any(map(has_deferred, as_list(value) or ()))
+        return value
+    parts = (*(as_object(value) or {}).values(), *(as_list(value) or ()))
+    return next((found for part in parts if (found := first_deferred(part))), None)
 
 
 # ------------------------------------------------------------------------------------------------------- pieces

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
 from local_runner.planning.order import dependencies, ordered
 from local_runner.planning.request import ACCOUNT, REGION, describe_unrun
+
+
+def timestamp() -> str:
+    """Now, as StartDateTime and CurrentDateTime are written: ``2026-01-31T06:00:00.000Z``.
+
+    AWS says ISO 8601 and no more; UTC, milliseconds and the ``Z`` are chosen here (``+00:00`` would put a plus sign
+    into the S3 keys that pipelines build of it).
+    """
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def execution_scope(

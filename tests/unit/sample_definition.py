@@ -96,5 +96,32 @@ def daily() -> Json:
     )
 
 
+def services() -> Json:
+    """A Lambda, a Callback and an EMR step, and a job that is tried again."""
+    count = {
+        "Name": "Count",
+        "Type": "Lambda",
+        "FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:count",
+        "Arguments": {"uri": get("Steps.Clean.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri")},
+        "OutputParameters": [{"OutputName": "rows", "OutputType": "Integer"}],
+    }
+    approve = {
+        "Name": "Approve",
+        "Type": "Callback",
+        "SqsQueueUrl": "https://queue",
+        "Arguments": {"rows": get("Steps.Count.OutputParameters['rows']")},
+        "OutputParameters": [{"OutputName": "ok", "OutputType": "Boolean"}],
+    }
+    spark = {
+        "Name": "Spark",
+        "Type": "EMR",
+        "Arguments": {"ClusterId": "j-1", "StepConfig": {"HadoopJarStep": {"Jar": "x.jar", "Args": ["s3://b/out"]}}},
+        "DependsOn": ["Approve"],
+    }
+    policy = {"ExceptionType": ["Step.THROTTLING"], "IntervalSeconds": 1, "BackoffRate": 2.0, "MaxAttempts": 5}
+    clean = processing("Clean", [], [s3_output("out", "s3://b/clean")], RetryPolicies=[policy])
+    return pipeline(clean, count, approve, spark)
+
+
 def text(definition: Any) -> str:
     return json.dumps(definition)

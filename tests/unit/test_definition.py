@@ -15,7 +15,7 @@ from sample_definition import compare, condition, daily, fail, get, join, pipeli
 from local_runner.definition.parser import inspect_definition, parse_definition
 from local_runner.definition.syntax import Comparison, JsonGet
 from local_runner.errors import InvalidPipelineError
-from local_runner.models import Branch, Dependency, PipelineDefinition
+from local_runner.models import Branch, Dependency, PipelineDefinition, RetryPolicy
 
 
 def parse(definition: Any) -> PipelineDefinition:
@@ -90,6 +90,10 @@ def environment(value: Any) -> Callable[[Any], Any]:
     return lambda d: d["Steps"][0]["Arguments"].update(Environment={"X": value})
 
 
+def retry(**policy: Any) -> Callable[[Any], Any]:
+    return step(RetryPolicies=[{"ExceptionType": ["Step.THROTTLING"], **policy}])
+
+
 def without(key: str) -> Callable[[Any], Any]:
     return lambda d: d["Steps"][0].pop(key)
 
@@ -97,6 +101,7 @@ def without(key: str) -> Callable[[Any], Any]:
 ENVIRONMENT = "Steps[0].Arguments.Environment.X"
 CONDITION = "Steps[1].Arguments.Conditions[0]"
 FILES = "Steps[0].PropertyFiles"
+RETRY = "Steps[0].RetryPolicies[0]"
 FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (lambda d: d.update(Version="2019"), "Version", "2020-12-01"),
     (lambda d: d.update(Stepz=[]), "Stepz", "Did you mean 'Steps'"),
@@ -124,7 +129,21 @@ FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (step(DependsOn=[{"Step": "Gate", "Trigger": "No"}]), "Steps[0].DependsOn[0].Trigger", "Completed, Failed"),
     (step(CacheConfig={"Enabled": "yes"}), "Steps[0].CacheConfig", "Enabled"),
     (step(CacheConfig={"Enabled": True, "ExpireAfter": "1 day"}), "Steps[0].CacheConfig.ExpireAfter", "ISO 8601"),
-    (step(RetryPolicies=[{}]), "Steps[0].RetryPolicies[0].ExceptionType", "list"),
+    (step(RetryPolicies=[{}]), f"{RETRY}.ExceptionType", "a list of exception types is wanted, and this is missing"),
+    (step(RetryPolicies={}), "Steps[0].RetryPolicies", "a list is wanted"),
+    (retry(ExceptionType=[]), f"{RETRY}.ExceptionType", "this is empty"),
+    (retry(ExceptionType="Step.THROTTLING"), f"{RETRY}.ExceptionType", "this is the text 'Step.THROTTLING'"),
+    (retry(ExceptionType=["Step.THROTLING"]), f"{RETRY}.ExceptionType[0]", "Did you mean 'Step.THROTTLING'?"),
+    (retry(ExceptionType=[7]), f"{RETRY}.ExceptionType[0]", "There are Step.SERVICE_FAULT, "),
+    (retry(IntervalSeconds=43_201), f"{RETRY}.IntervalSeconds", "a whole number from 0 to 43200"),
+    (retry(IntervalSeconds=0.5), f"{RETRY}.IntervalSeconds", "a whole number is wanted, and this is the number 0.5"),
+    (retry(BackoffRate=-1), f"{RETRY}.BackoffRate", "a number of at least 0"),
+    (retry(BackoffRate="2"), f"{RETRY}.BackoffRate", "a number is wanted"),
+    (retry(MaxAttempts=21), f"{RETRY}.MaxAttempts", "a whole number from 0 to 20"),
+    (retry(MaxAttempts=True), f"{RETRY}.MaxAttempts", "the boolean true"),
+    (retry(ExpireAfterMin=14_401), f"{RETRY}.ExpireAfterMin", "from 0 to 14400"),
+    (retry(MaxAttempts=2, ExpireAfterMin=2), RETRY, "Give one of the two."),
+    (retry(Interval=2), f"{RETRY}.Interval", "Did you mean 'IntervalSeconds'?"),
     (step(DisplayName=3), "Steps[0].DisplayName", "a text is wanted"),
     (step(PropertyFiles=[{"PropertyFileName": "Quality"}]), f"{FILES}[0].OutputName", "missing"),
     (lambda d: d["Steps"][0]["PropertyFiles"][0].update(OutputName="qualty"), f"{FILES}[0].OutputName", "'quality'"),
@@ -137,7 +156,7 @@ FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (environment(get("Steps.Validate.PropertyFiles.Quality")), ENVIRONMENT, "Std:JsonGet"),
     (environment(get("Steps.Gate.Outputs[*]")), ENVIRONMENT, "names and indexes"),
     (environment(get("Execution.PipelineId")), ENVIRONMENT, "no execution variable"),
-    (environment(get("Execution.ProcessingJobName")), ENVIRONMENT, "yet"),
+    (environment(get("Execution.TrainingJobName")), ENVIRONMENT, "Training steps only"),
     (environment(get("Nonsense")), ENVIRONMENT, "nothing that Get can read"),
     (environment(get(7)), ENVIRONMENT, "the number 7"),  # type: ignore[arg-type]
     (environment({"Std:Jion": {}}), ENVIRONMENT, "no function"),
@@ -160,6 +179,31 @@ FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (lambda d: d["Steps"].append("x"), "Steps[3]", "the text 'x'"),
     (lambda d: d["Steps"].append(fail("F", 3)), "Steps[3].Arguments.ErrorMessage", "a text"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("given_policy", "policy"),
+    [
+        ({}, RetryPolicy(("Step.THROTTLING",), 1, 2.0, 5)),
+        ({"IntervalSeconds": 60, "BackoffRate": 1, "MaxAttempts": 0}, RetryPolicy(("Step.THROTTLING",), 60, 1.0, 0)),
+        ({"ExpireAfterMin": 30}, RetryPolicy(("Step.THROTTLING",), 1, 2.0, None, 30)),
+        ({"MaxAttempts": None, "ExpireAfterMin": None}, RetryPolicy(("Step.THROTTLING",))),
+    ],
+)
+def test_retry_policies_are_read_with_their_defaults(given_policy: Any, policy: RetryPolicy) -> None:
+    definition = copy.deepcopy(daily())
+    retry(**given_policy)(definition)
+    assert parse(definition).step("Validate").retry_policies == (policy,)
+
+
+def test_the_parallelism_of_what_describe_pipeline_prints_is_read() -> None:
+    described = {"PipelineName": "p", "PipelineDefinition": text(daily())}
+    configured = {**described, "ParallelismConfiguration": {"MaxParallelExecutionSteps": 3}}
+    assert parse_definition(text(configured), "name", "target").max_parallel_steps == 3
+    assert parse_definition(text(described), "name", "target").max_parallel_steps is None
+    for wrong, says in ((3, "an object is wanted"), ({"MaxParallelExecutionSteps": 0}, "of at least 1")):
+        with pytest.raises(InvalidPipelineError, match=says):
+            parse_definition(text({**described, "ParallelismConfiguration": wrong}), "name", "target")
 
 
 @pytest.mark.parametrize(("spoil", "where", "says"), FAULTS)

@@ -18,7 +18,7 @@ from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
 from local_runner.runner import RunRequest, run_pipeline
-from local_runner.settings import Settings
+from local_runner.settings import load_settings
 
 Steps = Mapping[str, Callable[[FakeHost], int | None]]
 
@@ -76,12 +76,16 @@ class Project:
 
     def run(self, definition: list[Any], functions: Steps | None = None, /, **request: Any) -> Execution:
         document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": definition}
+        return self.run_document(document, functions, **request)
+
+    def run_document(self, document: Any, functions: Steps | None = None, /, **request: Any) -> Execution:
+        """Run what a definition file holds. ``listener`` may be given as well; local_runner.toml counts if there."""
+        listener = request.pop("listener", Silent())
         file = self.root / "definition.json"
         file.write_text(json.dumps(document))
         self.engine = FakeEngine(functions or {})
-        return run_pipeline(
-            Settings(root=self.root), RunRequest(target=str(file), **request), self.state, Silent(), self.engine
-        )[1]
+        wanted = RunRequest(target=str(file), **request)
+        return run_pipeline(load_settings(self.root), wanted, self.state, listener, self.engine)[1]
 
 
 @pytest.fixture
@@ -325,6 +329,91 @@ def test_a_full_disk_is_the_steps_failure_with_a_reason(project: Project) -> Non
     execution = project.run([processing("Step"), processing("Beside")], {"Step": full})
     assert statuses(execution) == {"Step": "Failed", "Beside": "Succeeded"}
     assert "No space left on device" in str(execution.step("Step").failure_reason)
+
+
+def test_execution_variables_have_the_clouds_form(project: Project) -> None:
+    names = ("StartDateTime", "CurrentDateTime", "PipelineName", "PipelineArn", "PipelineExecutionId",
+             "PipelineExecutionArn", "ProcessingJobName")  # fmt: skip
+    seen: dict[str, dict[str, str]] = {}
+    steps = [processing("First"), processing("Second", DependsOn=["First"])]
+    for step in steps:
+        step["Arguments"]["Environment"] = {name: {"Get": f"Execution.{name}"} for name in names}
+
+    def look(host: FakeHost) -> None:
+        seen[host.staged.step] = dict(host.staged.job.environment)
+        assert seen[host.staged.step]["ProcessingJobName"] == host.staged.job.name
+        time.sleep(0.01)
+
+    execution = project.run(steps, {"First": look, "Second": look})
+    first, second = seen["First"], seen["Second"]
+    arn = "arn:aws:sagemaker:us-east-1:000000000000:pipeline/definition"
+    assert first["PipelineName"] == "definition"
+    assert first["PipelineArn"] == arn
+    assert first["PipelineExecutionId"] == execution.id
+    assert re.fullmatch(r"[a-z0-9]{12}", execution.id)
+    assert first["PipelineExecutionArn"] == f"{arn}/execution/{execution.id}"
+    assert re.fullmatch(rf"pipelines-{execution.id}-First-\w{{10}}", first["ProcessingJobName"])
+    for text in (first["StartDateTime"], first["CurrentDateTime"], execution.started, execution.ended):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    assert first["StartDateTime"] == second["StartDateTime"] == execution.started
+    assert first["StartDateTime"] <= first["CurrentDateTime"] < second["CurrentDateTime"]
+
+
+def test_json_get_reads_an_object_by_its_uri(project: Project) -> None:
+    (project.root / "settings.json").write_text('{"modes": [{"name": "full", "share": 0.5}]}')
+    given_uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Parameters.Day"}, "settings.json"]}}
+    written = {"Std:Join": {"On": "/", "Values": [
+        {"Get": "Steps.First.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}, "r.json"]}}  # fmt: skip
+    second = processing("Second")
+    second["Arguments"]["Environment"] = {
+        "MODE": {"Std:JsonGet": {"S3Uri": given_uri, "Path": "modes[0].name"}},
+        "ROWS": {"Std:JsonGet": {"S3Uri": written, "Path": "$.rows['a b']"}},
+    }
+    check = condition("Check", {"Std:JsonGet": {"S3Uri": written, "Path": "ok"}}, [second], [])
+    seen: list[str] = []
+    execution = project.run(
+        [processing("First"), check],
+        {
+            "First": lambda host: host.write("out", "r.json", '{"ok": true, "rows": {"a b": "12"}}'),
+            "Second": lambda host: seen.extend(host.staged.job.environment.values()),
+        },
+        Parameters=[{"Name": "Day", "Type": "String", "DefaultValue": "monday"}],
+        data={"s3://b/monday/settings.json": project.root / "settings.json"},
+    )
+    assert execution.status == "Succeeded", execution.failure_reason
+    assert seen == ["full", "12"]
+
+
+def test_json_get_of_an_object_that_is_not_there_fails_the_step_with_its_uri(project: Project) -> None:
+    step = processing("Step")
+    step["Arguments"]["Environment"] = {"X": {"Std:JsonGet": {"S3Uri": "s3://b/none.json", "Path": "x"}}}
+    assert "s3://b/none.json" in str(project.run([step]).step("Step").failure_reason)
+
+
+@pytest.mark.parametrize(("allowed", "asked", "most"), [(2, 4, 2), (4, 2, 2), (1, None, 1)])
+def test_a_described_pipeline_runs_no_more_steps_at_once_than_it_allows(
+    project: Project, allowed: int, asked: int | None, most: int
+) -> None:
+    running, seen, lock = 0, 0, threading.Lock()
+
+    def work(host: FakeHost) -> None:
+        nonlocal running, seen
+        with lock:
+            running += 1
+            seen = max(seen, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+
+    names = [f"S{number}" for number in range(5)]
+    definition = {"Version": "2020-12-01", "Steps": [processing(name) for name in names]}
+    described = {
+        "PipelineName": "p",
+        "PipelineDefinition": json.dumps(definition),
+        "ParallelismConfiguration": {"MaxParallelExecutionSteps": allowed},
+    }
+    project.run_document(described, dict.fromkeys(names, work), max_parallel=asked)
+    assert seen == most
 
 
 @settings(max_examples=40, deadline=None)

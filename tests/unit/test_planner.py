@@ -24,6 +24,7 @@ from sample_definition import (
     processing,
     s3_input,
     s3_output,
+    services,
     text,
 )
 
@@ -357,6 +358,18 @@ def test_cloud_settings_without_meaning_here_are_noted_once() -> None:
     assert made.steps[0].job.network_isolation
 
 
+def test_inputs_and_outputs_of_other_services_are_refused_by_name() -> None:
+    redshift = {"InputName": "rows", "DatasetDefinition": {"RedshiftDatasetDefinition": {}}}
+    store = {"OutputName": "features", "FeatureStoreOutput": {"FeatureGroupName": "g"}}
+    found = problems_of(pipeline(processing("A", [redshift], [store])))
+    where = "Steps[0].Arguments.Processing"
+    for place, says in (
+        (f"{where}Inputs[0].DatasetDefinition: ", "Give the input an S3Input"),
+        (f"{where}OutputConfig.Outputs[0].FeatureStoreOutput: ", "Give the output an S3Output"),
+    ):
+        assert any(problem.startswith(place) and says in problem for problem in found), found
+
+
 ODD = st.sampled_from(
     [None, 3, "", "x", [], {}, "s3://b/raw", get("Steps.Validate.ExitMessage"), get("Steps.Gate.Outcome"),
      output_of("Validate", "quality"), json_get("Validate", "Quality", "a"), join("s3://b", get("Parameters.Mode"))]
@@ -368,11 +381,18 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(st.sampled_from([p for p in places(daily()) if p]), ODD), min_size=1, max_size=3))
-def test_no_mutation_of_a_definition_does_more_than_be_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
-    definition = daily()
-    for place, value in changes:
+def changes(definition: Any) -> st.SearchStrategy[tuple[Any, list[tuple[tuple[Any, ...], Any]]]]:
+    change = st.tuples(st.sampled_from([place for place in places(definition) if place]), ODD)
+    return st.tuples(st.just(definition), st.lists(change, min_size=1, max_size=3))
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(changes(daily()) | changes(services()))
+def test_no_mutation_of_a_definition_does_more_than_be_refused(
+    changed: tuple[Any, list[tuple[tuple[Any, ...], Any]]],
+) -> None:
+    definition = json.loads(json.dumps(changed[0]))
+    for place, value in changed[1]:
         inner: Any = definition
         try:
             for key in place[:-1]:
@@ -380,6 +400,6 @@ def test_no_mutation_of_a_definition_does_more_than_be_refused(changes: list[tup
             inner[place[-1]] = json.loads(json.dumps(value))
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took the place away
-    for steps in ((), ("Transform",), ("Gate",)):
+    for steps in ((), ("Transform",), ("Gate",), ("Approve",)):
         with suppress(InvalidPipelineError):
             planned(definition, steps=steps)
