@@ -439,7 +439,7 @@ def test_a_value_that_a_failed_step_never_gave_fails_the_step_that_reads_it(proj
 @pytest.mark.parametrize("entry", ["count.py", "count:handler", "count.py:1", ""])
 def test_an_entry_of_another_form_is_a_problem_of_the_settings(tmp_path: Path, entry: str) -> None:
     (tmp_path / "local_runner.toml").write_text(f'[local.lambda]\nCount = "{entry}"')
-    with pytest.raises(SettingsError, match=r"local\.lambda\.Count"):
+    with pytest.raises(SettingsError, match=r"local\.lambda: Count"):
         load_settings(tmp_path)
 
 
