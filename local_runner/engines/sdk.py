@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -81,8 +81,8 @@ class SdkEngine:
             problems += refused(path, job)
             for difference in ignored(path, job):
                 places.setdefault(difference.what, []).append(difference.where)
-        for what, where in places.items():
-            self.note(f"In the SDK's local mode: {', '.join(where)} {what}")
+        for what, where in places.items() if not problems else ():
+            self.note(f"In the SDK's local mode, {what} ({', '.join(where)})")
         return problems
 
     def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
@@ -149,6 +149,7 @@ class SdkEngine:
             for result in results:
                 if result.error and not stopped:
                     logs[result.host].write(f"{result.error}\n".encode())
+            results = tuple(replace(each, error=each.error or logs[each.host].error) for each in results)
         return JobResult(results, stopped)
 
     def _write_job(self, staged: StagedJob, labels: Mapping[str, str], links: Path) -> Path:

@@ -51,7 +51,7 @@ class SdkProcess:
         self.label = {LABEL: self.directory.name}
         self._asking = threading.Lock()
         self._control, theirs = socket.socketpair()
-        settings = Settings(f"{LABEL}={self.directory.name}", LABEL, str(lock))
+        settings = Settings(f"{LABEL}={self.directory.name}", LABEL, str(lock), str(self.directory))
         with theirs, self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("sdk_program.py")), json.dumps(vars(settings))],

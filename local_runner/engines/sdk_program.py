@@ -21,6 +21,7 @@ import fcntl
 import gc
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,11 +38,15 @@ _MESSAGE_BYTES = 4096
 
 @dataclass(frozen=True)
 class Settings:
-    """Labels (KEY=VALUE) of this process's containers and of the network; who holds ``lock`` alone may remove that."""
+    """``containers`` and ``network`` are the labels of what is to be removed at the end, ``directory`` is so itself.
+
+    The network is for whoever holds ``lock`` alone to remove.
+    """
 
     containers: str
     network: str
     lock: str
+    directory: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ def _clean_up(settings: Settings, running: set[int]) -> None:
             os.killpg(pid, signal.SIGKILL)
     if alive:
         _remove(["rm", "--force", "--volumes"], ["ps", "--all"], settings.containers)
+    shutil.rmtree(settings.directory, ignore_errors=True)
     with Path(settings.lock).open("ab") as lock, contextlib.suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(["network", "rm"], ["network", "ls"], settings.network)

@@ -99,7 +99,8 @@ def refused(path: str, job: ProcessingJob) -> list[Problem]:
         for kind, key, supported in _REFUSED:
             value = item.get(kind, {}).get(key, supported)
             if value != supported:
-                what = f"{key} {value} is not supported by the SDK's local mode (it takes {supported} only)."
+                always = ", on one instance too" if value == "ShardedByS3Key" else ""
+                what = f"the SDK's local mode refuses {key} {value}{always}; it takes {supported} only."
                 problems.append(Problem(f"{path}.Arguments.{where}.{kind}.{key}", what, _REMEDY))
     where = f"{path}.Arguments.AppSpecification"
     if job.arguments and not job.entrypoint:
@@ -107,7 +108,7 @@ def refused(path: str, job: ProcessingJob) -> list[Problem]:
         problems.append(Problem(where, what, _REMEDY))
     for place, text in _interpolated(request):
         if any(match["invalid"] is not None for match in _VARIABLE.finditer(text)):
-            what = "has a $ that docker compose, which the SDK's local mode goes through, takes for a broken variable."
+            what = "docker compose, which the SDK's local mode goes through, takes the $ for a broken variable."
             problems.append(Problem(f"{path}.Arguments.{place}", what, _REMEDY))
     return problems
 
@@ -122,23 +123,23 @@ def ignored(path: str, job: ProcessingJob) -> list[Problem]:
         found.append(Problem(f"{path}.Arguments.{where}", what))
 
     if job.network_isolation or request.get("NetworkConfig"):
-        say("NetworkConfig", "is ignored: jobs have a network.")
+        say("NetworkConfig", "NetworkConfig is ignored: jobs have a network.")
     if request.get("StoppingCondition"):
-        say("StoppingCondition", "is ignored: no job is stopped for its time.")
+        say("StoppingCondition", "StoppingCondition is ignored: no job is stopped for its time.")
     if request.get("ExperimentConfig"):
-        say("ExperimentConfig", "is ignored.")
+        say("ExperimentConfig", "ExperimentConfig is ignored.")
     for where, item in _places(request):
         if item.get("AppManaged"):
-            say(f"{where}.AppManaged", "is ignored.")
+            say(f"{where}.AppManaged", "AppManaged is ignored.")
         if item.get("S3Input", {}).get("S3DataType") == "ManifestFile":
-            what = "is ignored: it would hand over the manifest itself. Here the job gets the files that it names."
+            what = "ManifestFile is ignored and the job gets the manifest; here it gets the files that this names."
             say(f"{where}.S3Input.S3DataType", what)
     if job.instance_count > 1:
         what = "the hosts share their directories, and all are stopped when the first one ends."
         say("ProcessingResources.ClusterConfig.InstanceCount", what)
     for place, text in _interpolated(request):
         if any(match["invalid"] is None for match in _VARIABLE.finditer(text)):
-            say(place, "has a $ that docker compose replaces by a variable's value.")
+            say(place, "docker compose replaces a $ and what follows by a variable's value.")
     return found
 
 
