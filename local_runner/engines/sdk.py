@@ -47,6 +47,7 @@ NETWORK = "sagemaker-local"
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 5.0
 _CHUNK_BYTES = 64 * 1024
+_SAID_LINES = 8
 _TAKEN_FOR_SUCCESS = 130
 
 
@@ -286,7 +287,9 @@ def _error(links: Path) -> str:
 
 def _results(staged: StagedJob, ended: Mapping[str, Ended], error: str, said: list[str]) -> tuple[HostResult, ...]:
     """How each host ended. An error that no exit code shows is the first host's."""
-    told = next((line for line in said if line.startswith("ERROR") or "Error response" in line), error)
+    told = next((line for line in said if line.startswith("ERROR") or "Error response" in line), "")
+    if error and not told:
+        told = "\n  ".join([error, *said[-_SAID_LINES:]])
     results = [_result(host.name, ended.get(host.name), told, len(staged.hosts)) for host in staged.hosts]
     if error and all(result.exit_code == 0 for result in results):
         results[0] = HostResult(results[0].host, None, f"stock local mode failed: {error}")

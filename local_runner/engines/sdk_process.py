@@ -27,7 +27,7 @@ LABEL = "local-runner.sdk"
 """On containers: the process that they belong to; on the network: that it is this project's to remove."""
 
 _PREFIX = "local-runner-sdk-"
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
 _CLOSE_SECONDS = 10.0
 
 
@@ -51,7 +51,7 @@ class SdkProcess:
         self.label = {LABEL: self.directory.name}
         self._asking = threading.Lock()
         self._control, theirs = socket.socketpair()
-        settings = Settings(f"{LABEL}={self.directory.name}", LABEL, str(lock), str(self.directory))
+        settings = Settings(f"{LABEL}={self.directory.name}", LABEL, str(lock), str(self.directory), sys.path)
         with theirs, self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("sdk_program.py")), json.dumps(vars(settings))],

@@ -40,13 +40,15 @@ _MESSAGE_BYTES = 4096
 class Settings:
     """``containers`` and ``network`` are the labels of what is to be removed at the end, ``directory`` is so itself.
 
-    The network is for whoever holds ``lock`` alone to remove.
+    The network is for whoever holds ``lock`` alone to remove. ``path`` is where modules are looked for (no PYTHONPATH:
+    docker compose may be a Python program with modules of its own).
     """
 
     containers: str
     network: str
     lock: str
     directory: str
+    path: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def main(settings: Settings) -> None:
     control = socket.socket(fileno=os.dup(0))
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
+    sys.path += [entry for entry in settings.path if entry and entry not in sys.path]
     sys.addaudithook(_refuse_network)
     gc.disable()  # collecting costs half of the SDK's import
     try:
