@@ -212,10 +212,10 @@ def image(state: Path) -> None:
 @parameter_options
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "docker", "sandbox"]),
+    type=click.Choice(["auto", "docker", "sandbox", "sdk"]),
     default="auto",
     show_default=True,
-    help="auto is docker where an engine answers, else the sandbox.",
+    help="auto is docker where an engine answers, else the sandbox; sdk is the SageMaker SDK's own local mode.",
 )
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--max-parallel", type=click.IntRange(min=1), help="Steps side by side.  [default: the cores]")

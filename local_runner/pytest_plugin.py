@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--local-run-engine``: the engine of every ``local_run`` that names none."""
     parser.getgroup("local-runner").addoption(
         "--local-run-engine",
-        choices=("auto", "docker", "sandbox"),
+        choices=("auto", "docker", "sandbox", "sdk"),
         default="auto",
         help="engine for the local_run fixture (default: docker where an engine answers, else the sandbox)",
     )

@@ -14,7 +14,6 @@ execution no longer lives.
 from __future__ import annotations
 
 import errno
-import os
 import platform
 import subprocess
 import threading
@@ -32,6 +31,7 @@ from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.docker_exits import ContainerExits
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.instances import Limits, Machine, limits_of
+from local_runner.engines.ownership import own
 from local_runner.errors import EngineError, Problem, system_trouble
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
 
@@ -273,26 +273,10 @@ class DockerEngine:
                 threads.submit(self._quietly, self._api.stop, container, timeout=int(grace))
 
     def _own(self, staged: StagedJob, host: StagedHost) -> None:
-        """Give the files the container made as root to the user who runs this (nothing to do for root).
-
-        Only root may give files away, so a container does it; rootless engines and Docker Desktop need none.
-        """
+        """Give the files the container made as root to the user who runs this."""
         roots = [bind.source for bind in host.binds] + [mount.scratch for mount in host.inputs]
-        user = os.getuid()
-        if not user or all(path.lstat().st_uid == user for root in roots for path in (root, *root.rglob("*"))):
-            return
-        script = f"chown -R {user}:{os.getgid()} /owned && chmod -R u+rwX /owned"
-        binds = {str(root): {"bind": f"/owned/{number}", "mode": "rw"} for number, root in enumerate(roots)}
-        self._quietly(
-            self.client.containers.run,
-            self._images[staged.job.image_uri],
-            entrypoint=["/bin/sh", "-c", script],
-            volumes=binds,
-            user="0",
-            network_mode="none",
-            remove=True,
-            labels=self._labels(staged.run_id),
-        )
+        image = self._images[staged.job.image_uri]
+        self._quietly(own, self.client, image, roots, self._labels(staged.run_id))
 
     # -------------------------------------------------------------------------------------- images and sweeping
     def _pull(self, image: str) -> str | None:

@@ -1,6 +1,6 @@
 """Which engine a run uses, and why, in one line. Asks the machine what it has; builds the image or environment.
 
-``auto`` is docker where an engine answers, else the sandbox.
+``auto`` is docker where an engine answers, else the sandbox. ``sdk`` is never chosen by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from local_runner.engines import Engine
 from local_runner.errors import EngineError
 from local_runner.settings import Settings
 
-ENGINE_CHOICES = ("auto", "docker", "sandbox")
+ENGINE_CHOICES = ("auto", "docker", "sandbox", "sdk")
 
 PROJECT_IMAGE = "local/processing"
 """The image URI that ``settings.image_uri`` is in a local compile: whatever processing/ builds, unnamed, so that a new
@@ -31,6 +31,8 @@ def select_engine(
     """
     if choice == "sandbox":
         return _sandbox(settings, state, note)
+    if choice == "sdk":
+        return _sdk(settings, state, images, note)
     try:
         engine = _docker(settings, state, images, note, limits)
     except EngineError as error:
@@ -43,16 +45,25 @@ def select_engine(
 def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note, limits: bool) -> Engine:
     from local_runner.engines.docker import DockerEngine
 
+    return DockerEngine(state, _image_resolver(settings, state, images, note), limits=limits, note=note)
+
+
+def _sdk(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+    from local_runner.engines.sdk import SdkEngine
+
+    return SdkEngine(state, _image_resolver(settings, state, images, note), note, settings.local.region)
+
+
+def _image_resolver(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Callable[[str], str]:
     def resolve_image(uri: str) -> str:
         chosen = images.get(uri) or images.get("")
         if chosen or uri != PROJECT_IMAGE:
             return chosen or uri
         from local_runner.image.build import ensure_image
 
-        return ensure_image(settings, state, note, engine.client)
+        return ensure_image(settings, state, note)
 
-    engine = DockerEngine(state, resolve_image, limits=limits, note=note)
-    return engine
+    return resolve_image
 
 
 def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:

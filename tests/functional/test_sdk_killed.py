@@ -1,0 +1,89 @@
+"""What is left of the sdk engine when its runner is killed, or its process too: nothing, after the next run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local_runner.engines.connection import connect
+from local_runner.engines.docker import LABEL_RUN
+from local_runner.engines.sdk import NETWORK
+from local_runner.runs import new_execution_id
+
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("sdk")]
+
+RUNNER = """
+import pathlib, sys, threading
+from local_runner.contract import stage
+from local_runner.engines.sdk import SdkEngine
+from local_runner.models import ProcessingJob
+from local_runner.runs import open_run
+from local_runner.storage import Storage
+
+state, image, run_id, seconds = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+job = ProcessingJob(
+    name="n", image_uri="i", entrypoint=("sleep", seconds), arguments=None, environment={}, inputs=(), outputs=(),
+    instance_count=1, instance_type="ml.m5.xlarge", max_runtime=60, network_isolation=False,
+    request={"AppSpecification": {"ImageUri": "i"}, "ProcessingResources": {"ClusterConfig": {}}},
+)
+run = open_run(state, run_id)
+engine = SdkEngine(state, lambda _: image, print)
+engine.prepare([job])
+staged = stage(job, run_id=run_id, step="Sleep", storage=Storage(state), work=run.work, logs=run.logs("Sleep"))
+engine.run(staged, print, threading.Event())
+engine.close()
+"""
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the runner", "the runner and the process of the SDK"])
+def test_a_killed_runner(tmp_path: Path, processing_image: str, both: bool) -> None:
+    run_id = new_execution_id()
+    command = [sys.executable, "-c", RUNNER, str(tmp_path / "state"), processing_image]
+    with subprocess.Popen([*command, run_id, "600"]) as runner:
+        _until(lambda: "running" in _containers(run_id) or runner.poll() is not None)
+        assert runner.poll() is None
+        children = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()
+        if both:
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+        runner.kill()
+    if both:
+        assert _containers(run_id)
+        subprocess.run([*command, new_execution_id(), "0"], check=True)
+    _until(lambda: not _containers(run_id) and not _networks() and not _directories())
+
+
+def _containers(run_id: str) -> list[str]:
+    client = connect()
+    try:
+        found = client.api.containers(all=True, filters={"label": f"{LABEL_RUN}={run_id}"})
+        return [container["State"] for container in found]
+    finally:
+        client.close()
+
+
+def _networks() -> list[object]:
+    client = connect()
+    try:
+        return client.api.networks(names=[NETWORK])
+    finally:
+        client.close()
+
+
+def _directories() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob("local-runner-sdk-*/"))
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
