@@ -92,10 +92,9 @@ class SdkEngine:
         with self._starting:
             starts = self._sdk is None
             if self._sdk is None:
-                self._sdk = SdkProcess(self.region, self._remove_network)
+                self._sdk = SdkProcess(self.region, self._ready_network)
             self._docker.prepare(jobs)
             if starts:
-                self._make_network()
                 self._sdk.wait_ready()
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
@@ -191,20 +190,19 @@ class SdkEngine:
     def _labels(self) -> dict[str, str]:
         return {LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node()}
 
-    def _make_network(self) -> None:
-        """Make the network before any job does: two jobs that start at once would both make it, and one fail.
+    def _ready_network(self, alone: bool) -> None:
+        """Make the network before any job does: of two jobs that start at once each would make one, and both fail.
 
-        The label of docker compose's own is what its version 2 looks for.
+        The label of docker compose's own is what its version 2 looks for. A network of killed runs is removed first,
+        if there is no other run (``alone``); one that somebody else made is taken as it is.
         """
-        labels = {LABEL: "network", "com.docker.compose.network": NETWORK}
-        with suppress(docker.errors.APIError):  # it is there: another run has made it
-            self._client.networks.create(NETWORK, driver="bridge", check_duplicate=True, labels=labels)
-
-    def _remove_network(self) -> None:
-        """Remove the network of runs that were killed; the engine keeps one that is in use."""
-        with quietly():
-            for network in self._client.networks.list(filters={"label": LABEL}):
+        networks = self._client.networks
+        for network in networks.list(filters={"label": LABEL}) if alone else ():
+            with quietly():  # the engine keeps one that is in use
                 network.remove()
+        if not any(network.name == NETWORK for network in networks.list(names=[NETWORK])):
+            labels = {LABEL: "network", "com.docker.compose.network": NETWORK}
+            networks.create(NETWORK, driver="bridge", check_duplicate=True, labels=labels)
 
 
 def _follow(

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from local_runner.engines.sdk_program import READY, Settings
 from local_runner.errors import EngineError
@@ -32,26 +32,30 @@ _CLOSE_SECONDS = 10.0
 
 
 class SdkProcess:
-    """One running ``sdk_program.py``. ``directory`` is its own; ``sweep`` is called if no other runner has one."""
+    """One running ``sdk_program.py``. ``directory`` is its own.
 
-    def __init__(self, region: str, sweep: Callable[[], None]) -> None:
+    ``begin`` is called while no other can start or end, with whether there is no other now. Each holds a shared lock
+    for as long as it lives, and whoever starts or ends holds another one, alone, for that moment.
+    """
+
+    def __init__(self, region: str, begin: Callable[[bool], None]) -> None:
         base = Path(tempfile.gettempdir())
-        lock = base / f"{_PREFIX}{os.getuid()}.lock"
+        lock, turn = (base / f"{_PREFIX}{os.getuid()}.{kind}" for kind in ("lock", "turn"))
         self._lock = lock.open("ab")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        else:
-            for left in base.glob(f"{_PREFIX}*/"):
+        with turn.open("ab") as in_turn:
+            fcntl.flock(in_turn, fcntl.LOCK_EX)
+            alone = _is_alone(self._lock)
+            for left in base.glob(f"{_PREFIX}*/") if alone else ():
                 shutil.rmtree(left, ignore_errors=True)
-            sweep()
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
-        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+            begin(alone)
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         self.label = {LABEL: self.directory.name}
         self._asking = threading.Lock()
         self._control, theirs = socket.socketpair()
-        settings = Settings(f"{LABEL}={self.directory.name}", LABEL, str(lock), str(self.directory), sys.path)
+        settings = Settings(
+            f"{LABEL}={self.directory.name}", LABEL, str(lock), str(turn), str(self.directory), sys.path
+        )
         with theirs, self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("sdk_program.py")), json.dumps(vars(settings))],
@@ -114,6 +118,14 @@ class SdkProcess:
                 return said or self.errors.read_bytes()[-2000:] or b"it ended without a word"
             said += data
         return said
+
+
+def _is_alone(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _environment(directory: Path, region: str) -> dict[str, str]:

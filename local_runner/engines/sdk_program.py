@@ -40,13 +40,14 @@ _MESSAGE_BYTES = 4096
 class Settings:
     """``containers`` and ``network`` are the labels of what is to be removed at the end, ``directory`` is so itself.
 
-    The network is for whoever holds ``lock`` alone to remove. ``path`` is where modules are looked for (no PYTHONPATH:
-    docker compose may be a Python program with modules of its own).
+    The network is for whoever can hold ``lock`` alone to remove, in ``turn``. ``path`` is where modules are looked for
+    (no PYTHONPATH: docker compose may be a Python program with modules of its own).
     """
 
     containers: str
     network: str
     lock: str
+    turn: str
     directory: str
     path: list[str]
 
@@ -139,9 +140,11 @@ def _clean_up(settings: Settings, running: set[int]) -> None:
     if alive:
         _remove(["rm", "--force", "--volumes"], ["ps", "--all"], settings.containers)
     shutil.rmtree(settings.directory, ignore_errors=True)
-    with Path(settings.lock).open("ab") as lock, contextlib.suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(["network", "rm"], ["network", "ls"], settings.network)
+    with Path(settings.turn).open("ab") as turn, Path(settings.lock).open("ab") as lock:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(["network", "rm"], ["network", "ls"], settings.network)
 
 
 def _remove(remove: list[str], find: list[str], label: str) -> None:
