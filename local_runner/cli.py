@@ -208,6 +208,37 @@ def image(state: Path) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@state_option
+def doctor(as_json: bool, state: Path) -> None:
+    """Show what this machine has, what a run will use, and the command that mends each gap. Changes nothing.
+
+    Exit codes: 0 a run is possible, 1 it is not.
+
+    \b
+    Example:
+      local-runner doctor
+    """
+    from local_runner.doctor.diagnosis import diagnose
+    from local_runner.report.table import ASCII, symbols_for
+    from local_runner.report.text import encodable
+
+    found = diagnose(Path.cwd(), state.absolute())
+    if as_json:
+        click.echo(json.dumps(found.record()))
+    else:
+        shown = symbols_for(sys.stdout.encoding)
+        symbols = {"ok": shown.succeeded, "gap": shown.failed, "none": "-" if shown is ASCII else "\N{EN DASH}"}
+        width = max(len(check.name) for check in found.checks)
+        for check in found.checks:
+            detail = check.detail.replace("\n", "\n" + " " * (width + 4))
+            lines = [f"{symbols[check.state]} {check.name:<{width}}  {detail}"]
+            lines += [f"{'':<{width + 4}}fix: {check.fix}"] if check.fix else []
+            click.echo(encodable("\n".join(lines), sys.stdout.encoding))
+    sys.exit(EXIT_SUCCEEDED if found.possible else EXIT_FAILED)
+
+
+@cli.command()
 @target_argument
 @parameter_options
 @click.option(

@@ -35,28 +35,34 @@ def ensure_environment(settings: Settings, state: Path, progress: Callable[[str]
     uv fails.
     """
     source = read_image_source(settings)
+    directory = environment_directory(source, state)
+    if is_complete(directory):
+        return directory
+    waiting = "Waiting for another run that makes the sandbox's Python environment."
+    with locked(directory.with_suffix(".lock"), lambda: progress(waiting)):
+        if not is_complete(directory):
+            _make(settings, source, directory, progress)
+    return directory
+
+
+def environment_directory(source: ImageSource, state: Path) -> Path:
+    """Where the environment of this image is, or will be."""
     # The key has the Python that is asked for, not the one that uv finds: asking uv takes longer than all
     # else here. One that has since been removed shows in the link bin/python3.
     wanted = f"{_FORMAT}\0{source.python_version}\0{sys.version}\0{platform.machine()}\0"
     for wheel in sorted(source.wheels.glob("*.whl")):  # not their bytes, which may be many
         wanted += f"{wheel.name}\0{wheel.stat().st_size}\0{wheel.stat().st_mtime_ns}\0"
     key = hashlib.sha256(wanted.encode() + source.requirements.read_bytes()).hexdigest()[:16]
-    directory = state.resolve() / "cache" / "venv" / key
-    if _is_complete(directory):
-        return directory
-    waiting = "Waiting for another run that makes the sandbox's Python environment."
-    with locked(directory.with_suffix(".lock"), lambda: progress(waiting)):
-        if not _is_complete(directory):
-            _make(settings, source, directory, progress)
-    return directory
+    return state.resolve() / "cache" / "venv" / key
 
 
-def _is_complete(directory: Path) -> bool:
+def is_complete(directory: Path) -> bool:
+    """Whether an environment is there and whole."""
     return (directory / _COMPLETE).exists() and (directory / "bin/python3").exists()
 
 
 def _make(settings: Settings, source: ImageSource, directory: Path, progress: Callable[[str], None]) -> None:
-    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    uv = find_uv()
     if not uv:
         raise EngineError(
             "uv, which makes the sandbox's Python environment, is not on PATH. Install it: pip install uv"
@@ -103,6 +109,11 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
     (directory / _COMPLETE).touch()
 
 
+def find_uv() -> str | None:
+    """The uv on PATH, else the one that was installed with this program."""
+    return shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+
+
 def _interpreter(uv: str, version: str, environment: dict[str, str]) -> str | None:
     """A Python of that version (major.minor) that is on this machine already; None where there is none."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
@@ -132,10 +143,9 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -
 
 def _index_settings(root: Path) -> dict[str, str]:
     """pip's index, certificate and wheel directories as uv's variables, where uv has none of its own."""
-    homes = (Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv", Path("/etc/uv"), root)
-    if any(os.environ.get(name) for name in _UV_INDEX_VARIABLES) or any(_names_index(home) for home in homes):
+    if own_index(root):
         return {}
-    pip = _pip_settings()
+    pip = pip_settings()
     found: dict[str, str] = {}
     for setting, variable, separator in (
         ("index-url", "UV_DEFAULT_INDEX", " "),
@@ -154,6 +164,13 @@ def _index_settings(root: Path) -> dict[str, str]:
     return found
 
 
+def own_index(root: Path) -> str:
+    """The variable or file that gives uv an index of its own; "" where nothing does."""
+    homes = (Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv", Path("/etc/uv"), root)
+    variable = next((name for name in _UV_INDEX_VARIABLES if os.environ.get(name)), "")
+    return variable or next((str(home / "uv.toml") for home in homes if _names_index(home)), "")
+
+
 def _names_index(directory: Path) -> bool:
     try:
         return "index" in (directory / "uv.toml").read_text(encoding="utf-8")
@@ -161,7 +178,7 @@ def _names_index(directory: Path) -> bool:
         return False
 
 
-def _pip_settings() -> dict[str, str]:
+def pip_settings() -> dict[str, str]:
     """``pip config list``, the value that counts for each name: environment over command over file."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout

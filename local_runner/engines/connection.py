@@ -19,6 +19,7 @@ ANSWER_SECONDS = 3.0
 """How long an engine may take to say its version; one that hangs is as good as none."""
 
 _CALL_SECONDS = 60.0
+_DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 
 
 def _endpoint() -> dict[str, str]:
@@ -43,6 +44,11 @@ def _endpoint() -> dict[str, str]:
         environment["DOCKER_CERT_PATH"] = str(certificates)
         environment["DOCKER_TLS_VERIFY"] = "" if endpoint.get("SkipTLSVerify") else "1"
     return environment
+
+
+def engine_address() -> str:
+    """Where the docker CLI would look for the engine. EngineError where its context is not there."""
+    return _endpoint().get("DOCKER_HOST") or _DEFAULT_ADDRESS
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def connect(answer_seconds: float = ANSWER_SECONDS) -> Any:
     Raises EngineError where none answers within ``answer_seconds``; it says where and why not.
     """
     environment = _endpoint()
-    host = environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    host = environment.get("DOCKER_HOST") or _DEFAULT_ADDRESS
     ssh = host.startswith("ssh://")
     try:
         client = docker.from_env(

@@ -60,17 +60,15 @@ def ensure_base_image(client: Any, reference: str, progress: Callable[[str], Non
 
     ``client`` is what ``connect()`` gave. Raises EngineError where neither can be had, with what to do.
     """
-    if has_image(client, reference):
-        return reference
-    replaceable = _REPLACEABLE.match(reference) is not None
-    if replaceable and has_image(client, DEBIAN_BASE):
-        return DEBIAN_BASE
+    found = base_image_here(client, reference)
+    if found:
+        return found
     progress(f"Pulling the base image {reference}.")
     try:
         _pull(client, reference)
         return reference
     except _PullError as failure:
-        if not replaceable:
+        if not is_replaceable(reference):
             raise EngineError(
                 f"The base image {reference} cannot be pulled ({failure}). "
                 "Load it into the engine ('docker load'), or change BASE_IMAGE in the Dockerfile: "
@@ -81,6 +79,17 @@ def ensure_base_image(client: Any, reference: str, progress: Callable[[str], Non
         )
     _build_from_packages(client, reference, progress)
     return DEBIAN_BASE
+
+
+def base_image_here(client: Any, reference: str) -> str | None:
+    """The base image that the engine has already: ``reference``, or our Debian image where that can stand in."""
+    candidates = [reference, DEBIAN_BASE] if is_replaceable(reference) else [reference]
+    return next((name for name in candidates if has_image(client, name)), None)
+
+
+def is_replaceable(reference: str) -> bool:
+    """Whether our Debian image can stand in for that one."""
+    return _REPLACEABLE.match(reference) is not None
 
 
 def has_image(client: Any, reference: str) -> bool:
