@@ -337,7 +337,9 @@ def first_run(bench: Bench) -> Iterable[Measurement]:
         finally:
             # What was built upon the base image has its label; nothing else on this machine has.
             made = ["docker", "images", "--quiet", "--no-trunc", "--filter", f"label={label}"]
-            for image in set(subprocess.run(made, capture_output=True, text=True).stdout.split()):
+            for image in dict.fromkeys(
+                subprocess.run(made, capture_output=True, text=True).stdout.split()
+            ):  # last first
                 subprocess.run(["docker", "rmi", "--force", image], capture_output=True)
     yield Measurement("Fresh clone to the end of the first `make local-run`, docker", [seconds], 180)
 
