@@ -337,7 +337,9 @@ def first_run(bench: Bench) -> Iterable[Measurement]:
         finally:
             # What was built upon the base image has its label; nothing else on this machine has.
             made = ["docker", "images", "--quiet", "--no-trunc", "--filter", f"label={label}"]
-            for image in set(subprocess.run(made, capture_output=True, text=True).stdout.split()):
+            for image in dict.fromkeys(
+                subprocess.run(made, capture_output=True, text=True).stdout.split()
+            ):  # last first
                 subprocess.run(["docker", "rmi", "--force", image], capture_output=True)
     yield Measurement("Fresh clone to the end of the first `make local-run`, docker", [seconds], 180)
 
@@ -398,14 +400,15 @@ def machine() -> list[str]:
         f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GB of memory",
         f"- Docker engine {engine} ({driver}); Python {platform.python_version()}; {packages}",
         f"- {QUIET.found} of {QUIET.asked} samples were taken when others used less than a tenth of the processors "
-        f"(load average at the end: {os.getloadavg()[0]:.1f}); the others are too high",
+        f"(load average at the end: {os.getloadavg()[0]:.1f})",
     ]
 
 
 HEAD = """# What the runner itself costs
 
 Written by `make bench` (`overhead.py` says how each number is taken). Seconds of wall time of whole processes; medians
-of the runs, what is compared taken in turn.
+of the runs, what is compared taken in turn. A sample taken while others used the processors says little about the
+runner: the list below says how many were not.
 
 """
 
@@ -414,12 +417,18 @@ NOTES = """
 
 - **Per container, per job**: a run of 10 (docker) or 30 (sandbox) steps in a row whose entrypoint is `true`, each with
   one input and one output, less a run without jobs, divided by the number of steps.
-- **Input size**: the target is the time for 1 MB and 15 %, which is what one start differs from the next.
+- **Input size**: the target is the median for 1 MB and 15 %, a tolerance that was chosen and not derived; look at the
+  spreads. Sharded means two hosts.
 - **Its scripts alone**: the example's four scripts in one container that is up, in the pipeline's order (Profile beside
   the others), timed inside. Nothing of starting that container counts.
 - **Fresh clone**: a new directory, empty caches of uv and pip, and a recipe for the base image that differs from this
   machine's by one label, so that the base image, the processing image and `.venv` are all made anew; the pull that no
-  registry answers is part of it. mmdebstrap was installed already (where apt-get has to install it: about 10 s more).
+  registry answers is part of it. mmdebstrap was installed already;
+  installing it with apt-get, as a machine without it needs, is not in the number.
+
+## Where the time goes
+
+Taken once, at the end, and slowed down by the profiler: read the proportions, not the times.
 """
 
 
@@ -428,7 +437,7 @@ def report(measurements: list[Measurement], profiles: Mapping[str, list[str]]) -
     rows += [measurement.row() for measurement in measurements]
     sections = [f"\n### {title}\n\n```\n" + "\n".join(lines) + "\n```\n" for title, lines in profiles.items()]
     body = "\n".join([*machine(), "", *rows]) + "\n"
-    return HEAD + body + NOTES + "\n## Where the time goes\n" + "".join(sections)
+    return HEAD + body + NOTES + "".join(sections)
 
 
 def main() -> None:

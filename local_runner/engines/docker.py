@@ -5,7 +5,11 @@ never change. Where the engine cannot mount an overlay of this machine's directo
 an overlay upon an overlay), inputs are copied, by reflink where the file system can.
 
 A job is over when its process is: the exit code comes from the engine's events, and its container is removed while the
-next one starts. Together they save 0.1 s per container (benchmarks/RESULTS.md).
+next one starts (benchmarks/RESULTS.md has what a container costs).
+
+A container gets a network of its own. Joining one that is up already starts in half the time, but the engine then
+shares its /etc/hosts and /etc/resolv.conf too, and ports stay taken for a while after their process: a job would see
+what an earlier one left.
 
 Containers and networks carry labels that name the execution and its state directory; ``sweep`` removes those whose
 execution no longer lives.
