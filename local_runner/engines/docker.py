@@ -33,6 +33,7 @@ from local_runner import runs
 from local_runner.engines import GRACE_SECONDS, OnLine
 from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.docker_exits import ContainerExits
+from local_runner.engines.docker_network import JobNetwork, create_network
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.instances import Limits, Machine, limits_of
 from local_runner.engines.ownership import own
@@ -116,7 +117,7 @@ class DockerEngine:
         finished = threading.Event()
         containers: list[str] = []
         try:
-            network = self._create_network(staged) if len(staged.hosts) > 1 else None
+            network = self._create_network(staged)
         except _engine_errors() as error:
             return JobResult(tuple(HostResult(host.name, None, _broke_down(error)) for host in staged.hosts))
         stopped: Literal["", "interrupted", "max_runtime"] = ""
@@ -148,7 +149,7 @@ class DockerEngine:
 
     # ------------------------------------------------------------------------------------------------- one host
     def _run_host(
-        self, staged: StagedJob, host: StagedHost, network: str | None, containers: list[str], on_line: OnLine
+        self, staged: StagedJob, host: StagedHost, network: JobNetwork | None, containers: list[str], on_line: OnLine
     ) -> HostResult:
         container = ""
         try:
@@ -175,29 +176,30 @@ class DockerEngine:
         finally:
             self._own(staged, host)
 
-    def _create(self, staged: StagedJob, host: StagedHost, network: str | None) -> str:
+    def _create(self, staged: StagedJob, host: StagedHost, network: JobNetwork | None) -> str:
         from docker.types import Mount
 
         job = staged.job
-        mode = "none" if job.network_isolation else network or "bridge"
+        # The engine itself adds the container's own name, except where it has no network.
+        others = {name: address for name, address in network.addresses.items() if name != host.name} if network else {}
         limits = self._limits_of(job.instance_type)
         config = self._api.create_host_config(
             mounts=[
                 *(self._input(mount) for mount in host.inputs),
                 *(Mount(bind.local_path, str(bind.source), type="bind") for bind in host.binds),
             ],
-            network_mode=mode,
+            network_mode="none" if job.network_isolation else network.id if network else "bridge",
             log_config={"Type": "none"},
             mem_limit=limits.memory,
             # Of memory and swap together: an instance has no swap that a job could live on.
             memswap_limit=limits.memory,
             nano_cpus=limits.cpus and int(limits.cpus * 1e9),
-            extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else None,
+            extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else others,
         )
         networking = None
-        if network and not job.network_isolation:
-            endpoint = self._api.create_endpoint_config(aliases=[host.name])
-            networking = self._api.create_networking_config({network: endpoint})
+        if network:
+            endpoint = self._api.create_endpoint_config(ipv4_address=network.addresses[host.name])
+            networking = self._api.create_networking_config({network.id: endpoint})
         created = self._api.create_container(
             self._images[job.image_uri],
             command=None if job.arguments is None else list(job.arguments),
@@ -297,10 +299,12 @@ class DockerEngine:
             return f"cannot be pulled ({_first_line(error.explanation or error)})"
         return None
 
-    def _create_network(self, staged: StagedJob) -> str:
+    def _create_network(self, staged: StagedJob) -> JobNetwork | None:
+        """The network of a job whose hosts have to find each other."""
+        if len(staged.hosts) == 1 or staged.job.network_isolation:
+            return None
         name = f"local-runner-{staged.run_id}-{staged.step}"
-        network = self._api.create_network(name, driver="bridge", labels=self._labels(staged.run_id))
-        return str(network["Id"])
+        return create_network(self._api, name, staged.job.hosts, self._labels(staged.run_id))
 
     def _labels(self, run_id: str) -> dict[str, str]:
         return {LABEL_RUN: run_id, LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node()}
@@ -315,11 +319,11 @@ class DockerEngine:
             if not _lives(network["Labels"]):
                 self._quietly(self._api.remove_network, network["Id"])
 
-    def _remove_all(self, containers: Sequence[str], network: str | None) -> None:
+    def _remove_all(self, containers: Sequence[str], network: JobNetwork | None) -> None:
         for container in containers:
             self._remove(container)
         if network:
-            self._quietly(self._api.remove_network, network)
+            self._quietly(self._api.remove_network, network.id)
 
     def _remove(self, container: str) -> None:
         self._quietly(self._api.remove_container, container, force=True, v=True)

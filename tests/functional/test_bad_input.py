@@ -75,7 +75,7 @@ def test_no_project_here(tmp_path: Path):
     ("text", "wanted"),
     [
         ("[local]\nbucket = \n", ["is not valid TOML", "line 2"]),
-        ("[local]\nbucket = 5\n", ["local.bucket", "string"]),
+        ("[local]\nbucket = 5\n", ["local.bucket", "5 is not the name of a bucket"]),
         ("[lokal]\n[local]\nbukket = 'a'\n", ["2 problem", "lokal", "local.bukket"]),
         (
             "[local.data]\n's3://b/raw' = 'nowhere'\n",

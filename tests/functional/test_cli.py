@@ -18,7 +18,7 @@ STEP_KEYS = [
     *("name", "type", "status", "cached", "seconds", "exit_code"),
     *("exit_message", "failure_reason", "outputs", "log"),
 ]
-COMMANDS = ("compile", "validate", "image", "run")
+COMMANDS = ("compile", "validate", "image", "run", "doctor")
 THEIR_IMAGE = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/proc:3"
 
 
