@@ -79,6 +79,12 @@ class _Fault(click.ParamType["Fault"]):
 
 
 target_argument = click.argument("target", required=False)
+python_option = click.option(
+    "--python",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The Python that compiles a pipeline.py, or its environment: for one that has the SDK's version 2.",
+)
 state_option = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -139,18 +145,20 @@ def cli(debug: bool) -> None:
 @cli.command()
 @target_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
+@python_option
 @state_option
-def compile(target: str | None, output: Path | None, state: Path) -> None:
+def compile(target: str | None, output: Path | None, python: Path | None, state: Path) -> None:
     """Compile TARGET (default: the project's pipeline.py) to its definition JSON, offline.
 
     \b
     Examples:
       local-runner compile
       local-runner compile pipeline.py:build -o definition.json
+      local-runner compile --python ../theirs/.venv
     """
     from local_runner.runner import load_definition
 
-    loaded = load_definition(_settings(), target, state.absolute(), _say)
+    loaded = load_definition(_settings(), target, state.absolute(), _say, python)
     if loaded.problems:
         raise InvalidPipelineError(target or "the pipeline", loaded.problems)
     document = json.dumps(json.loads(loaded.text), indent=2)
@@ -166,12 +174,14 @@ def compile(target: str | None, output: Path | None, state: Path) -> None:
 @cli.command()
 @target_argument
 @parameter_options
+@python_option
 @state_option
 def validate(
     target: str | None,
     parameters: tuple[tuple[str, str], ...],
     date: str | None,
     data: tuple[tuple[str, Path], ...],
+    python: Path | None,
     state: Path,
 ) -> None:
     """List every problem of TARGET: the definition, its parameters, its data, the API's limits. Runs nothing.
@@ -184,7 +194,7 @@ def validate(
     from local_runner.runner import RunRequest, load_definition, make_plan
 
     settings, state = _settings(), state.absolute()
-    loaded = load_definition(settings, target, state, _say)
+    loaded = load_definition(settings, target, state, _say, python)
     request = RunRequest(target=target, parameters=dict(parameters), date=date, data=dict(data))
     plan, _ = make_plan(settings, loaded, request, state)
     definition = loaded.definition
@@ -260,6 +270,7 @@ def doctor(as_json: bool, state: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
+@python_option
 @state_option
 def run(
     target: str | None,
@@ -273,6 +284,7 @@ def run(
     faults: tuple[Fault, ...],
     as_json: bool,
     quiet: bool,
+    python: Path | None,
     state: Path,
 ) -> None:
     """Run TARGET on this machine: a pipeline.py (default: the project's) or any pipeline definition JSON.
@@ -301,6 +313,7 @@ def run(
         max_parallel=max_parallel,
         limits=not no_limits,
         faults=faults,
+        python=python,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:

@@ -46,6 +46,7 @@ class RunRequest:
     ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
+    ``python`` is the Python that compiles, or its environment (None: this one).
     """
 
     target: str | None = None
@@ -58,6 +59,7 @@ class RunRequest:
     max_parallel: int | None = None
     limits: bool = True
     faults: Sequence[Fault] = ()
+    python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ class Loaded:
     text: str
 
 
-def load_definition(settings: Settings, target: str | None, state: Path, note: Callable[[str], None]) -> Loaded:
-    """The definition of a target: compiled where it is a ``.py``, read from a file anywhere else."""
+def load_definition(
+    settings: Settings, target: str | None, state: Path, note: Callable[[str], None], python: Path | None = None
+) -> Loaded:
+    """The definition of a target: compiled where it is a ``.py`` (by ``python``), read from a file anywhere else."""
     if target is None or re.search(r"\.py(:\w+)?$", target):
-        compiled = compile_pipeline(settings, target, state, progress=note)
+        compiled = compile_pipeline(settings, target, state, python=python, progress=note)
         name, text = compiled.name, compiled.definition
     else:
         name, text = Path(target).stem, _read_definition(target)
@@ -162,7 +166,7 @@ def run_pipeline(
 ) -> tuple[Plan, Execution]:
     """Run a request from its target to its record. ``engine`` stands in for the one that would be chosen (tests)."""
     state = state.absolute()
-    loaded = load_definition(settings, request.target, state, listener.note)
+    loaded = load_definition(settings, request.target, state, listener.note, request.python)
     plan, storage = make_plan(settings, loaded, request, state)
     return plan, run_plan(settings, request, state, plan, storage, listener, engine)
 

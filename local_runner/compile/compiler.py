@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
+from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError
 from local_runner.settings import SETTINGS_FILE, Settings
 
@@ -53,19 +53,22 @@ def compile_pipeline(
     target: str | None,
     state: Path,
     *,
+    python: Path | None = None,
     use_cache: bool = True,
     progress: Callable[[str], None],
     debug: bool = False,
 ) -> Compiled:
     """The definition of ``target`` (FILE.py or FILE.py:FUNCTION; by default the entry of the settings).
 
-    ``state`` is the state directory. ``progress`` gets one line if there is something to compile; ``debug``
+    ``state`` is the state directory. ``python`` is the interpreter whose environment has the SDK (None: this one); see
+    :func:`.find_interpreter`. ``progress`` gets one line if there is something to compile; ``debug``
     lets all that the SDK and pipeline.py print go to stderr. Raises CompileError with the line that failed.
     """
     found = _find(settings, target)
     state = state.absolute()
     environment = _environment(settings)
-    entry_path = state / "compiled" / f"{_key(settings, found)}.json"
+    interpreter = find_interpreter(python, environment)
+    entry_path = state / "compiled" / f"{_key(settings, found, interpreter)}.json"
     if use_cache:
         entry = _cached(entry_path, settings.root, state, environment)
         if entry is not None:
@@ -74,7 +77,7 @@ def compile_pipeline(
     try:
         entry_path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="compile-", dir=entry_path.parent) as scratch:
-            entry = _compile(settings, found, state, Path(scratch), environment, debug)
+            entry = _compile(interpreter, settings, found, state, Path(scratch), environment, debug)
             if entry["programs"]:
                 program = entry["programs"][0]
                 progress(f"{found.label} runs {program} when it is compiled, so the result is not kept")
@@ -139,34 +142,18 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _key(settings: Settings, target: _Target) -> str:
+def _key(settings: Settings, target: _Target, interpreter: Interpreter) -> str:
     """What makes a definition another one, apart from what pipeline.py reads."""
     package = Path(__file__).parent
     parts = {
         "target": [str(target.file), target.function],
         "root": str(settings.root),
         "settings": _pipeline_settings(settings),
-        "python": [sys.executable, sys.version],
-        "sdk": _sdk_versions(),
+        "python": [interpreter.program, interpreter.version],
+        "sdk": interpreter.sdk_versions(),
         "compiler": [hashlib.sha256((package / name).read_bytes()).hexdigest() for name in _SOURCES],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _sdk_versions() -> list[str]:
-    """The SDK's installed distributions, by directory names: importlib.metadata takes longer."""
-    found: set[str] = set()
-    for directory in sys.path:
-        try:
-            names = [path.name for path in Path(directory).iterdir()]
-        except OSError:
-            continue
-        found.update(name for name in names if name.startswith("sagemaker") and name.endswith(".dist-info"))
-    return sorted(found)
-
-
-def _sdk_has_bytecode() -> bool:
-    return any(Path(directory, "sagemaker", "core", "__pycache__").is_dir() for directory in sys.path)
 
 
 def _cached(path: Path, root: Path, state: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -188,6 +175,7 @@ def _write(path: Path, entry: Mapping[str, Any], scratch: Path) -> None:
 
 
 def _compile(
+    interpreter: Interpreter,
     settings: Settings,
     target: _Target,
     state: Path,
@@ -199,7 +187,7 @@ def _compile(
     opt_out = scratch / "sdk.yaml"  # for sessions that pipeline.py makes itself; JSON is YAML
     opt_out.write_text('{"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": true}}}}')
     environment = {**environment, "SAGEMAKER_USER_CONFIG_OVERRIDE": str(opt_out)}
-    if environment.get("PYTHONDONTWRITEBYTECODE") and not _sdk_has_bytecode():
+    if environment.get("PYTHONDONTWRITEBYTECODE") and not interpreter.sdk_has_bytecode():
         # Without bytecode the import takes 10 s instead of 2. What was asked for is none beside the sources.
         del environment["PYTHONDONTWRITEBYTECODE"]
         environment.setdefault("PYTHONPYCACHEPREFIX", str(state / "cache" / "bytecode"))
@@ -218,7 +206,7 @@ def _compile(
     output = scratch / "output.txt"
     with output.open("wb") as printed:
         process = subprocess.Popen(
-            [sys.executable, str(program), json.dumps(request)],
+            [interpreter.program, str(program), json.dumps(request)],
             cwd=settings.root,
             env=environment,
             stdin=subprocess.DEVNULL,

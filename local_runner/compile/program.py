@@ -94,7 +94,7 @@ def main(request: Request) -> dict[str, Any]:
     except ImportError as error:
         return {
             "error": f"the SageMaker Python SDK cannot be imported by {sys.executable}: {error}\n"
-            "Install it there: make setup, or pip install 'sagemaker>=3.27,<4'."
+            "Install it there (make setup, or pip install 'sagemaker>=3.27,<4'), or name another Python: --python PATH."
         }
     if not request.debug:
         _quieten()
@@ -107,7 +107,7 @@ def main(request: Request) -> dict[str, Any]:
         if not sdk.is_pipeline(pipeline):
             raise BuildError(
                 f"{request.function}(session, settings) returned {_what(pipeline)}, and has to return the "
-                "Pipeline (sagemaker.mlops.workflow.pipeline.Pipeline)."
+                "Pipeline (sagemaker.mlops.workflow.pipeline.Pipeline, or version 2's)."
             )
         definition = uploads.settle(sdk.definition_of(pipeline))
     except BuildError as error:
@@ -220,6 +220,8 @@ def _explain(error: BaseException, label: str, root: Path, watch: Watch) -> str:
         if watch.covers(code.co_filename):
             lines.append(_place(code.co_filename, number, code.co_name, root))
             lines.append(f"    {linecache.getline(code.co_filename, number).strip()}")
+    if isinstance(error, ImportError) and "removed in the SageMaker Python SDK v3" in message:
+        lines.append("It is written for version 2 of the SDK: name a Python that has it, --python PATH.")
     return "\n".join(lines)
 
 

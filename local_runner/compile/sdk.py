@@ -23,9 +23,7 @@ from local_runner.compile.boto import LazySession, refuse
 handlers.BUILTIN_HANDLERS.append(("before-call", refuse))
 boto3.DEFAULT_SESSION = LazySession()
 
-from sagemaker.mlops.workflow.pipeline import Pipeline
-
-from local_runner.compile.offline import OfflineSession
+from local_runner.compile.offline import OfflineSession, Pipeline
 from local_runner.compile.uploads import Uploads
 
 

@@ -99,8 +99,11 @@ class Uploads:
 def _sha256(content: bytes | Path) -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
     with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):  # Python 3.9 has no file_digest
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
