@@ -1,0 +1,124 @@
+"""Every point of the contract, run on every engine, must come to what its ``point.toml`` says (``points.py``).
+
+The engines are made once and used for all points. Outputs are compared byte for byte with ``expected.json``, which names
+every output of every step that succeeded: so an engine that holds to it leaves what the others leave.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from points import DIRECTORY, ENGINES, Point, points
+from scenario import buckets, differences, expectation, files
+from table import DOCUMENT, render
+
+from local_runner.cli import EXIT_CODES, cli
+from local_runner.engines import Engine
+from local_runner.errors import EXIT_FAILED, InvalidPipelineError
+from local_runner.report.plain import PlainListener
+from local_runner.report.record import to_record
+from local_runner.runner import RunRequest, run_pipeline
+from local_runner.settings import load_settings
+
+PROJECT = DIRECTORY.parents[1]
+MARKS = {
+    "docker": [pytest.mark.docker],
+    "sandbox": [pytest.mark.sandbox],
+    # With the other tests of that engine: its network is the machine's.
+    "sdk": [pytest.mark.docker, pytest.mark.xdist_group("sdk")],
+}
+RUNS = [
+    pytest.param(point, engine, id=f"{point.name}-{engine}", marks=[pytest.mark.slow, *MARKS[engine]])
+    for engine in ENGINES
+    for point in points()
+    if point.kind(engine) != "-"
+]
+
+
+@pytest.fixture(scope="module")
+def engine_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
+    made: dict[str, Engine] = {}
+    state = tmp_path_factory.mktemp("engines")
+    with ExitStack() as ends:
+
+        def engine_of(name: str) -> Engine:
+            if name not in made:
+                made[name] = ends.enter_context(closing(make(name)))
+            return made[name]
+
+        def make(name: str) -> Engine:
+            if name == "sandbox":
+                from local_runner.engines.sandbox import SandboxEngine
+
+                return SandboxEngine(request.getfixturevalue("environment"))
+            image = request.getfixturevalue("processing_image")
+            if name == "docker":
+                from local_runner.engines.docker import DockerEngine
+
+                return DockerEngine(state / name, lambda _: image)
+            from local_runner.engines.sdk import SdkEngine
+
+            return SdkEngine(state / name, lambda _: image, print)
+
+        yield engine_of
+
+
+@pytest.mark.parametrize(("point", "name"), RUNS)
+def test_point(point: Point, name: str, engine_of: Callable[..., Engine], tmp_path: Path) -> None:
+    engine, state, data = engine_of(name), tmp_path / "state", point.directory / "data"
+    before = files(data)
+    if point.kind(name) == "refused":
+        with pytest.raises(InvalidPipelineError) as refused:
+            _run(point, engine, state)
+        assert point.detail(name) in str(refused.value)
+        return
+    expected = expectation(point.directory / "expected.json")
+    found = _run(point, engine, state)
+    if point.kind(name) == "differs":
+        assert found(expected) != [], "it does not differ"
+        expected = expectation(point.directory / f"expected.{name}.json")
+    assert found(expected) == []
+    assert files(data) == before
+
+
+def _run(point: Point, engine: Engine, state: Path) -> Callable[..., list[str]]:
+    """Run the point; what is returned tells the differences to an expectation."""
+    document = point.directory / "definition.json"
+    file = point.directory / "expected.json"
+    arguments = expectation(file).get("arguments", ()) if file.is_file() else ()
+    options = cli.commands["run"].make_context("run", list(arguments)).params
+    request = RunRequest(
+        target=str(document),
+        parameters=dict(options["parameters"]),
+        data=buckets(point.directory),
+        faults=options["faults"],
+    )
+    _, execution = run_pipeline(load_settings(PROJECT), request, state, PlainListener(sys.stdout), engine)
+    record = to_record(execution)
+    code = EXIT_CODES.get(execution.status, EXIT_FAILED)
+    return lambda expected: [
+        *differences(expected, record, code, state / "s3"),
+        *(
+            f"{name}.{output} is an output that is not expected"
+            for name, outputs in ((step["name"], step["outputs"]) for step in record["steps"])
+            for output in outputs
+            if f"{name}.{output}" not in expected.get("outputs", {})
+        ),
+    ]
+
+
+def test_the_committed_table_is_what_the_points_say() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == render(points()), "run: make conformance"
+
+
+@pytest.mark.parametrize("point", points(), ids=lambda point: point.name)
+def test_a_point_is_complete(point: Point) -> None:
+    """What a difference is said to be has been written down, and nothing else has."""
+    written = {file.name.split(".")[1] for file in point.directory.glob("expected.*.json")}
+    assert written == {engine for engine in ENGINES if point.kind(engine) == "differs"}
+    assert (point.directory / "expected.json").is_file() or point.kind("docker") == "refused"
+    assert point.source
