@@ -19,8 +19,8 @@ _HEAD = """# Conformance
 again and fail where one comes to anything else, or where this table says anything else.
 
 - **as documented**: statuses, reasons, exit messages and every file of every output are what the AWS source says.
-- **our choice**: AWS documents nothing; this is what [CONTRACT.md](CONTRACT.md) says. **as here**: stock local mode does
-  the same.
+- **our choice**: AWS documents nothing; this is what [CONTRACT.md](CONTRACT.md) says. **as here**: stock local mode
+  does the same.
 - **refused**: nothing runs, and the run says why before it starts.
 - **differs**: the run comes to something else, and the suite holds it to what the sentence says.
 - **—**: not run. The stock SDK is the SageMaker Python SDK's local mode as `--engine sdk` gives it one job at a time;

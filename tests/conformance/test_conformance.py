@@ -1,15 +1,16 @@
 """Every point of the contract, run on every engine, must come to what its ``point.toml`` says (``points.py``).
 
-The engines are made once and used for all points. Outputs are compared byte for byte with ``expected.json``, which names
-every output of every step that succeeded: so an engine that holds to it leaves what the others leave.
+The engines are made once and used for all points. Outputs are compared byte for byte with ``expected.json``, which
+names every output of every step that succeeded: so an engine that holds to it leaves what the others leave.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from points import DIRECTORY, ENGINES, Point, points
@@ -22,6 +23,7 @@ from local_runner.errors import EXIT_FAILED, InvalidPipelineError
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
 from local_runner.runner import RunRequest, run_pipeline
+from local_runner.runs import remove_tree
 from local_runner.settings import load_settings
 
 PROJECT = DIRECTORY.parents[1]
@@ -40,9 +42,14 @@ RUNS = [
 
 
 @pytest.fixture(scope="module")
-def engine_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory of each engine, by name. An engine removes what it finds of runs that its own has not."""
+    return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture(scope="module")
+def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable[[str], Engine]]:
     made: dict[str, Engine] = {}
-    state = tmp_path_factory.mktemp("engines")
     with ExitStack() as ends:
 
         def engine_of(name: str) -> Engine:
@@ -59,17 +66,19 @@ def engine_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             if name == "docker":
                 from local_runner.engines.docker import DockerEngine
 
-                return DockerEngine(state / name, lambda _: image)
+                return DockerEngine(states / name, lambda _: image)
             from local_runner.engines.sdk import SdkEngine
 
-            return SdkEngine(state / name, lambda _: image, print)
+            return SdkEngine(states / name, lambda _: image, print)
 
         yield engine_of
 
 
 @pytest.mark.parametrize(("point", "name"), RUNS)
-def test_point(point: Point, name: str, engine_of: Callable[..., Engine], tmp_path: Path) -> None:
-    engine, state, data = engine_of(name), tmp_path / "state", point.directory / "data"
+def test_point(point: Point, name: str, engine_of: Callable[[str], Engine], states: Path) -> None:
+    engine, state, data = engine_of(name), states / name, point.directory / "data"
+    if (state / "s3").exists():
+        remove_tree(state / "s3")  # what another point left
     before = files(data)
     if point.kind(name) == "refused":
         with pytest.raises(InvalidPipelineError) as refused:
@@ -77,16 +86,19 @@ def test_point(point: Point, name: str, engine_of: Callable[..., Engine], tmp_pa
         assert point.detail(name) in str(refused.value)
         return
     expected = expectation(point.directory / "expected.json")
-    found = _run(point, engine, state)
+    record, found = _run(point, engine, state)
+    missed = found(expected)
     if point.kind(name) == "differs":
-        assert found(expected) != [], "it does not differ"
-        expected = expectation(point.directory / f"expected.{name}.json")
-    assert found(expected) == []
+        assert missed, "it does not differ"
+        missed = found(expectation(point.directory / f"expected.{name}.json"))
+    else:
+        assert not _unlisted(expected, record), "outputs that expected.json does not name"
+    assert not missed, "\n".join(missed)
     assert files(data) == before
 
 
-def _run(point: Point, engine: Engine, state: Path) -> Callable[..., list[str]]:
-    """Run the point; what is returned tells the differences to an expectation."""
+def _run(point: Point, engine: Engine, state: Path) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], list[str]]]:
+    """Run the point: the record, and what tells its differences to an expectation."""
     document = point.directory / "definition.json"
     file = point.directory / "expected.json"
     arguments = expectation(file).get("arguments", ()) if file.is_file() else ()
@@ -98,17 +110,15 @@ def _run(point: Point, engine: Engine, state: Path) -> Callable[..., list[str]]:
         faults=options["faults"],
     )
     _, execution = run_pipeline(load_settings(PROJECT), request, state, PlainListener(sys.stdout), engine)
-    record = to_record(execution)
     code = EXIT_CODES.get(execution.status, EXIT_FAILED)
-    return lambda expected: [
-        *differences(expected, record, code, state / "s3"),
-        *(
-            f"{name}.{output} is an output that is not expected"
-            for name, outputs in ((step["name"], step["outputs"]) for step in record["steps"])
-            for output in outputs
-            if f"{name}.{output}" not in expected.get("outputs", {})
-        ),
-    ]
+    return to_record(execution), lambda wanted: differences(wanted, to_record(execution), code, state / "s3")
+
+
+def _unlisted(expected: Mapping[str, Any], record: Mapping[str, Any]) -> set[str]:
+    """The outputs that there are and nothing is expected of."""
+    return {f"{step['name']}.{name}" for step in record["steps"] for name in step["outputs"]} - set(
+        expected.get("outputs", {})
+    )
 
 
 def test_the_committed_table_is_what_the_points_say() -> None:
