@@ -23,6 +23,7 @@ again and fail where one comes to anything else, or where this table says anythi
   does the same.
 - **refused**: nothing runs, and the run says why before it starts.
 - **differs**: the run comes to something else, and the suite holds it to what the sentence says.
+- **by the engine**: it comes to what is expected, by what `--engine sdk` does beside stock local mode.
 - **—**: not run. The stock SDK is the SageMaker Python SDK's local mode as `--engine sdk` gives it one job at a time;
   conditions, parameters and the order of steps are this runner's on every engine.
 
