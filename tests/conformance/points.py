@@ -6,6 +6,7 @@
 - ``as documented``, or ``our choice`` where AWS documents nothing: ``expected.json`` holds;
 - ``as here``: the same, for the stock SDK where AWS documents nothing;
 - ``refused: TEXT``: nothing runs, and a problem that is told has that text;
+- ``refused as documented: TEXT``: the same, where the service refuses it too;
 - ``differs: SENTENCE``: ``expected.json`` does not hold, and ``expected.ENGINE.json`` does;
 - ``by the engine: SENTENCE``: ``expected.json`` holds, and not by what the stock SDK does;
 - ``-``: not run, as the point is about the pipeline and the SDK's engine is given jobs only.
@@ -75,9 +76,9 @@ def _point(directory: Path) -> Point:
     agrees = {"our choice", "as here"} if point.our_choice else {"as documented"}
     for engine in ENGINES:
         kind = point.kind(engine)
-        assert kind in {*agrees, "refused", "differs", "by the engine", "-"}, f"{directory.name}: {engine} = {kind!r}"
-        assert bool(point.detail(engine)) == (kind in {"refused", "differs", "by the engine"}), (
-            f"{directory.name}: {engine}"
+        assert kind in {*agrees, "refused", "refused as documented", "differs", "by the engine", "-"}, (
+            f"{directory.name}: {engine} = {kind!r}"
         )
+        assert bool(point.detail(engine)) == (kind not in {*agrees, "-"}), f"{directory.name}: {engine}"
         assert kind != "-" or engine == "sdk", f"{directory.name}: only sdk may be left out"
     return point

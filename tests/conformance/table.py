@@ -21,7 +21,7 @@ again and fail where one comes to anything else, or where this table says anythi
 - **as documented**: statuses, reasons, exit messages and every file of every output are what the AWS source says.
 - **our choice**: AWS documents nothing; this is what [CONTRACT.md](CONTRACT.md) says. **as here**: stock local mode
   does the same.
-- **refused**: nothing runs, and the run says why before it starts.
+- **refused**: nothing runs, and the run says why before it starts; **refused as documented** where the service does.
 - **differs**: the run comes to something else, and the suite holds it to what the sentence says.
 - **by the engine**: it comes to what is expected, by what `--engine sdk` does beside stock local mode.
 - **—**: not run. The stock SDK is the SageMaker Python SDK's local mode as `--engine sdk` gives it one job at a time;
@@ -58,8 +58,8 @@ def _cell(point: Point, engine: str) -> str:
     kind, detail = point.kind(engine), point.detail(engine)
     if kind == "-":
         return "—"
-    if kind == "refused":
-        return f"refused (“{detail}”)"
+    if kind.startswith("refused"):
+        return f"{kind} (“{detail}”)"
     return f"{kind}: {detail}" if detail else kind
 
 

@@ -51,6 +51,10 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable[[str], Engine]]:
     made: dict[str, Engine] = {}
     with ExitStack() as ends:
+        # What a job must not see is there to be seen, before an engine starts anything.
+        settings = ends.enter_context(pytest.MonkeyPatch.context())
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            settings.setenv(variable, "secret")
 
         def engine_of(name: str) -> Engine:
             if name not in made:
@@ -80,7 +84,7 @@ def test_point(point: Point, name: str, engine_of: Callable[[str], Engine], stat
     if (state / "s3").exists():
         remove_tree(state / "s3")  # what another point left
     before = files(data)
-    if point.kind(name) == "refused":
+    if point.kind(name).startswith("refused"):
         with pytest.raises(InvalidPipelineError) as refused:
             _run(point, engine, state)
         assert point.detail(name) in str(refused.value)
@@ -130,5 +134,5 @@ def test_a_point_is_complete(point: Point) -> None:
     """What a difference is said to be has been written down, and nothing else has."""
     written = {file.name.split(".")[1] for file in point.directory.glob("expected.*.json")}
     assert written == {engine for engine in ENGINES if point.kind(engine) == "differs"}
-    assert (point.directory / "expected.json").is_file() or point.kind("docker") == "refused"
+    assert (point.directory / "expected.json").is_file() or point.kind("docker").startswith("refused")
     assert point.source
