@@ -12,7 +12,7 @@ ARGS    ?=
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run validate image test test-fast lint format lock bench clean
+.PHONY: help setup local-run validate image test test-fast conformance lint format lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test: $(STAMP) ## Run all tests (ARGS= for pytest)
 
 test-fast: $(STAMP) ## Run the tests that need no engine and take seconds
 	@$(BIN)/python -m pytest -m "not docker and not sandbox and not slow" $(ARGS)
+
+conformance: $(STAMP) ## Run every point of the contract on every engine, and write docs/CONFORMANCE.md
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -k test_point tests/conformance $(ARGS)
+	@$(BIN)/python tests/conformance/table.py
 
 lint: $(STAMP) ## Check style (ruff) and types (pyright, strict)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

@@ -1,0 +1,2 @@
+set -e
+echo $PYTHONUNBUFFERED > /opt/ml/processing/out/o/f

@@ -1,0 +1,138 @@
+"""Every point of the contract, run on every engine, must come to what its ``point.toml`` says (``points.py``).
+
+The engines are made once and used for all points. Outputs are compared byte for byte with ``expected.json``, which
+names every output of every step that succeeded: so an engine that holds to it leaves what the others leave.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from points import DIRECTORY, ENGINES, Point, points
+from scenario import buckets, differences, expectation, files
+from table import DOCUMENT, render
+
+from local_runner.cli import EXIT_CODES, cli
+from local_runner.engines import Engine
+from local_runner.errors import EXIT_FAILED, InvalidPipelineError
+from local_runner.report.plain import PlainListener
+from local_runner.report.record import to_record
+from local_runner.runner import RunRequest, run_pipeline
+from local_runner.runs import remove_tree
+from local_runner.settings import load_settings
+
+PROJECT = DIRECTORY.parents[1]
+MARKS = {
+    "docker": [pytest.mark.docker],
+    "sandbox": [pytest.mark.sandbox],
+    # With the other tests of that engine: its network is the machine's.
+    "sdk": [pytest.mark.docker, pytest.mark.xdist_group("sdk")],
+}
+RUNS = [
+    pytest.param(point, engine, id=f"{point.name}-{engine}", marks=[pytest.mark.slow, *MARKS[engine]])
+    for engine in ENGINES
+    for point in points()
+    if point.kind(engine) != "-"
+]
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory of each engine, by name. An engine removes what it finds of runs that its own has not."""
+    return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture(scope="module")
+def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable[[str], Engine]]:
+    made: dict[str, Engine] = {}
+    with ExitStack() as ends:
+        # What a job must not see is there to be seen, before an engine starts anything.
+        settings = ends.enter_context(pytest.MonkeyPatch.context())
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            settings.setenv(variable, "secret")
+
+        def engine_of(name: str) -> Engine:
+            if name not in made:
+                made[name] = ends.enter_context(closing(make(name)))
+            return made[name]
+
+        def make(name: str) -> Engine:
+            if name == "sandbox":
+                from local_runner.engines.sandbox import SandboxEngine
+
+                return SandboxEngine(request.getfixturevalue("environment"))
+            image = request.getfixturevalue("processing_image")
+            if name == "docker":
+                from local_runner.engines.docker import DockerEngine
+
+                return DockerEngine(states / name, lambda _: image)
+            from local_runner.engines.sdk import SdkEngine
+
+            return SdkEngine(states / name, lambda _: image, print)
+
+        yield engine_of
+
+
+@pytest.mark.parametrize(("point", "name"), RUNS)
+def test_point(point: Point, name: str, engine_of: Callable[[str], Engine], states: Path) -> None:
+    engine, state, data = engine_of(name), states / name, point.directory / "data"
+    if (state / "s3").exists():
+        remove_tree(state / "s3")  # what another point left
+    before = files(data)
+    if point.kind(name).startswith("refused"):
+        with pytest.raises(InvalidPipelineError) as refused:
+            _run(point, engine, state)
+        assert point.detail(name) in str(refused.value)
+        return
+    expected = expectation(point.directory / "expected.json")
+    record, found = _run(point, engine, state)
+    missed = found(expected)
+    if point.kind(name) == "differs":
+        assert missed, "it does not differ"
+        missed = found(expectation(point.directory / f"expected.{name}.json"))
+    else:
+        assert not _unlisted(expected, record), "outputs that expected.json does not name"
+    assert not missed, "\n".join(missed)
+    assert files(data) == before
+
+
+def _run(point: Point, engine: Engine, state: Path) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], list[str]]]:
+    """Run the point: the record, and what tells its differences to an expectation."""
+    document = point.directory / "definition.json"
+    file = point.directory / "expected.json"
+    arguments = expectation(file).get("arguments", ()) if file.is_file() else ()
+    options = cli.commands["run"].make_context("run", list(arguments)).params
+    request = RunRequest(
+        target=str(document),
+        parameters=dict(options["parameters"]),
+        data=buckets(point.directory),
+        faults=options["faults"],
+    )
+    _, execution = run_pipeline(load_settings(PROJECT), request, state, PlainListener(sys.stdout), engine)
+    code = EXIT_CODES.get(execution.status, EXIT_FAILED)
+    return to_record(execution), lambda wanted: differences(wanted, to_record(execution), code, state / "s3")
+
+
+def _unlisted(expected: Mapping[str, Any], record: Mapping[str, Any]) -> set[str]:
+    """The outputs that there are and nothing is expected of."""
+    return {f"{step['name']}.{name}" for step in record["steps"] for name in step["outputs"]} - set(
+        expected.get("outputs", {})
+    )
+
+
+def test_the_committed_table_is_what_the_points_say() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == render(points()), "run: make conformance"
+
+
+@pytest.mark.parametrize("point", points(), ids=lambda point: point.name)
+def test_a_point_is_complete(point: Point) -> None:
+    """What a difference is said to be has been written down, and nothing else has."""
+    written = {file.name.split(".")[1] for file in point.directory.glob("expected.*.json")}
+    assert written == {engine for engine in ENGINES if point.kind(engine) == "differs"}
+    assert (point.directory / "expected.json").is_file() or point.kind("docker").startswith("refused")
+    assert point.source
