@@ -17,6 +17,7 @@ from local_runner.contract import collect, stage
 from local_runner.engines.docker import DockerEngine
 from local_runner.engines.instances import Machine
 from local_runner.models import ProcessingJob
+from local_runner.runs import new_execution_id, open_run
 from local_runner.storage import Storage
 
 pytestmark = pytest.mark.docker
@@ -113,7 +114,8 @@ def test_the_memory_is_the_reason(tmp_path: Path, processing_image: str, code: s
     with closing(small) as engine:
         engine.prepare([job(code)])
         storage = Storage(tmp_path / "s3")
-        staged = stage(job(code), run_id="x", step="x", storage=storage, work=tmp_path / "w", logs=tmp_path / "l")
+        run = open_run(tmp_path, new_execution_id())  # held, so that no other engine's start sweeps the container
+        staged = stage(job(code), run_id=run.id, step="x", storage=storage, work=run.work, logs=tmp_path / "l")
         result = engine.run(staged, lambda host, line: None, threading.Event())
         assert str(collect(staged, result, storage).failure_reason).splitlines()[0] == reason
     assert len(notes) == 1
