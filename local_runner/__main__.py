@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -12,6 +14,7 @@ from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, syste
 
 def main() -> None:
     """Run the command line and exit as :mod:`local_runner.errors` says."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(cli.main(prog_name="local-runner", standalone_mode=False))
     except click.ClickException as error:
@@ -36,6 +39,11 @@ def main() -> None:
             raise
         click.echo(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)", err=True)
         sys.exit(EXIT_FAILED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends what comes before an execution as Ctrl-C does; an execution has a handler of its own."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,12 +55,14 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    root = tmp_path / re.sub(r"\W+", "-", f"image-test-{tmp_path.name}")
+    root = tmp_path / f"image-test-{uuid.uuid4().hex[:12]}"  # its tags are nobody else's, and not of a killed test
     yield (made := Project(root))
     client = connect()
     repository = made.tag.partition(":")[0]
     for image in client.images.list(name=repository):
-        client.images.remove(image.id, force=True)
+        for tag in image.tags:  # the names and not the image, which another test may be using
+            if tag.startswith(f"{repository}:"):
+                client.images.remove(tag, force=True)
 
 
 @pytest.mark.docker
