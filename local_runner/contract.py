@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_runner.definition.jsontext import as_object
 from local_runner.models import (
     BindMount,
     HostResult,
     InputMount,
+    InputPipe,
     JobResult,
     ProcessingInput,
     ProcessingJob,
     StagedHost,
     StagedJob,
 )
+from local_runner.pipes import make_pipe
 from local_runner.storage import DataError, Listing, S3Object, Storage, link_view
 
 CONFIG_PATH = "/opt/ml/config"
@@ -51,7 +54,7 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
     """Lay out ``job`` under ``work``, logs under ``logs``. Raises DataError where an input has no objects.
 
     No input is copied: a host gets the directories themselves as read-only layers, or a directory of hard links where
-    only some of the files belong to it.
+    only some of the files belong to it, or named pipes (:mod:`local_runner.pipes`).
     """
     listings = {item.name: _list_input(item, storage) for item in job.inputs}
     shared: dict[str, tuple[Path, ...]] = {}
@@ -60,8 +63,14 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
     for index, name in enumerate(job.hosts):
         directory = _directory(work / name)
         inputs: list[InputMount] = []
+        pipes: list[InputPipe] = []
+        binds = [BindMount(CONFIG_PATH, _write_config(job, name, directory / "config"))]
         for number, item in enumerate(job.inputs):
             listing = listings[item.name]
+            if item.input_mode == "Pipe":
+                pipes.append(_pipe(item, listing, index, len(job.hosts), _directory(directory / f"pipe-{number}")))
+                binds.append(BindMount(item.local_path, pipes[-1].directory))
+                continue
             if item.distribution == "ShardedByS3Key" and len(job.hosts) > 1:
                 layers = (link_view(shard(listing.objects, index, len(job.hosts)), directory / f"shard-{number}"),)
             else:
@@ -69,11 +78,10 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
                     shared[item.name] = listing.layers or (link_view(listing.objects, work / f"view-{number}"),)
                 layers = shared[item.name]
             inputs.append(InputMount(item.local_path, layers, _directory(directory / f"scratch-{number}")))
-        binds = [BindMount(CONFIG_PATH, _write_config(job, name, directory / "config"))]
         binds.append(BindMount(OUTPUT_PATH, _directory(directory / "output")))
         for number, output in enumerate(job.outputs):
             binds.append(BindMount(output.local_path, _directory(directory / f"output-{number}")))
-        hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log"))
+        hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log", tuple(pipes)))
     return StagedJob(job, run_id, step, work, tuple(hosts))
 
 
@@ -83,6 +91,13 @@ def shard(objects: Sequence[S3Object], index: int, count: int) -> tuple[S3Object
     AWS promises about the same number of objects on each instance and not which: keys are sorted and dealt in turn.
     """
     return tuple(objects[index::count])
+
+
+def _pipe(item: ProcessingInput, listing: Listing, index: int, count: int, directory: Path) -> InputPipe:
+    """The first pipe of an input, and the objects that go through it to host ``index`` of ``count``."""
+    objects = shard(listing.objects, index, count) if item.distribution == "ShardedByS3Key" else listing.objects
+    make_pipe(directory, item.name, 0)
+    return InputPipe(item.name, directory, tuple(entry.path for entry in objects), item.compression == "Gzip")
 
 
 def _list_input(item: ProcessingInput, storage: Storage) -> Listing:
@@ -135,7 +150,7 @@ def _job_config(job: ProcessingJob) -> dict[str, Any]:
                 "S3CompressionType": "None",
                 "S3InputMode": "File",
                 "S3DownloadMode": "StartOfJob",
-                **item["S3Input"],
+                **(as_object(item.get("S3Input")) or {}),
             },
         }
         for item in request.get("ProcessingInputs") or ()
@@ -160,29 +175,44 @@ def _job_config(job: ProcessingJob) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------- collecting
-def collect(staged: StagedJob, result: JobResult, storage: Storage) -> Collected:
+def collect(staged: StagedJob, result: JobResult, storage: Storage, faults: Sequence[str] = ()) -> Collected:
     """Read the exit message, publish the outputs of a job that completed, and word the failure of one that did not.
 
-    Outputs of a failed or stopped job are not published: AWS does not document it, and half a result that a later
-    step or run could take for a whole one is the worse surprise.
+    ``faults`` are what went wrong with the job's data while it ran. Outputs of a failed or stopped job are not
+    published: AWS does not document it, and half a result that a later step or run could take for a whole one is the
+    worse surprise. Upload mode Continuous, which asks for just that, is the exception.
     """
     message, invalid = _exit_message(staged)
-    exit_code = _exit_code(result)
+    reason = _reason(staged, result, message, invalid, faults)
+    outputs = _publish(staged, storage, completed=reason is None)
+    return Collected(_exit_code(result), None if invalid else message, reason, outputs)
+
+
+def _reason(
+    staged: StagedJob, result: JobResult, message: str | None, invalid: str | None, faults: Sequence[str]
+) -> str | None:
+    """Why the job failed or was stopped, None where it completed."""
     if result.stopped == "max_runtime":
         limit = staged.job.max_runtime
-        reason = f"The job ran longer than MaxRuntimeInSeconds ({limit} s) and was stopped."
-        return Collected(exit_code, message, reason)
+        return f"The job ran longer than MaxRuntimeInSeconds ({limit} s) and was stopped."
     if result.stopped:
-        return Collected(exit_code, message, "Stopped.")
+        return "Stopped."
+    if faults:
+        return "\n".join(faults)
     if not result.succeeded:
-        return Collected(exit_code, message, _failure_reason(staged, result, message))
-    if invalid:
-        return Collected(exit_code, None, f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8.")
+        return _failure_reason(staged, result, message)
+    return f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8." if invalid else None
+
+
+def _publish(staged: StagedJob, storage: Storage, *, completed: bool) -> dict[str, Path]:
+    """Publish the outputs, of a job that did not complete only what it wanted uploaded while it ran."""
     outputs: dict[str, Path] = {}
     for output in staged.job.outputs:
+        if not completed and output.upload_mode == "EndOfJob":
+            continue
         merged = _merge_hosts([_source(host, output.local_path) for host in staged.hosts])
         outputs[output.name] = storage.publish(merged, output.s3_uri).resolve()
-    return Collected(exit_code, message, None, outputs)
+    return outputs
 
 
 def _source(host: StagedHost, local_path: str) -> Path:

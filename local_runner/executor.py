@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from local_runner import contract
+from local_runner.continuous import uploading
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
@@ -36,6 +37,7 @@ from local_runner.models import (
     StandIn,
     StepExecution,
 )
+from local_runner.pipes import feeding
 from local_runner.planning.limits import request_problems
 from local_runner.planning.request import describe, first_deferred, job_name, processing_job
 from local_runner.planning.scope import starting_scope, timestamp
@@ -228,9 +230,10 @@ class _Executor:
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
         with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
             started = timestamp()
-            result = self.engine.run(staged, on_line, self.stop)
+            with feeding(staged) as faults, uploading(staged, self.storage):
+                result = self.engine.run(staged, on_line, self.stop)
             ended = timestamp()
-        collected = contract.collect(staged, result, self.storage)
+        collected = contract.collect(staged, result, self.storage, faults)
         status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
         if result.stopped == "interrupted":
             status = "Stopped"

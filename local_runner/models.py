@@ -142,6 +142,8 @@ class ProcessingInput:
     local_path: str
     s3_data_type: Literal["S3Prefix", "ManifestFile"] = "S3Prefix"
     distribution: Literal["FullyReplicated", "ShardedByS3Key"] = "FullyReplicated"
+    input_mode: Literal["File", "Pipe"] = "File"
+    compression: Literal["None", "Gzip"] = "None"
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class ProcessingOutput:
     name: str
     s3_uri: str
     local_path: str
+    upload_mode: Literal["EndOfJob", "Continuous"] = "EndOfJob"
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ class ProcessingJob:
     """One CreateProcessingJob request, resolved. ``request`` is the request itself, validated.
 
     ``entrypoint`` and ``arguments`` are None where the request leaves them out, which is not the same as empty.
-    ``max_runtime`` is in seconds.
+    ``max_runtime`` is in seconds. ``inputs`` and ``outputs`` are those that the service moves: what is AppManaged
+    stands in the request only.
     """
 
     name: str
@@ -203,13 +207,27 @@ class BindMount:
 
 
 @dataclass(frozen=True)
+class InputPipe:
+    """An input of mode Pipe: ``objects``, in this order, go to the named pipes ``<name>_<epoch>`` in ``directory``."""
+
+    name: str
+    directory: Path
+    objects: tuple[Path, ...]
+    gzip: bool = False
+
+
+@dataclass(frozen=True)
 class StagedHost:
-    """Everything one host (``algo-N``) of a job needs: its mounts and the file its output is logged to."""
+    """Everything one host (``algo-N``) of a job needs: its mounts and the file its output is logged to.
+
+    ``pipes`` are in directories that ``binds`` mount; whoever runs the job feeds them.
+    """
 
     name: str
     inputs: tuple[InputMount, ...]
     binds: tuple[BindMount, ...]
     log: Path
+    pipes: tuple[InputPipe, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError
@@ -14,6 +15,10 @@ from local_runner.settings import load_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 STATE = PROJECT / ".local_runner"
+
+# The first draw in a fresh clone makes hypothesis's tables of characters, which takes seconds on a busy machine.
+settings.register_profile("project", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 def _cannot(reason: str) -> None:

@@ -7,7 +7,7 @@ All of it was read in the code of SDK 3.27.0 (``sagemaker/core/local``): ``entit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from local_runner.definition.jsontext import as_list, as_object
@@ -26,6 +26,7 @@ DIFFERENCES = (
 )
 """What is different in every job of stock local mode, a sentence each."""
 
+_OUTPUTS = "ProcessingOutputConfig.Outputs"
 _REMEDY = "Use --engine docker, which runs it as the cloud does."
 
 _REFUSED = (
@@ -95,6 +96,9 @@ def refused(path: str, job: ProcessingJob) -> list[Problem]:
     """What stock local mode raises an error for. ``path`` is the step's in the definition."""
     request = stock_request(job)
     problems: list[Problem] = []
+    for where in _app_managed(job.request):
+        what = "the SDK's local mode ignores AppManaged and moves the data itself."
+        problems.append(Problem(f"{path}.Arguments.{where}.AppManaged", what, _REMEDY))
     for where, item in _places(request):
         for kind, key, supported in _REFUSED:
             value = item.get(kind, {}).get(key, supported)
@@ -129,8 +133,6 @@ def ignored(path: str, job: ProcessingJob) -> list[Problem]:
     if request.get("ExperimentConfig"):
         say("ExperimentConfig", "ExperimentConfig is ignored.")
     for where, item in _places(request):
-        if item.get("AppManaged"):
-            say(f"{where}.AppManaged", "AppManaged is ignored.")
         if item.get("S3Input", {}).get("S3DataType") == "ManifestFile":
             what = "ManifestFile is ignored and the job gets the manifest; here it gets the files that this names."
             say(f"{where}.S3Input.S3DataType", what)
@@ -148,7 +150,16 @@ def _places(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, item in enumerate(request["ProcessingInputs"]):
         yield f"ProcessingInputs[{index}]", item
     for index, item in enumerate(request["ProcessingOutputConfig"]["Outputs"]):
-        yield f"ProcessingOutputConfig.Outputs[{index}]", item
+        yield f"{_OUTPUTS}[{index}]", item
+
+
+def _app_managed(request: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of the inputs and outputs that stand in the request only, as the service moves none of them."""
+    outputs = (as_object(request.get("ProcessingOutputConfig")) or {}).get("Outputs")
+    for place, items in (("ProcessingInputs", request.get("ProcessingInputs")), (_OUTPUTS, outputs)):
+        for index, item in enumerate(as_list(items) or ()):
+            if (as_object(item) or {}).get("AppManaged") is True:
+                yield f"{place}[{index}]"
 
 
 def _interpolated(request: dict[str, Any]) -> Iterator[tuple[str, str]]:

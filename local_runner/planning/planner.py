@@ -33,7 +33,7 @@ from local_runner.planning.faults import faults_by_step
 from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
-from local_runner.planning.request import describe_unrun, ignored_kinds, job_name, processing_job
+from local_runner.planning.request import app_managed, describe_unrun, ignored_kinds, job_name, processing_job
 from local_runner.planning.scope import execution_scope
 
 SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
@@ -112,6 +112,7 @@ class _Planning:
         self.selected: set[str] = set(self.steps)
         self.written: list[_Written] = []
         self.ignored: dict[str, list[str]] = {}
+        self.moving: list[str] = []
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
 
     def select(self, names: Sequence[str]) -> None:
@@ -200,6 +201,8 @@ class _Planning:
         self.problems += [*request_problems(request, where, self.cache_dir), *found]
         for what in ignored_kinds(request):
             self.ignored.setdefault(what, []).append(step.name)
+        if app_managed(request):
+            self.moving.append(step.name)
         self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for _, uri in _locations(request, "Outputs")]
         return job
 
@@ -271,22 +274,31 @@ class _Planning:
 
     def notes(self) -> tuple[str, ...]:
         """A sentence for each thing that the requests ask of the cloud and that has no meaning here."""
-        return tuple(
-            f"Ignored on this machine: {what} (step{'s' if len(names) > 1 else ''} {', '.join(names)})."
-            for what, names in self.ignored.items()
-        )
+        ignored = [f"Ignored on this machine: {what} ({_steps(names)})." for what, names in self.ignored.items()]
+        if self.moving:
+            what = "What is AppManaged, the job's own program moves; it has no local S3 to move it from or to"
+            ignored.append(f"{what} ({_steps(self.moving)}).")
+        return tuple(ignored)
+
+
+def _steps(names: list[str]) -> str:
+    return f"step{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _locations(request: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
-    """The S3 URIs of a resolved request's inputs or outputs that are known, each with its path in the request."""
+    """The S3 URIs of a resolved request's inputs or outputs that are known, each with its path in the request.
+
+    Not those that are AppManaged: nothing of them is read or written here.
+    """
     if side == "Outputs":
         items, member = (as_object(request.get("ProcessingOutputConfig")) or {}).get(side), "S3Output"
     else:
         items, member = request.get(side), "S3Input"
     found: list[tuple[str, str]] = []
     for index, item in enumerate(as_list(items) or ()):
-        uri = (as_object((as_object(item) or {}).get(member)) or {}).get("S3Uri")
-        if isinstance(uri, str) and uri.startswith("s3://"):
+        mapping = as_object(item) or {}
+        uri = (as_object(mapping.get(member)) or {}).get("S3Uri")
+        if isinstance(uri, str) and uri.startswith("s3://") and mapping.get("AppManaged") is not True:
             found.append((f"{side}[{index}].{member}.S3Uri", uri))
     return found
 

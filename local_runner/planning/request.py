@@ -134,6 +134,13 @@ def ignored_kinds(resolved: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def app_managed(resolved: Mapping[str, Any]) -> bool:
+    """Whether the job's own program is to move an input or output (API ProcessingInput and ProcessingOutput)."""
+    outputs = _object(resolved, "ProcessingOutputConfig").get("Outputs")
+    items = [*(as_list(resolved.get("ProcessingInputs")) or ()), *(as_list(outputs) or ())]
+    return any((as_object(item) or {}).get("AppManaged") is True for item in items)
+
+
 def s3_problem(uri: str) -> str | None:
     """Why an S3 URI cannot be held in a directory tree, as a sentence; None where it can."""
     if not uri.startswith("s3://"):
@@ -210,9 +217,13 @@ def _inputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) ->
         if mapping and not source:
             problems.append(Problem(path, "S3Input is missing.", "Give the input an S3Input."))
             continue
-        _refuse(mapping, "AppManaged", True, "An input that the application manages", path, problems)
-        _refuse(source, "S3InputMode", "Pipe", "Input mode Pipe", f"{path}.S3Input", problems)
-        _refuse(source, "S3CompressionType", "Gzip", "Input compression Gzip", f"{path}.S3Input", problems)
+        if mapping.get("AppManaged") is True:
+            continue
+        pipe, gzip = source.get("S3InputMode") == "Pipe", source.get("S3CompressionType") == "Gzip"
+        if gzip and not pipe:
+            what = "Gzip is for S3InputMode Pipe only (API ProcessingS3Input, S3CompressionType)."
+            remedy = "Use Pipe, or None and let the script decompress the files."
+            problems.append(Problem(f"{path}.S3Input.S3CompressionType", what, remedy))
         uri, local = _location(source, f"{path}.S3Input", problems)
         manifest = source.get("S3DataType") == "ManifestFile"
         sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
@@ -224,6 +235,8 @@ def _inputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) ->
                     local_path=local,
                     s3_data_type="ManifestFile" if manifest else "S3Prefix",
                     distribution="ShardedByS3Key" if sharded else "FullyReplicated",
+                    input_mode="Pipe" if pipe else "File",
+                    compression="Gzip" if gzip else "None",
                 )
             )
     return found
@@ -245,24 +258,13 @@ def _outputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) -
         if mapping and not target:
             problems.append(Problem(path, "S3Output is missing.", "Give the output an S3Output."))
             continue
-        _refuse(mapping, "AppManaged", True, "An output that the application manages", path, problems)
-        _refuse(target, "S3UploadMode", "Continuous", "Upload mode Continuous", f"{path}.S3Output", problems)
+        if mapping.get("AppManaged") is True:
+            continue
         uri, local = _location(target, f"{path}.S3Output", problems)
         if uri and local:
-            found.append(ProcessingOutput(name=str(mapping.get("OutputName")), s3_uri=uri, local_path=local))
+            mode = "Continuous" if target.get("S3UploadMode") == "Continuous" else "EndOfJob"
+            found.append(ProcessingOutput(str(mapping.get("OutputName")), uri, local, mode))
     return found
-
-
-def _refuse(
-    mapping: dict[str, Any], key: str, value: str | bool, what: str, where: str, problems: list[Problem]
-) -> None:
-    if mapping.get(key) == value:
-        remedy = {
-            "S3UploadMode": "Use EndOfJob.",
-            "S3InputMode": "Use File.",
-            "S3CompressionType": "Use None.",
-        }
-        problems.append(Problem(f"{where}.{key}", f"{what} {_NO_LOCAL}", remedy.get(key, "Take it out.")))
 
 
 def _location(mapping: dict[str, Any], where: str, problems: list[Problem]) -> tuple[str, str]:

@@ -215,8 +215,8 @@ _PROPERTY = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.Repo
         ([_with_request("A", *_OUTPUT, "S3Uri", value="s3://b/x/../../../etc")], ["S3Output.S3Uri", "'..'"]),
         ([_with_request("A", *_OUTPUT, "S3Uri", value="s3://../x")], ["S3Output.S3Uri", "bucket"]),
         ([_with_request("A", *_OUTPUT, "LocalPath", value="/etc")], ["S3Output.LocalPath", "/opt/ml/processing/"]),
-        ([_with_request("A", *_INPUT, "S3InputMode", value="Pipe")], ["S3InputMode", "Use File."]),
-        ([_with_request("A", *_OUTPUT, "S3UploadMode", value="Continuous")], ["S3UploadMode", "EndOfJob"]),
+        ([_with_request("A", *_INPUT, "S3CompressionType", value="Gzip")], ["S3CompressionType", "Use Pipe"]),
+        ([_with_request("A", *_OUTPUT, "S3UploadMode", value="Often")], ["S3UploadMode", "Continuous, EndOfJob"]),
         (
             [_with_request("A", *_INPUT, "S3DataDistributionType", value="Sharded")],
             ["FullyReplicated", "ShardedByS3Key"],

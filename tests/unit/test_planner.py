@@ -319,7 +319,7 @@ def test_ten_faults_are_ten_problems_in_one_go() -> None:
     definition["Parameters"].append({"Name": "Day", "Type": "String"})  # 2: no value
     validate["Arguments"]["Environment"] = {"X": get("Parameters.Dya")}  # 3: unknown parameter
     validate["Arguments"]["StoppingCondition"] = {"MaxRuntimeInSeconds": 0}  # 4: a limit of the API
-    validate["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3UploadMode"] = "Continuous"  # 5
+    validate["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] = "/out"  # 5
     gate["Arguments"]["Conditions"].append({"Type": "Near"})  # 6: unknown condition
     gate["Arguments"]["IfSteps"][0]["Arguments"]["ProcessingInputs"][0]["S3Input"]["S3Uri"] = output_of("Validate")  # 7
     profile["DependsOn"] = ["Validte"]  # 8: unknown step
@@ -332,7 +332,7 @@ def test_ten_faults_are_ten_problems_in_one_go() -> None:
         "'Day' has no value",
         "'Dya'",
         "at least 1",
-        "Use EndOfJob",
+        "'/out' is no directory under",
         "'Near'",
         "there is no out at ProcessingOutputConfig.Outputs (there is: quality)",
         "'Validate'?",

@@ -73,10 +73,8 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
     ("spoil", "where", "says"),
     [
         (the_input(DatasetDefinition={}), "R.ProcessingInputs[0].DatasetDefinition", "Athena"),
-        (the_input(AppManaged=True), "R.ProcessingInputs[0].AppManaged", "yet"),
         (lambda r: r["ProcessingInputs"][0].pop("S3Input"), "R.ProcessingInputs[0]", "S3Input is missing"),
-        (s3_of_input(S3InputMode="Pipe"), "R.ProcessingInputs[0].S3Input.S3InputMode", "Use File"),
-        (s3_of_input(S3CompressionType="Gzip"), "R.ProcessingInputs[0].S3Input.S3CompressionType", "Use None"),
+        (s3_of_input(S3CompressionType="Gzip"), "R.ProcessingInputs[0].S3Input.S3CompressionType", "Use Pipe"),
         (s3_of_input(S3Uri="https://b/raw"), "R.ProcessingInputs[0].S3Input.S3Uri", "no s3:// URI"),
         (s3_of_input(S3Uri="s3://b/../etc"), "R.ProcessingInputs[0].S3Input.S3Uri", "'..'"),
         (s3_of_input(LocalPath=None), "R.ProcessingInputs[0].S3Input.LocalPath", "missing"),
@@ -85,8 +83,6 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         (s3_of_input(LocalPath="/opt/ml/processing/../x"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
         (s3_of_output(LocalPath="/opt/ml/processing/input/raw/"), "R.ProcessingOutputConfig.Outputs[0]", "already"),
         (the_output(FeatureStoreOutput={}), "R.ProcessingOutputConfig.Outputs[0].FeatureStoreOutput", "yet"),
-        (the_output(AppManaged=True), "R.ProcessingOutputConfig.Outputs[0].AppManaged", "yet"),
-        (s3_of_output(S3UploadMode="Continuous"), "R.ProcessingOutputConfig.Outputs[0].S3Output.S3", "EndOfJob"),
         (s3_of_output(S3Uri="s3://b//x"), "R.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri", "empty or dotted"),
         (
             lambda r: r["ProcessingInputs"].append(s3_input("raw", "s3://b/x", LocalPath="/opt/ml/processing/x")),

@@ -78,6 +78,7 @@ def test_sharding_is_refused_and_docker_named() -> None:
             ),
             "ProcessingOutputConfig.Outputs[0].S3Output.S3UploadMode",
         ),
+        (with_request(ProcessingInputs=[{"InputName": "own", "AppManaged": True}]), "ProcessingInputs[0].AppManaged"),
         (replace(JOB, entrypoint=None), "AppSpecification"),
         (replace(JOB, arguments=("50$",)), "AppSpecification.ContainerArguments[0]"),
         (replace(JOB, environment={"PRICE": "$5"}), "Environment.PRICE"),
@@ -93,7 +94,6 @@ def test_refused(job: ProcessingJob, where: str) -> None:
         (replace(JOB, network_isolation=True), "NetworkConfig"),
         (with_request(StoppingCondition={"MaxRuntimeInSeconds": 60}), "StoppingCondition"),
         (with_request(ExperimentConfig={"TrialName": "t"}), "ExperimentConfig"),
-        (with_request(ProcessingInputs=[{"InputName": "raw", "AppManaged": True}]), "ProcessingInputs[0].AppManaged"),
         (
             replace(JOB, inputs=(replace(JOB.inputs[0], s3_data_type="ManifestFile"),)),
             "ProcessingInputs[0].S3Input.S3DataType",
