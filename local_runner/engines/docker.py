@@ -27,7 +27,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from local_runner import runs
 from local_runner.engines import GRACE_SECONDS, OnLine
@@ -39,9 +39,6 @@ from local_runner.engines.instances import Limits, Machine, limits_of
 from local_runner.engines.ownership import own
 from local_runner.errors import EngineError, Problem, system_trouble
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 LABEL_RUN = "local-runner.run"
 LABEL_STATE = "local-runner.state"
@@ -65,12 +62,13 @@ class DockerEngine:
     limits: bool = True
     note: Callable[[str], None] = lambda _: None
     machine: Machine | None = None
+    client: Any = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _overlay: bool = True
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
 
     def __post_init__(self) -> None:
-        self.client: DockerClient = connect()
+        self.client = self.client or connect()
         self._api: Any = self.client.api
         self._exits = ContainerExits(self._api, f"{LABEL_STATE}={self.state}")
         self._removals = ThreadPoolExecutor(1, "remove")

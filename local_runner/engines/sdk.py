@@ -63,13 +63,14 @@ class SdkEngine:
     note: Callable[[str], None]
     region: str = "us-east-1"
     name: str = "sdk"
+    client: Any = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _sdk: SdkProcess | None = None
 
     def __post_init__(self) -> None:
         # It finds images, and removes what killed runs left behind: containers have the same labels here.
-        self._docker = DockerEngine(self.state, self._image)
-        self._client: Any = connect()
+        self.client = self.client or connect()
+        self._docker = DockerEngine(self.state, self._image, client=self.client)
         self._starting = threading.Lock()
         self._numbers = itertools.count(1)
 
@@ -108,7 +109,7 @@ class SdkEngine:
         if problems := refused(staged.step, staged.job):
             return _nowhere(staged, " ".join(map(str, problems)))
         labels = {LABEL_RUN: staged.run_id, LABEL_STEP: staged.step}
-        containers = JobContainers(self._client, labels)
+        containers = JobContainers(self.client, labels)
         try:
             return self._run(staged, labels, containers, on_line, stop)
         except (docker.errors.DockerException, OSError, subprocess.CalledProcessError) as error:
@@ -117,7 +118,7 @@ class SdkEngine:
             containers.remove()
             with quietly():
                 image = self._images[staged.job.image_uri]
-                own(self._client, image, [staged.work], {**labels, LABEL_STATE: str(self.state)})
+                own(self.client, image, [staged.work], {**labels, LABEL_STATE: str(self.state)})
 
     def close(self) -> None:
         """End the process that holds the SDK, which removes the network if no other run has one."""
@@ -125,7 +126,7 @@ class SdkEngine:
             self._sdk.close()
             self._sdk = None
         self._docker.close()
-        self._client.close()
+        self.client.close()
 
     # -------------------------------------------------------------------------------------------------- one job
     def _run(
@@ -196,7 +197,7 @@ class SdkEngine:
         The label of docker compose's own is what its version 2 looks for. A network of killed runs is removed first,
         if there is no other run (``alone``); one that somebody else made is taken as it is.
         """
-        networks = self._client.networks
+        networks = self.client.networks
         for network in networks.list(filters={"label": LABEL}) if alone else ():
             with quietly():  # the engine keeps one that is in use
                 network.remove()

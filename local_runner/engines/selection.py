@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError
@@ -43,25 +44,33 @@ def select_engine(
 
 
 def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note, limits: bool) -> Engine:
+    from local_runner.engines.connection import connect
     from local_runner.engines.docker import DockerEngine
 
-    return DockerEngine(state, _image_resolver(settings, state, images, note), limits=limits, note=note)
+    client = connect()
+    resolve_image = _image_resolver(settings, state, images, note, client)
+    return DockerEngine(state, resolve_image, limits=limits, note=note, client=client)
 
 
 def _sdk(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+    from local_runner.engines.connection import connect
     from local_runner.engines.sdk import SdkEngine
 
-    return SdkEngine(state, _image_resolver(settings, state, images, note), note, settings.local.region)
+    client = connect()
+    resolve_image = _image_resolver(settings, state, images, note, client)
+    return SdkEngine(state, resolve_image, note, settings.local.region, client=client)
 
 
-def _image_resolver(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Callable[[str], str]:
+def _image_resolver(
+    settings: Settings, state: Path, images: Mapping[str, str], note: Note, client: Any
+) -> Callable[[str], str]:
     def resolve_image(uri: str) -> str:
         chosen = images.get(uri) or images.get("")
         if chosen or uri != PROJECT_IMAGE:
             return chosen or uri
         from local_runner.image.build import ensure_image
 
-        return ensure_image(settings, state, note)
+        return ensure_image(settings, state, note, client)
 
     return resolve_image
 
