@@ -76,7 +76,7 @@ def test_who_leaves_early_finds_the_next_epoch_whole(tmp_path: Path) -> None:
         assert len(pipe_of(job, 1).read_bytes()) == 1 << 20
 
 
-@pytest.mark.parametrize("damage", [b"no gzip", gzip.compress(b"x" * 1000)[:-12], b""])
+@pytest.mark.parametrize("damage", [b"no gzip", gzip.compress(b"x" * 1000)[:-12], b""], ids=["other", "cut", "empty"])
 def test_what_is_no_gzip_is_a_fault_that_names_the_object(tmp_path: Path, damage: bytes) -> None:
     job = staged(tmp_path, [gzip.compress(b"good\n"), damage], compressed=True)
     with feeding(job) as faults:
