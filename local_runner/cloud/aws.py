@@ -1,0 +1,193 @@
+"""The AWS account of an environment, through boto3: every call of a promotion goes through here.
+
+Speaks to AWS, or to what AWS_ENDPOINT_URL names. Calls are validated by botocore, counted, retried where the service
+was busy (botocore's standard mode), and their errors told in terms of what to do. Nothing is written in ``reading()``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore import exceptions
+from botocore.config import Config
+
+from local_runner.errors import LocalRunnerError
+
+_READS = re.compile(r"(describe|get|list|head|batch_get|batch_check|simulate|lookup)_")
+_MAX_ATTEMPTS = 6
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_INVALID = frozenset(
+    {
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AuthFailure",
+    }
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"})
+
+
+class CloudError(LocalRunnerError):
+    """The account, or what is in it, is not as a promotion needs it. Exit code 2."""
+
+
+class AwsError(CloudError):
+    """A call that AWS refused or did not answer. ``code`` is the service's own (empty where it did not answer)."""
+
+    def __init__(self, message: str, operation: str, code: str = "") -> None:
+        super().__init__(message)
+        self.operation = operation
+        self.code = code
+
+
+@dataclass
+class Aws:
+    """One account in one region. ``calls`` are the calls made so far, as ``service.operation``."""
+
+    region: str
+    profile: str | None = None
+    calls: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        try:
+            self._session: Any = boto3.Session(profile_name=self.profile, region_name=self.region)
+        except exceptions.ProfileNotFound:
+            raise CloudError(
+                f"There is no AWS profile '{self.profile}' on this machine. Make it (aws configure sso --profile "
+                f"{self.profile}), or name another one as 'profile' of the environment in local_runner.toml."
+            ) from None
+        self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()  # making clients of one session is not safe in threads
+        self._reading = False
+
+    # --------------------------------------------------------------------------------------------------- identity
+    @cached_property
+    def caller_arn(self) -> str:
+        """The ARN of whoever holds the credentials."""
+        return str(self._identity["Arn"])
+
+    @cached_property
+    def account(self) -> str:
+        """The account's id, 12 digits."""
+        return str(self._identity["Account"])
+
+    @cached_property
+    def partition(self) -> str:
+        """``aws``, or ``aws-cn`` and the like, of the region."""
+        return str(self._session.get_partition_for_region(self.region))
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return self.call("sts", "get_caller_identity")
+
+    def arn(self, service: str, resource: str, *, region: bool = True, account: bool = True) -> str:
+        """The ARN of a resource in this account and region (empty fields for global ones)."""
+        return ":".join(
+            ["arn", self.partition, service, self.region if region else "", self.account if account else "", resource]
+        )
+
+    # ------------------------------------------------------------------------------------------------------ calls
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """The response of a call (``operation`` in snake_case, as boto3 has it). Raises AwsError."""
+        if self._reading and not _READS.match(operation):
+            raise AssertionError(f"{service}.{operation} writes, and this is a plan")
+        self.calls.append(f"{service}.{operation}")
+        try:
+            return getattr(self._client(service), operation)(**parameters)
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise self._explained(error, service, operation) from error
+
+    def find(self, service: str, operation: str, *missing: str, **parameters: Any) -> dict[str, Any] | None:
+        """As ``call``, or None where the service answers with one of the codes ``missing``: there is no such thing."""
+        try:
+            return self.call(service, operation, **parameters)
+        except AwsError as error:
+            if error.code in missing:
+                return None
+            raise
+
+    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
+        """All items under ``key`` of a paginated operation's pages. Each page counts as a call. Raises AwsError."""
+        found: list[Any] = []
+        try:
+            for page in self._client(service).get_paginator(operation).paginate(**parameters):
+                self.calls.append(f"{service}.{operation}")
+                found += page.get(key, [])
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise self._explained(error, service, operation) from error
+        return found
+
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Inside, a call that writes is an error of this program, and is not made."""
+        before, self._reading = self._reading, True
+        try:
+            yield
+        finally:
+            self._reading = before
+
+    def _client(self, service: str) -> Any:
+        with self._making:
+            if service not in self._clients:
+                config = Config(
+                    retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=_READ_SECONDS,
+                    s3={"us_east_1_regional_endpoint": "regional"},
+                )
+                self._clients[service] = self._session.client(service, config=config)
+            return self._clients[service]
+
+    # ----------------------------------------------------------------------------------------------------- errors
+    def _explained(self, error: Exception, service: str, operation: str) -> AwsError:
+        action = f"{service}:{''.join(part.title() for part in operation.split('_'))}"
+        if not isinstance(error, exceptions.ClientError):
+            return AwsError(self._unanswered(error, service, action), action)
+        response: Any = error.response
+        told: dict[str, Any] = response.get("Error", {})
+        code, said = str(told.get("Code", "")), str(told.get("Message", "")).strip()
+        if code in _EXPIRED:
+            what = "The AWS credentials have expired. Sign in again (aws sso login), then repeat the command."
+        elif code in _INVALID:
+            what = f"AWS does not accept the credentials ({code}). Check them: aws sts get-caller-identity."
+        elif code in _DENIED:
+            what = (
+                f"AWS does not allow {action} to these credentials: {said or code}\n"
+                "Ask for that permission, or let somebody who has it prepare the account: local-runner bootstrap."
+            )
+        else:
+            what = f"{action} failed: {said or code} ({code})"
+        return AwsError(what, action, code)
+
+    def _unanswered(self, error: Exception, service: str, action: str) -> str:
+        match error:
+            case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+                return (
+                    "There are no AWS credentials. Sign in (aws sso login), or set AWS_PROFILE, or "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                )
+            case (
+                exceptions.TokenRetrievalError()
+                | exceptions.UnauthorizedSSOTokenError()
+                | exceptions.SSOTokenLoadError()
+            ):
+                return "The AWS sign-in has expired. Sign in again (aws sso login), then repeat the command."
+            case exceptions.EndpointConnectionError():
+                return (
+                    f"{action}: {service} cannot be reached in the region {self.region} ({error}). "
+                    "Check the region, the network and proxies."
+                )
+            case exceptions.ParamValidationError():
+                return f"{action} was not sent, since it is not valid:\n{error}"
+            case _:
+                return f"{action} failed: {error}"
