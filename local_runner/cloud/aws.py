@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import boto3
 from botocore import exceptions
@@ -60,7 +60,7 @@ class Aws:
 
     def __post_init__(self) -> None:
         try:
-            self._session: Any = boto3.Session(profile_name=self.profile, region_name=self.region)
+            self._session = cast("Any", boto3.Session(profile_name=self.profile, region_name=self.region))
         except exceptions.ProfileNotFound:
             raise CloudError(
                 f"There is no AWS profile '{self.profile}' on this machine. Make it (aws configure sso --profile "
@@ -153,7 +153,7 @@ class Aws:
         action = f"{service}:{''.join(part.title() for part in operation.split('_'))}"
         if not isinstance(error, exceptions.ClientError):
             return AwsError(self._unanswered(error, service, action), action)
-        response: Any = error.response
+        response = cast("dict[str, Any]", cast("Any", error).response)
         told: dict[str, Any] = response.get("Error", {})
         code, said = str(told.get("Code", "")), str(told.get("Message", "")).strip()
         if code in _EXPIRED:
