@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,19 +56,19 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
     No input is copied: a host gets the directories themselves as read-only layers, or a directory of hard links where
     only some of the files belong to it, or named pipes (:mod:`local_runner.pipes`).
     """
-    listings = {item.name: _list_input(item, storage) for item in job.inputs}
+    listings = {item.name: list_input(item.name, item.s3_uri, item.s3_data_type, storage) for item in job.inputs}
     shared: dict[str, tuple[Path, ...]] = {}
     hosts: list[StagedHost] = []
     logs.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(job.hosts):
-        directory = _directory(work / name)
+        directory = open_directory(work / name)
         inputs: list[InputMount] = []
         pipes: list[InputPipe] = []
         binds = [BindMount(CONFIG_PATH, _write_config(job, name, directory / "config"))]
         for number, item in enumerate(job.inputs):
             listing = listings[item.name]
             if item.input_mode == "Pipe":
-                pipes.append(_pipe(item, listing, index, len(job.hosts), _directory(directory / f"pipe-{number}")))
+                pipes.append(_pipe(item, listing, index, len(job.hosts), open_directory(directory / f"pipe-{number}")))
                 binds.append(BindMount(item.local_path, pipes[-1].directory))
                 continue
             if item.distribution == "ShardedByS3Key" and len(job.hosts) > 1:
@@ -77,10 +77,10 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
                 if item.name not in shared:
                     shared[item.name] = listing.layers or (link_view(listing.objects, work / f"view-{number}"),)
                 layers = shared[item.name]
-            inputs.append(InputMount(item.local_path, layers, _directory(directory / f"scratch-{number}")))
-        binds.append(BindMount(OUTPUT_PATH, _directory(directory / "output")))
+            inputs.append(InputMount(item.local_path, layers, open_directory(directory / f"scratch-{number}")))
+        binds.append(BindMount(OUTPUT_PATH, open_directory(directory / "output")))
         for number, output in enumerate(job.outputs):
-            binds.append(BindMount(output.local_path, _directory(directory / f"output-{number}")))
+            binds.append(BindMount(output.local_path, open_directory(directory / f"output-{number}")))
         hosts.append(StagedHost(name, tuple(inputs), tuple(binds), logs / f"{name}.log", tuple(pipes)))
     return StagedJob(job, run_id, step, work, tuple(hosts))
 
@@ -100,23 +100,21 @@ def _pipe(item: ProcessingInput, listing: Listing, index: int, count: int, direc
     return InputPipe(item.name, directory, tuple(entry.path for entry in objects), item.compression == "Gzip")
 
 
-def _list_input(item: ProcessingInput, storage: Storage) -> Listing:
-    if item.s3_data_type == "ManifestFile":
-        listing = storage.list_manifest(item.s3_uri)
-    else:
-        listing = storage.list_objects(item.s3_uri)
+def list_input(name: str, s3_uri: str, s3_data_type: str, storage: Storage) -> Listing:
+    """The objects of an input, in S3's order. Raises DataError where there are none, as the cloud's job would fail."""
+    listing = storage.list_manifest(s3_uri) if s3_data_type == "ManifestFile" else storage.list_objects(s3_uri)
     if not listing.objects:
         raise DataError(
-            f"ClientError: input '{item.name}' found no objects under {item.s3_uri} "
+            f"ClientError: input '{name}' found no objects under {s3_uri} "
             "(the cloud says: No S3 objects found under S3 URL given in input data source)."
         )
     for entry in listing.objects:
         if entry.name.startswith("/") or ".." in entry.name.split("/"):
-            raise DataError(f"ClientError: input '{item.name}' has an object named {entry.name!r}, which is no path.")
+            raise DataError(f"ClientError: input '{name}' has an object named {entry.name!r}, which is no path.")
     return listing
 
 
-def _directory(path: Path) -> Path:
+def open_directory(path: Path) -> Path:
     """A directory that any user of the image may write to."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o777)
@@ -200,7 +198,8 @@ def _reason(
     if faults:
         return "\n".join(faults)
     if not result.succeeded:
-        return _failure_reason(staged, result, message)
+        told = f"Exit message: {message.strip()}" if message else None
+        return failure_reason([(host.log, ended) for host, ended in zip(staged.hosts, result.hosts, strict=True)], told)
     return f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8." if invalid else None
 
 
@@ -242,19 +241,20 @@ def _exit_message(staged: StagedJob) -> tuple[str | None, str | None]:
     return joined[:EXIT_MESSAGE_BYTES].decode(errors="ignore") or None, None
 
 
-def _failure_reason(staged: StagedJob, result: JobResult, message: str | None) -> str:
-    """Which host, which exit code, what it said last. A host that failed for another's sake is not hidden."""
-    parts: list[str] = []
-    for host, ended in zip(staged.hosts, result.hosts, strict=True):
+def failure_reason(hosts: Iterable[tuple[Path, HostResult]], told: str | None) -> str:
+    """What the job ``told``, which host failed, with which exit code, and what it said last in its log.
+
+    A host that failed for another's sake is not hidden.
+    """
+    parts = [told] if told else []
+    for log, ended in hosts:
         if ended.exit_code == 0:
             continue
         parts.append(_host_failure(ended))
-        tail = _last_lines(host.log)
+        tail = last_lines(log)
         if tail:
             parts.append("Its last lines:")
             parts += [f"  {line}" for line in tail]
-    if message:
-        parts.insert(0, f"Exit message: {message.strip()}")
     return "\n".join(parts)
 
 
@@ -276,7 +276,8 @@ def _host_failure(ended: HostResult) -> str:
     return f"{ended.host} exited with code {ended.exit_code}{meaning}{extra}."
 
 
-def _last_lines(log: Path) -> list[str]:
+def last_lines(log: Path) -> list[str]:
+    """The last lines of a log that say anything."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)

@@ -11,18 +11,19 @@ from __future__ import annotations
 import errno
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from local_runner import contract
 from local_runner.continuous import uploading
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
+from local_runner.definition.jsontext import as_object
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
 from local_runner.errors import Problem, system_trouble
@@ -33,18 +34,25 @@ from local_runner.models import (
     JobResult,
     Plan,
     PlannedStep,
+    ProcessingJob,
     ServiceException,
     StandIn,
     StepExecution,
+    StockJob,
 )
 from local_runner.pipes import feeding
+from local_runner.planning.kinds import JOB_KINDS
 from local_runner.planning.limits import request_problems
-from local_runner.planning.request import describe, first_deferred, job_name, processing_job
+from local_runner.planning.request import describe, first_deferred, job_name
 from local_runner.planning.scope import starting_scope, timestamp
+from local_runner.planning.stock_request import describe_stock
 from local_runner.retries import with_retries
 from local_runner.runs import Run, remove_tree
 from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
 from local_runner.storage import DataError, Storage
+
+if TYPE_CHECKING:
+    from local_runner.engines.sdk import SdkEngine
 
 _POLL_SECONDS = 0.2
 
@@ -58,11 +66,15 @@ def execute(
     *,
     max_parallel: int,
     cache: Path,
+    stock: SdkEngine | None = None,
     stop: threading.Event | None = None,
 ) -> Execution:
-    """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped."""
+    """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped.
+
+    ``stock`` runs Training and Transform steps; a plan that has none needs none.
+    """
     scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
-    executor = _Executor(plan, scope, engine, storage, run, listener, cache, stop or threading.Event())
+    executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
     with (
@@ -93,6 +105,7 @@ class _Executor:
     plan: Plan
     scope: Scope
     engine: Engine
+    stock: SdkEngine | None
     storage: Storage
     run: Run
     listener: Listener
@@ -218,13 +231,20 @@ class _Executor:
 
     def _run_job(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
         step = planned.step
+        kind = JOB_KINDS[step.type]
         name = job_name(self.plan.execution_id, step.name, number)
         request = resolve(step.arguments, scope.of_job(name))
         where = f"{step.path}.Arguments"
-        job, problems = processing_job(request, name, where)
-        problems += request_problems(request, where, self.cache)
+        job, problems = kind.parse(request, name, where)
+        problems += request_problems(request, kind.shape, where, self.cache)
         if job is None or problems:
             return failed(planned, _refusal(problems, request))
+        if isinstance(job, StockJob):
+            return self._run_stock(planned, job, scope, number)
+        return self._run_processing(planned, job, number)
+
+    def _run_processing(self, planned: PlannedStep, job: ProcessingJob, number: int) -> Ended:
+        step = planned.step
         work, logs = self._places(step.name, number)
         created = timestamp()
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
@@ -261,6 +281,47 @@ class _Executor:
             exception=_exception(result),
         )
 
+    def _run_stock(self, planned: PlannedStep, job: StockJob, scope: Scope, number: int) -> Ended:
+        """A Training or Transform step, in the SDK's own local mode, or a Model step, which is only referred to."""
+        from local_runner import stock_jobs  # imports the docker package
+
+        step = planned.step
+        started = timestamp()
+        if job.kind == "Model":
+            stock_jobs.check_model(job, self.storage)
+            described = describe_stock(job, status="Completed", created=started, started=started, ended=started)
+            return Ended(StepExecution(step.name, step.type, "Succeeded"), described)
+        assert self.stock is not None  # the runner sees to it, by the types of the plan's steps
+        work, logs = self._places(step.name, number)
+        paths = [logs / f"{host}.log" for host in job.hosts]
+        with step_log(paths, logs, self._on_line(step.name)) as (log, on_line):
+            places = stock_jobs.StockPlaces(
+                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop
+            )
+            if job.kind == "Training":
+                end = stock_jobs.run_training(job, places)
+            else:
+                end = stock_jobs.run_transform(job, _model_of(job, scope), places)
+        status: _JobEnd = "Stopped" if end.stopped else "Failed" if end.failure_reason else "Succeeded"
+        execution = StepExecution(
+            name=step.name,
+            type=step.type,
+            status=status,
+            exit_code=end.exit_code,
+            failure_reason=end.failure_reason,
+            outputs=end.outputs,
+            log=log,
+        )
+        described = describe_stock(
+            job,
+            status=_JOB_STATUS[status],
+            created=started,
+            started=started,
+            ended=timestamp(),
+            failure_reason=end.failure_reason,
+        )
+        return Ended(execution, described, exception="SageMaker.JOB_INTERNAL_ERROR" if end.lost else None)
+
     def _on_line(self, step: str) -> Callable[[str, str], None]:
         return lambda host, text: self.listener.line(step, host, text)
 
@@ -272,6 +333,16 @@ _JOB_STATUS: dict[_JobEnd, Literal["Completed", "Failed", "Stopped"]] = {
     "Stopped": "Stopped",
 }
 _STATUS_FOR = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+
+
+def _model_of(job: StockJob, scope: Scope) -> Mapping[str, Any]:
+    """The request of the Model step whose model a transform job uses. Raises DataError where none made it."""
+    name = job.request["ModelName"]
+    for described in scope.steps.values():
+        known = as_object(described) or {}
+        if known.get("ModelName") == name and "PrimaryContainer" in known:
+            return known
+    raise DataError(f"ValidationException: there is no model {name}; a Model step of the pipeline has to make it.")
 
 
 def _text_at(storage: Storage, uri: str) -> str:

@@ -184,6 +184,40 @@ class ProcessingJob:
         return tuple(f"algo-{number}" for number in range(1, self.instance_count + 1))
 
 
+# ------------------------------------------------------------------------- jobs for the SDK's stock local mode
+@dataclass(frozen=True)
+class StockInput:
+    """What a job reads from S3 (API shapes Channel, TransformInput, ContainerDefinition).
+
+    ``name`` is the channel's, or ``data`` or ``model``. An ``Object`` is one object, named by its whole key.
+    """
+
+    name: str
+    s3_uri: str
+    s3_data_type: Literal["S3Prefix", "ManifestFile", "Object"] = "S3Prefix"
+
+
+@dataclass(frozen=True)
+class StockJob:
+    """A CreateTrainingJob, CreateTransformJob or CreateModel request, resolved, which stock local mode runs.
+
+    ``request`` is the request itself, validated, with its name. ``output_uri`` is where it writes, without a slash at
+    its end (empty for a model, which is only a name for what transform jobs use).
+    """
+
+    kind: Literal["Training", "Transform", "Model"]
+    name: str
+    inputs: tuple[StockInput, ...]
+    output_uri: str
+    request: Mapping[str, Any]
+    instance_count: int = 1
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host names, algo-1 to algo-N."""
+        return tuple(f"algo-{number}" for number in range(1, self.instance_count + 1))
+
+
 # ---------------------------------------------------------------------------------- a job laid out on disk
 @dataclass(frozen=True)
 class InputMount:
@@ -304,7 +338,7 @@ class PlannedStep:
 
     step: Step
     waits_for: tuple[Dependency, ...]
-    job: ProcessingJob | None = None
+    job: ProcessingJob | StockJob | None = None
     stand_in: StandIn | None = None
     faults: tuple[ServiceException, ...] = ()
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from local_runner import runs
 from local_runner.compile.compiler import compile_pipeline
@@ -21,17 +21,21 @@ from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
-from local_runner.engines.selection import select_engine
-from local_runner.errors import InvalidPipelineError, Problem, SettingsError, system_trouble
+from local_runner.engines.selection import select_engine, stock_engine
+from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
-from local_runner.models import Execution, Fault, PipelineDefinition, Plan
+from local_runner.models import Execution, Fault, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
+from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
+
+if TYPE_CHECKING:
+    from local_runner.engines.sdk import SdkEngine
 
 STATE_DIRECTORY = Path(".local_runner")
 
@@ -188,9 +192,11 @@ def run_plan(
         request.engine, settings, state, request.images, listener.note, limits=request.limits
     )
     run = runs.open_run(state, plan.execution_id)
+    stock: SdkEngine | None = None
     try:
-        jobs = [(step.step.path, step.job) for step in plan.steps if step.job]
-        problems = chosen.problems(jobs)
+        jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
+        stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
+        problems = [*chosen.problems(jobs), *lacking]
         if problems:
             raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
         chosen.prepare([job for _, job in jobs])
@@ -202,14 +208,40 @@ def run_plan(
             listener,
             max_parallel=_side_by_side(request, plan.pipeline),
             cache=state / "cache",
+            stock=stock,
             stop=stop,
         )
         _keep_record(run, execution, listener)
     finally:
+        if stock is not None and stock is not chosen:
+            stock.close()
         if engine is None:
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
     return execution
+
+
+def _stock_engine(
+    settings: Settings, request: RunRequest, state: Path, plan: Plan, chosen: Engine, note: Callable[[str], None]
+) -> tuple[SdkEngine | None, list[Problem]]:
+    """What runs the plan's Training and Transform steps, whichever engine runs its other jobs; None if it has none.
+
+    It begins to load the SDK. The problems are those of a machine that cannot have it.
+    """
+    steps = [step.step for step in plan.steps if step.step.type in IN_STOCK_LOCAL_MODE]
+    if not steps:
+        return None, []
+    try:
+        stock = cast("SdkEngine", chosen) if chosen.name == "sdk" else None
+        stock = stock or stock_engine(settings, state, request.images, note)
+        stock.begin()
+    except EngineError as error:
+        what = "runs in the SDK's local mode, which cannot be had here:"
+        return None, [
+            Problem(step.path, f"step '{step.name}' is of type {step.type} and {what} {error.message}")
+            for step in steps
+        ]
+    return stock, []
 
 
 def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> None:

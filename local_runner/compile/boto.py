@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 
 Answer = Callable[[str, str, Mapping[str, Any]], "Mapping[str, Any] | None"]
 """(service, operation, parameters) -> the response, or None where there is no answer. Raises ServiceError."""
@@ -34,9 +35,18 @@ class ServiceError(Exception):
         self.code, self.message = code, message
 
 
+_ROLE_CHECKS = ("GetRole", "SimulatePrincipalPolicy")
+
+
 def refuse(model: Any, **_: Any) -> None:
-    """Handle botocore's before-call event by refusing the call."""
+    """Handle botocore's before-call event by refusing the call.
+
+    The SDK asks IAM whether a role will do, and goes on where it is not allowed to ask: so it is told.
+    """
     service = model.service_model.service_name
+    if service == "iam" and model.name in _ROLE_CHECKS:
+        denied = {"Code": "AccessDenied", "Message": "A pipeline is compiled offline: roles are not looked at."}
+        raise ClientError({"Error": denied}, model.name)
     remedy = (
         "Create the function apart from the pipeline, and name it: Lambda(function_arn=...)."
         if service == "lambda"

@@ -23,6 +23,7 @@ from local_runner.definition.jsontext import as_list, as_object, kind, parse_jso
 from local_runner.definition.paths import Deferred, Path, PathNotFoundError, follow
 from local_runner.definition.syntax import (
     EXPRESSIONS,
+    JOB_VARIABLES,
     Comparison,
     Condition,
     Expression,
@@ -66,8 +67,8 @@ class Scope:
         return replace(self, execution={**self.execution, "CurrentDateTime": now})
 
     def of_job(self, name: str) -> Scope:
-        """This scope as the arguments of a Processing step see it, whose job has that name."""
-        return replace(self, execution={**self.execution, "ProcessingJobName": name})
+        """This scope as the arguments of a step see it whose job has that name."""
+        return replace(self, execution={**self.execution, **dict.fromkeys(JOB_VARIABLES, name)})
 
 
 def condition_result(outcome: bool) -> dict[str, str]:

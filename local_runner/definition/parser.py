@@ -59,6 +59,9 @@ _PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
 _STEP_KEYS = ("Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description")
 _KNOWN_KEYS = {
     "Processing": (*_STEP_KEYS, "CacheConfig", "RetryPolicies", "PropertyFiles"),
+    "Training": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
+    "Transform": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
+    "Model": (*_STEP_KEYS, "RetryPolicies"),
     "Condition": _STEP_KEYS,
     "Fail": _STEP_KEYS,
     "Lambda": (*_STEP_KEYS, "CacheConfig", "FunctionArn", "OutputParameters"),
@@ -66,6 +69,7 @@ _KNOWN_KEYS = {
     "EMR": (*_STEP_KEYS, "CacheConfig"),
     "EMRServerless": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
 }
+_WITH_ARGUMENTS = ("Processing", "Training", "Transform", "Model", "Condition", "Fail")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
@@ -248,7 +252,7 @@ class _Reader(Reading):
         arguments = as_object(mapping.get("Arguments"))
         where = f"{where}.Arguments"
         if arguments is None:
-            if type_ in ("Processing", "Condition", "Fail") or "Arguments" in mapping:
+            if type_ in _WITH_ARGUMENTS or "Arguments" in mapping:
                 given = kind(mapping["Arguments"]) if "Arguments" in mapping else "missing"
                 self.problem(where, f"an object is wanted, and this is {given}.")
             return {}

@@ -81,14 +81,18 @@ class DockerEngine:
 
     def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
         """Find, build or pull the image of each job. Raises EngineError that lists every image that is not here."""
-        from docker.errors import ImageNotFound
-
         self._exits.listen()
         jobs = list(jobs)
         for instance_type in dict.fromkeys(job.instance_type for job in jobs):
             self._limits_of(instance_type)
+        self.prepare_images(job.image_uri for job in jobs)
+
+    def prepare_images(self, uris: Iterable[str]) -> None:
+        """Find, build or pull each image. Raises EngineError that lists every one that is not here."""
+        from docker.errors import ImageNotFound
+
         missing: list[str] = []
-        for uri in dict.fromkeys(job.image_uri for job in jobs):
+        for uri in dict.fromkeys(uris):
             image = self.resolve_image(uri)
             try:
                 self._images[uri] = self._api.inspect_image(image)["Id"]

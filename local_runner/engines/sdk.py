@@ -12,43 +12,41 @@ It ignores MaxRuntimeInSeconds, and so does this engine. Exit codes are the cont
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import platform
-import selectors
 import shutil
-import signal
 import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
-from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines import OnLine
 from local_runner.engines.connection import connect, docker
 from local_runner.engines.docker import LABEL_MACHINE, LABEL_RUN, LABEL_STATE, DockerEngine
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.ownership import own
 from local_runner.engines.sdk_containers import Ended, JobContainers, quietly
-from local_runner.engines.sdk_output import ComposeOutput
+from local_runner.engines.sdk_job import SdkEnd, SdkJob
 from local_runner.engines.sdk_process import LABEL, SdkProcess
 from local_runner.engines.sdk_request import ignored, refused, stock_request
 from local_runner.errors import EngineError, Problem
-from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
+from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedJob
 
 LABEL_STEP = "local-runner.step"
 NETWORK = "sagemaker-local"
 """The network that stock local mode puts every job of a machine into, and never removes."""
 
-_POLL_SECONDS = 0.05
-_STOP_SECONDS = 5.0
-_CHUNK_BYTES = 64 * 1024
-_SAID_LINES = 8
 _TAKEN_FOR_SUCCESS = 130
+
+
+@dataclass(frozen=True)
+class OpenJob:
+    """A job that can be run, and the labels of its containers."""
+
+    job: SdkJob
+    labels: Mapping[str, str]
 
 
 @dataclass
@@ -89,14 +87,23 @@ class SdkEngine:
 
     def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
         """Find, build or pull the images, and load the SDK. Raises EngineError with what is missing."""
+        self.begin()
+        self._docker.prepare(jobs)
+        self._loaded()
+
+    def begin(self) -> None:
+        """Start to load the SDK, which takes 2 s, without waiting for it. Raises EngineError without docker compose."""
         _require_compose()
         with self._starting:
-            starts = self._sdk is None
             if self._sdk is None:
                 self._sdk = SdkProcess(self.region, self._ready_network)
-            self._docker.prepare(jobs)
-            if starts:
-                self._sdk.wait_ready()
+
+    def _loaded(self) -> SdkProcess:
+        self.begin()
+        with self._starting:
+            assert self._sdk is not None
+            self._sdk.wait_ready()
+            return self._sdk
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """Hand the job over, follow what docker compose says, and remove what it leaves; see the Protocol."""
@@ -108,17 +115,37 @@ class SdkEngine:
                 return _nowhere(staged, error.message)
         if problems := refused(staged.step, staged.job):
             return _nowhere(staged, " ".join(map(str, problems)))
-        labels = {LABEL_RUN: staged.run_id, LABEL_STEP: staged.step}
-        containers = JobContainers(self.client, labels)
         try:
-            return self._run(staged, labels, containers, on_line, stop)
+            with self.job(staged.run_id, staged.step, staged.work, self._images[staged.job.image_uri]) as job:
+                return self._run(staged, job, on_line, stop)
         except (docker.errors.DockerException, OSError, subprocess.CalledProcessError) as error:
             return _nowhere(staged, f"stock local mode could not be followed ({error})")
+
+    @contextmanager
+    def job(self, run_id: str, step: str, work: Path, image: str) -> Generator[OpenJob]:
+        """A job of a step, whose containers are removed at the end; what they left in ``work`` is then the user's.
+
+        ``image`` is a local one in which that can be done. Raises EngineError where the SDK cannot be had.
+        """
+        sdk = self._loaded()
+        labels = {LABEL_RUN: run_id, LABEL_STEP: step}
+        containers = JobContainers(self.client, labels)
+        temporary = work / "sdk"
+        temporary.mkdir(parents=True)
+        every = {**labels, LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node(), **sdk.label}
+        try:
+            links = sdk.directory / f"job-{next(self._numbers)}"
+            yield OpenJob(SdkJob(sdk, containers, links, temporary), every)
         finally:
             containers.remove()
             with quietly():
-                image = self._images[staged.job.image_uri]
-                own(self.client, image, [staged.work], {**labels, LABEL_STATE: str(self.state)})
+                own(self.client, image, [work], {**labels, LABEL_STATE: str(self.state)})
+
+    def image(self, uri: str) -> str:
+        """The local image that an image URI means, built or pulled first if need be. Raises EngineError."""
+        if uri not in self._images:
+            self._docker.prepare_images([uri])
+        return self._images[uri]
 
     def close(self) -> None:
         """End the process that holds the SDK, which removes the network if no other run has one."""
@@ -129,67 +156,37 @@ class SdkEngine:
         self.client.close()
 
     # -------------------------------------------------------------------------------------------------- one job
-    def _run(
-        self,
-        staged: StagedJob,
-        labels: Mapping[str, str],
-        containers: JobContainers,
-        on_line: OnLine,
-        stop: threading.Event,
-    ) -> JobResult:
-        assert self._sdk is not None
-        links = self._sdk.directory / f"job-{next(self._numbers)}"
-        links.mkdir()
-        job = self._write_job(staged, labels, links)
-        output = ComposeOutput()
-        with _logs(staged, on_line) as logs:
-            pid, descriptor = self._sdk.start(job)
-            stopped = _follow(pid, descriptor, containers, output, logs, stop)
-            error = _error(links)
-            results = _results(staged, containers.ended(), error, output.said)
+    def _run(self, staged: StagedJob, opened: OpenJob, on_line: OnLine, stop: threading.Event) -> JobResult:
+        request = self._request(staged, opened.job)
+        with host_logs({host.name: host.log for host in staged.hosts}, on_line) as logs:
+            end = opened.job.run([("create_processing_job", request)], opened.labels, logs, stop)
+            results = host_results([host.name for host in staged.hosts], end)
             for result in results:
-                if result.error and not stopped:
+                if result.error and not end.stopped:
                     logs[result.host].write(f"{result.error}\n".encode())
             results = tuple(replace(each, error=each.error or logs[each.host].error) for each in results)
-        return JobResult(results, stopped)
+        return JobResult(results, end.stopped)
 
-    def _write_job(self, staged: StagedJob, labels: Mapping[str, str], links: Path) -> Path:
-        """The file that the SDK's process runs, with links to the job's directories beside it.
+    def _request(self, staged: StagedJob, job: SdkJob) -> dict[str, Any]:
+        """The request with directories of this machine.
 
         Every host sees the first one's inputs and outputs, as stock local mode has one set of directories for all.
         """
         host = staged.hosts[0]
         request = stock_request(staged.job)
         request["AppSpecification"]["ImageUri"] = self._images[staged.job.image_uri]
-        merged = {mount.local_path: _merge(mount) for mount in host.inputs}
-        binds = {bind.local_path: bind.source for bind in host.binds}
-        for number, item in enumerate(request["ProcessingInputs"]):
-            _link(item["S3Input"], links / f"input-{number}", merged)
-        for number, item in enumerate(request["ProcessingOutputConfig"]["Outputs"]):
-            _link(item["S3Output"], links / f"output-{number}", binds)
-        temporary = staged.work / "sdk"
-        temporary.mkdir()
-        (links / "temporary").symlink_to(temporary)
-        every = {**labels, **self._labels(), **(self._sdk.label if self._sdk else {})}
-        file = links / "job.json"
-        job = {
-            "request": request,
-            # docker compose takes these for templates, too.
-            "labels": {name: value.replace("$", "$$") for name, value in every.items()},
-            "temporary": str(links / "temporary"),
-            "errors": str(links / "errors.log"),
-            "result": str(links / "result.json"),
-        }
-        file.write_text(json.dumps(job), encoding="utf-8")
-        return file
+        directories = {mount.local_path: _merge(mount) for mount in host.inputs}
+        directories |= {bind.local_path: bind.source for bind in host.binds}
+        inputs = [item["S3Input"] for item in request["ProcessingInputs"]]
+        outputs = [item["S3Output"] for item in request["ProcessingOutputConfig"]["Outputs"]]
+        for s3 in (*inputs, *outputs):
+            s3["S3Uri"] = job.uri(directories[s3["LocalPath"]])
+        return request
 
     # -------------------------------------------------------------------------------------- images and networks
     def _image(self, uri: str) -> str:
         self._images[uri] = self.resolve_image(uri)
         return self._images[uri]
-
-    def _labels(self) -> dict[str, str]:
-        return {LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node()}
 
     def _ready_network(self, alone: bool) -> None:
         """Make the network before any job does: of two jobs that start at once each would make one, and both fail.
@@ -206,50 +203,6 @@ class SdkEngine:
             networks.create(NETWORK, driver="bridge", check_duplicate=True, labels=labels)
 
 
-def _follow(
-    pid: int,
-    descriptor: int,
-    containers: JobContainers,
-    output: ComposeOutput,
-    logs: Mapping[str, HostLog],
-    stop: threading.Event,
-) -> Literal["", "interrupted"]:
-    """Pass on the job's output until its process has ended; stop the job when asked to."""
-    ended = threading.Event()
-    stopped: Literal["", "interrupted"] = ""
-    with (
-        os.fdopen(descriptor, "rb", 0) as pipe,
-        selectors.DefaultSelector() as readable,
-        ThreadPoolExecutor(1) as aside,
-    ):
-        readable.register(pipe, selectors.EVENT_READ)
-        try:
-            data = b"..."
-            while data:
-                if stop.is_set() and not stopped:
-                    stopped = "interrupted"
-                    aside.submit(_stop, containers, pid, ended)
-                if readable.select(_POLL_SECONDS):
-                    data = pipe.read(_CHUNK_BYTES)
-                    for host, line in output.feed(data):
-                        logs[host].write(line + b"\n")
-        finally:
-            ended.set()
-    return stopped
-
-
-def _stop(containers: JobContainers, pid: int, ended: threading.Event) -> None:
-    """Stop the containers, after which docker compose ends by itself; again and again, as more may be on their way."""
-    grace = GRACE_SECONDS["interrupted"]
-    deadline = monotonic() + grace + _STOP_SECONDS
-    while not ended.wait(_POLL_SECONDS):
-        with quietly():
-            if containers.stop(grace) and monotonic() < deadline:
-                continue
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-
-
 def _merge(mount: InputMount) -> Path:
     """A copy of an input: stock local mode mounts a directory as it is, and a job may write into its inputs."""
     merged = mount.scratch / "merged"
@@ -261,37 +214,23 @@ def _merge(mount: InputMount) -> Path:
     return merged
 
 
-def _link(s3: dict[str, Any], link: Path, directories: Mapping[str, Path]) -> None:
-    link.symlink_to(directories[s3["LocalPath"]])
-    s3["S3Uri"] = f"file://{link}"
-
-
 @contextmanager
-def _logs(staged: StagedJob, on_line: OnLine) -> Generator[dict[str, HostLog]]:
-    def hear(host: StagedHost) -> Callable[[str], None]:
-        return lambda line: on_line(host.name, line)
+def host_logs(logs: Mapping[str, Path], on_line: OnLine) -> Generator[dict[str, HostLog]]:
+    """The log of each host, by its name, open."""
+
+    def hear(host: str) -> Callable[[str], None]:
+        return lambda line: on_line(host, line)
 
     with ExitStack() as stack:
-        yield {host.name: stack.enter_context(closing(HostLog(host.log, hear(host)))) for host in staged.hosts}
+        yield {host: stack.enter_context(closing(HostLog(path, hear(host)))) for host, path in logs.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ endings
-def _error(links: Path) -> str:
-    """What stock local mode raised, or nothing."""
-    try:
-        return str(json.loads((links / "result.json").read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError):
-        return "its process was killed"
-
-
-def _results(staged: StagedJob, ended: Mapping[str, Ended], error: str, said: list[str]) -> tuple[HostResult, ...]:
+def host_results(hosts: Sequence[str], end: SdkEnd) -> tuple[HostResult, ...]:
     """How each host ended. An error that no exit code shows is the first host's."""
-    told = next((line for line in said if line.startswith("ERROR") or "Error response" in line), "")
-    if error and not told:
-        told = "\n  ".join([error, *said[-_SAID_LINES:]])
-    results = [_result(host.name, ended.get(host.name), told, len(staged.hosts)) for host in staged.hosts]
-    if error and all(result.exit_code == 0 for result in results):
-        results[0] = HostResult(results[0].host, None, f"stock local mode failed: {error}")
+    results = [_result(host, end.containers.get(host), end.trouble, len(hosts)) for host in hosts]
+    if end.error and all(result.exit_code == 0 for result in results):
+        results[0] = HostResult(results[0].host, None, f"stock local mode failed: {end.error}")
     return tuple(results)
 
 

@@ -52,6 +52,7 @@ class SdkProcess:
             self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         self.label = {LABEL: self.directory.name}
         self._asking = threading.Lock()
+        self._ready = False
         self._control, theirs = socket.socketpair()
         settings = Settings(
             f"{LABEL}={self.directory.name}", LABEL, str(lock), str(turn), str(self.directory), sys.path
@@ -73,9 +74,12 @@ class SdkProcess:
         return self.directory / "errors.log"
 
     def wait_ready(self) -> None:
-        """Wait until the SDK is imported, about 2 s. Raises EngineError where it cannot be."""
+        """Wait until the SDK is imported, about 2 s after the start. Raises EngineError where it cannot be."""
+        if self._ready:
+            return
         said = self._answer()
-        if said != READY:
+        self._ready = said == READY
+        if not self._ready:
             raise EngineError(
                 f"The SageMaker Python SDK's local mode cannot be loaded by {sys.executable}: {said.decode().strip()}\n"
                 "Install it there: make setup, or pip install 'sagemaker>=3.27,<4'."

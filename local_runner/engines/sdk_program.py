@@ -3,12 +3,12 @@
     python -P sdk_program.py REQUEST     (a JSON object, see ``Settings``; stdin is a Unix socket)
 
 Over the socket comes, for each job, the path of a JSON file (see ``Job``) with the descriptor that the job's output
-goes to; the answer is the process id, which is that of a process group as well. A job's process hands the request to
-``LocalSagemakerClient.create_processing_job`` as it is, and writes how that ended to ``Job.result``. When the other
-end of the socket is closed, however that came about, what still runs is removed.
+goes to; the answer is the process id, which is that of a process group as well. A job's process makes the calls to
+``LocalSagemakerClient`` as they are, and writes how that ended to ``Job.result``. When the other end of the socket is
+closed, however that came about, what still runs is removed.
 
 Reads and writes the files that a job names; reaches the Docker engine through the SDK, which runs docker and docker
-compose. Sockets to anywhere else are refused. Beside the SDK it needs only the standard library.
+compose. Sockets to other machines are refused. Beside the SDK it needs only the standard library.
 """
 
 # The SDK ships no types, so what comes out of it is unknown to the type checker.
@@ -27,6 +27,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +36,12 @@ from typing import Any, NoReturn
 TELEMETRY_OFF = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 READY = b"ready\n"
 _MESSAGE_BYTES = 4096
+_GRACE_PERIOD = "2s"
+_WATCH_SECONDS = 0.2
+_HTTP_OK = 200
+_SAID_BYTES = 500
+_SERVER = "_HostingContainer"
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """``temporary`` is where the SDK makes its directories; ``errors`` takes what it logs."""
+    """``calls`` are methods with their arguments. ``temporary`` is where the SDK makes its directories.
 
-    request: dict[str, Any]
+    ``errors`` takes what it logs. Model servers are reached at ``serving_port``.
+    """
+
+    calls: list[tuple[str, dict[str, Any]]]
     labels: dict[str, str]
     temporary: str
     errors: str
     result: str
+    serving_port: int
 
 
 def main(settings: Settings) -> None:
@@ -109,11 +121,21 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
         # Line by line, so that lines are seen when they are said.
         sys.stdout = open(1, "w", encoding="utf-8", buffering=1, newline="\n", closefd=False)  # noqa: SIM115
         tempfile.tempdir = os.environ["TMPDIR"] = job.temporary
-        session.config = {"local": {"container_config": {"labels": job.labels}}}
-        session.sagemaker_client.create_processing_job(**job.request)
+        container: dict[str, Any] = {"labels": job.labels}
+        if any(method == "create_transform_job" for method, _ in job.calls):
+            container["stop_grace_period"] = _GRACE_PERIOD  # a server that ignores SIGTERM would get ten seconds
+            threading.Thread(target=_watch_server, args=[job], daemon=True).start()
+            _check_answers(session.sagemaker_runtime_client)
+        session.config = {"local": {"container_config": container, "serving_port": job.serving_port}}
+        for method, arguments in job.calls:
+            getattr(session.sagemaker_client, method)(**arguments)
         error = ""
     except BaseException as raised:  # whatever it is, it is how the job ended
         error = f"{type(raised).__name__}: {raised}"
+    _end(job, error)
+
+
+def _end(job: Job, error: str) -> NoReturn:
     with contextlib.suppress(OSError):
         Path(job.result).write_text(json.dumps({"error": error}), encoding="utf-8")
         sys.stdout.flush()
@@ -121,13 +143,46 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
     os._exit(1)
 
 
+def _check_answers(client: Any) -> None:
+    """Stock local mode takes the text of an error for the model's answer; the service fails the job."""
+    invoke = client.invoke_endpoint
+
+    def invoke_checked(*arguments: Any, **more: Any) -> Any:
+        response = invoke(*arguments, **more)
+        status = response["ResponseMetadata"]["HTTPStatusCode"]
+        if status != _HTTP_OK:
+            said = response["Body"].read(_SAID_BYTES).decode(errors="replace").strip()
+            raise RuntimeError(f"the model server answered a request with the status {status}: {said}")
+        return response
+
+    client.invoke_endpoint = invoke_checked
+
+
+def _watch_server(job: Job) -> None:
+    """End the job when its model server has ended: stock local mode would go on asking for two minutes.
+
+    The server's docker compose is a thread of the SDK's own; that it ends is as it should be once the SDK stops it.
+    """
+    server = None
+    main = threading.main_thread()
+    while server is None or server.is_alive():
+        time.sleep(_WATCH_SECONDS)
+        server = server or next((one for one in threading.enumerate() if type(one).__name__ == _SERVER), None)
+    frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if frame.f_code.co_name == "stop_serving":
+            return
+        frame = frame.f_back
+    _end(job, "RuntimeError: the model server ended before it had answered every request")
+
+
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """Nothing here is to be asked of AWS. Sockets of this machine (a path) may be used."""
+    """Nothing here is to be asked of AWS. Sockets of this machine (a path, or a model server's) may be used."""
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
-        if isinstance(address, tuple):
+        if isinstance(address, tuple) and address[0] not in _THIS_MACHINE:
             raise RuntimeError(f"the SDK connects to {address[0]}, and a local run does not leave this machine")
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname") and arguments[0] not in _THIS_MACHINE:
         raise RuntimeError(f"the SDK looks up the host {arguments[0]}, and a local run does not leave this machine")
 
 

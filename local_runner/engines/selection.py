@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError
 from local_runner.settings import Settings
+
+if TYPE_CHECKING:
+    from local_runner.engines.sdk import SdkEngine
 
 ENGINE_CHOICES = ("auto", "docker", "sandbox", "sdk")
 
@@ -33,7 +36,7 @@ def select_engine(
     if choice == "sandbox":
         return _sandbox(settings, state, note)
     if choice == "sdk":
-        return _sdk(settings, state, images, note)
+        return stock_engine(settings, state, images, note)
     try:
         engine = _docker(settings, state, images, note, limits)
     except EngineError as error:
@@ -52,7 +55,8 @@ def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: No
     return DockerEngine(state, resolve_image, limits=limits, note=note, client=client)
 
 
-def _sdk(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> Engine:
+def stock_engine(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> SdkEngine:
+    """The SDK's stock local mode, also for the types of jobs that no other engine runs. Raises EngineError."""
     from local_runner.engines.connection import connect
     from local_runner.engines.sdk import SdkEngine
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_runner.compile.boto import ServiceError
-from local_runner.models import ParameterValue, PlannedStep
+from local_runner.models import ParameterValue, PlannedStep, ProcessingJob
 from local_runner.notebook.execution import LocalExecution, StepProgress
 from local_runner.planning.request import ACCOUNT, REGION, describe, job_name
 
@@ -28,9 +28,9 @@ def pipeline_arn(name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{name.lower()}"
 
 
-def job_arn(name: str) -> str:
-    """The ARN of a processing job."""
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:processing-job/{name.lower()}"
+def job_arn(resource: str, name: str) -> str:
+    """The ARN of a job or model; ``resource`` is its kind there (``processing-job``)."""
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{resource}/{name.lower()}"
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +63,11 @@ def _planned(execution: LocalExecution, name: str) -> PlannedStep:
 
 def _metadata(execution: LocalExecution, planned: PlannedStep, step: StepProgress) -> dict[str, Any] | None:
     match planned.step.type:
-        case "Processing":
-            return {"ProcessingJob": {"Arn": job_arn(_job_name(execution, planned))}}
+        case "Processing" | "Training" | "Transform" as type_:
+            arn = job_arn(f"{type_.lower()}-job", _job_name(execution, planned))
+            return {f"{type_}Job": {"Arn": arn}}
+        case "Model" if step.result:
+            return {"Model": {"Arn": job_arn("model", _job_name(execution, planned))}}
         case "Condition" if step.result and step.result.outcome is not None:
             return {"Condition": {"Outcome": str(step.result.outcome)}}
         case "Fail" if step.result:
@@ -84,7 +87,7 @@ def processing_job_response(execution: LocalExecution, name: str) -> dict[str, A
     """
     for step in execution.steps():
         planned = _planned(execution, step.name)
-        if planned.job and planned.job.name == name:
+        if isinstance(planned.job, ProcessingJob) and planned.job.name == name:
             result = step.result
             response = describe(
                 planned.job,

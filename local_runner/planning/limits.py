@@ -1,8 +1,8 @@
-"""A resolved CreateProcessingJob request against the service's own limits. Reads botocore's service model, and keeps
-what it needs of it in a small file of the cache directory; no network.
+"""A resolved request against the service's own limits. Reads botocore's service model, and keeps what it needs of it
+in small files of the cache directory; no network.
 
 The limits are those of the installed botocore, so that no number is copied. Loading its model takes a third of a
-second; the extract takes a few milliseconds and is made once per botocore version.
+second; the extracts, one for each request, take a few milliseconds and are made once per botocore version.
 """
 
 from __future__ import annotations
@@ -21,53 +21,57 @@ from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.files import write_atomically
 
-_REQUEST = "CreateProcessingJobRequest"
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = ("type", "required", "min", "max", "pattern", "enum")
 
-# The pipeline service gives the job its name, and its own role where the step names none.
-_FILLED_IN = frozenset({"ProcessingJobName", "RoleArn"})
+# The pipeline service gives a job its name, and its own role where the step names none.
+_FILLED_IN = {
+    "CreateProcessingJobRequest": frozenset({"ProcessingJobName", "RoleArn"}),
+    "CreateTrainingJobRequest": frozenset({"TrainingJobName", "RoleArn"}),
+    "CreateTransformJobRequest": frozenset({"TransformJobName"}),
+    "CreateModelInput": frozenset({"ModelName"}),
+}
 
 Shapes = dict[str, dict[str, Any]]
 
 
-def request_problems(request: Mapping[str, Any], where: str, cache_dir: Path) -> list[Problem]:
+def request_problems(request: Mapping[str, Any], shape: str, where: str, cache_dir: Path) -> list[Problem]:
     """Everything in the request that the service would refuse: members, types, lengths, ranges, patterns, enums.
 
-    ``where`` is the path of the request in the definition. Values that are Deferred are passed over, and a null is
-    taken as left out.
+    ``shape`` is what botocore calls the request (``CreateProcessingJobRequest``), ``where`` its path in the
+    definition. Values that are Deferred are passed over, and a null is taken as left out.
     """
-    shapes = load_shapes(cache_dir)
+    shapes = load_shapes(shape, cache_dir)
     problems: list[Problem] = []
-    _check(request, _REQUEST, where, shapes, problems)
+    _check(request, shape, where, shapes, problems)
     return problems
 
 
-@lru_cache(maxsize=4)
-def load_shapes(cache_dir: Path) -> Shapes:
-    """The shapes that make up the request, by name, as botocore's model has them but without their documentation."""
+@lru_cache(maxsize=16)
+def load_shapes(shape: str, cache_dir: Path) -> Shapes:
+    """The shapes that make up a request, by name, as botocore's model has them but without their documentation."""
     import botocore  # not at the top: `local-runner --help` does not need it
 
-    path = cache_dir / f"limits-{botocore.__version__}.json"
+    path = cache_dir / f"limits-{botocore.__version__}-{shape}.json"
     try:
         kept = as_object(json.loads(path.read_text(encoding="utf-8"))) or {}
         if kept.get("format") == _FORMAT:
             return kept["shapes"]
     except (OSError, ValueError, KeyError):
         pass  # not there yet, or not whole: it is made anew
-    shapes = _extract()
+    shapes = _extract(shape)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         write_atomically(path, json.dumps({"format": _FORMAT, "shapes": shapes}, separators=(",", ":")))
     return shapes
 
 
-def _extract() -> Shapes:
+def _extract(request: str) -> Shapes:
     from botocore.loaders import Loader  # costs 0.3 s with the model; needed once per version
 
     loader: Any = Loader()
     model: Shapes = loader.load_service_model("sagemaker", "service-2")["shapes"]
     shapes: Shapes = {}
-    waiting = [_REQUEST]
+    waiting = [request]
     while waiting:
         name = waiting.pop()
         if name in shapes:
@@ -119,7 +123,7 @@ def _check_structure(value: Any, name: str, where: str, shapes: Shapes, problems
         problems.append(Problem(where, f"an object is wanted, and this is {kind(value)}."))
         return
     members: dict[str, str] = shapes[name]["members"]
-    filled_in = _FILLED_IN if name == _REQUEST else frozenset[str]()
+    filled_in = _FILLED_IN.get(name, frozenset[str]())
     for required in shapes[name].get("required", ()):
         if mapping.get(required) is None and required not in filled_in:
             problems.append(Problem(where, f"{required} is missing.", "The service requires it."))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
-from local_runner.definition.jsontext import as_list, as_object, shorten
+from local_runner.definition.jsontext import as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
 from local_runner.definition.syntax import Expression, GetProperty, JsonGet
@@ -28,15 +28,17 @@ from local_runner.models import (
     ServiceException,
     StandIn,
     Step,
+    StockJob,
 )
 from local_runner.planning.faults import faults_by_step
+from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE, JOB_KINDS
 from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
-from local_runner.planning.request import app_managed, describe_unrun, ignored_kinds, job_name, processing_job
+from local_runner.planning.request import app_managed, job_name
 from local_runner.planning.scope import execution_scope
 
-SUPPORTED_STEP_TYPES = ("Processing", "Condition", "Fail")
+SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
 STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
 
 
@@ -140,8 +142,8 @@ class _Planning:
             step = self.steps[name]
             requests[name] = self.resolve_step(step, scope)
             reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
-            if step.type == "Processing":
-                scope = scope.with_step(name, describe_unrun(requests[name], reason))
+            if kind := JOB_KINDS.get(step.type):
+                scope = scope.with_step(name, kind.describe_unrun(requests[name], reason))
             elif step.type in ("Lambda", "Callback"):
                 later = dict.fromkeys((output.name for output in step.output_parameters), Deferred(reason))
                 scope = scope.with_step(name, {"OutputParameters": later})
@@ -152,7 +154,7 @@ class _Planning:
                 self.check_reads(self.steps[name], request, scope, ancestors[name])
         return [self.planned(name, jobs[name]) for name in order if name in self.selected]
 
-    def planned(self, name: str, job: ProcessingJob | None) -> PlannedStep:
+    def planned(self, name: str, job: ProcessingJob | StockJob | None) -> PlannedStep:
         step = self.steps[name]
         if step.branch is not None and step.branch.condition not in self.selected:
             # Its Condition does not run, so that it is not for the Condition to say whether this step does.
@@ -172,7 +174,7 @@ class _Planning:
                 self.problems.append(Problem(where, str(error)))
                 return Deferred("it could not be resolved")
 
-        if step.type == "Processing":
+        if step.type in JOB_KINDS:
             scope = scope.of_job(job_name(scope.execution["PipelineExecutionId"], step.name))
             resolved = substitute(dict(step.arguments), f"{step.path}.Arguments", known)
             return as_object(resolved) or {}
@@ -181,7 +183,7 @@ class _Planning:
                 known(expression, where)
         return {}
 
-    def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | None:
+    def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | StockJob | None:
         if step.type in STAND_IN_STEP_TYPES:
             if step.name not in self.stand_ins:
                 self.problems.append(self.no_stand_in(step))
@@ -194,16 +196,18 @@ class _Planning:
             return None
         where = f"{step.path}.Arguments"
         unreadable = not request and any(problem.where == where for problem in self.problems)
-        if step.type != "Processing" or unreadable:
+        kind = JOB_KINDS.get(step.type)
+        if kind is None or unreadable:
             return None
         name = job_name(scope.execution["PipelineExecutionId"], step.name)
-        job, found = processing_job(request, name, where)
-        self.problems += [*request_problems(request, where, self.cache_dir), *found]
-        for what in ignored_kinds(request):
+        job, found = kind.parse(request, name, where)
+        self.problems += [*request_problems(request, kind.shape, where, self.cache_dir), *found]
+        self.problems += kind.elsewhere(request, where)
+        for what in kind.ignored(request):
             self.ignored.setdefault(what, []).append(step.name)
         if app_managed(request):
             self.moving.append(step.name)
-        self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for _, uri in _locations(request, "Outputs")]
+        self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for uri in kind.writes(request)]
         return job
 
     def no_stand_in(self, step: Step) -> Problem:
@@ -224,7 +228,8 @@ class _Planning:
 
     def check_reads(self, step: Step, request: dict[str, Any], scope: Scope, before: set[str]) -> None:
         """Every input must come from a step that is over, or from this machine; so must every file JsonGet reads."""
-        for where, uri in _locations(request, "ProcessingInputs"):
+        kind = JOB_KINDS.get(step.type)
+        for where, uri in kind.reads(request) if kind else ():
             self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
         if len(self.selected) == len(self.steps):
             return
@@ -275,6 +280,9 @@ class _Planning:
     def notes(self) -> tuple[str, ...]:
         """A sentence for each thing that the requests ask of the cloud and that has no meaning here."""
         ignored = [f"Ignored on this machine: {what} ({_steps(names)})." for what, names in self.ignored.items()]
+        stock = [name for name in self.steps if name in self.selected and self.steps[name].type in IN_STOCK_LOCAL_MODE]
+        if stock:
+            ignored.insert(0, f"In the SDK's own local mode, which limits and isolates nothing: {_steps(stock)}.")
         if self.moving:
             what = "What is AppManaged, the job's own program moves; it has no local S3 to move it from or to"
             ignored.append(f"{what} ({_steps(self.moving)}).")
@@ -283,24 +291,6 @@ class _Planning:
 
 def _steps(names: list[str]) -> str:
     return f"step{'s' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def _locations(request: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
-    """The S3 URIs of a resolved request's inputs or outputs that are known, each with its path in the request.
-
-    Not those that are AppManaged: nothing of them is read or written here.
-    """
-    if side == "Outputs":
-        items, member = (as_object(request.get("ProcessingOutputConfig")) or {}).get(side), "S3Output"
-    else:
-        items, member = request.get(side), "S3Input"
-    found: list[tuple[str, str]] = []
-    for index, item in enumerate(as_list(items) or ()):
-        mapping = as_object(item) or {}
-        uri = (as_object(mapping.get(member)) or {}).get("S3Uri")
-        if isinstance(uri, str) and uri.startswith("s3://") and mapping.get("AppManaged") is not True:
-            found.append((f"{side}[{index}].{member}.S3Uri", uri))
-    return found
 
 
 def _overlap(output: str, read: str) -> bool:

@@ -1,4 +1,4 @@
-"""A resolved CreateProcessingJob request -> ProcessingJob, and the Describe response of one. No I/O.
+"""A resolved CreateProcessingJob request -> ProcessingJob, and its Describe response. No I/O.
 
 What the service would refuse is :mod:`.limits`; this module finds what the service takes and a local run
 does not, and what the service checks beyond its model. Parts of the wrong shape are passed over here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from local_runner.definition.jsontext import as_list, as_object, kind
@@ -102,30 +102,36 @@ def describe(
     }
 
 
-def describe_unrun(resolved: Any, reason: str) -> Mapping[str, Any] | Deferred:
-    """What is known of DescribeProcessingJob before the job ran: the request; the rest is Deferred for ``reason``."""
-    request = as_object(resolved)
-    if request is None:
-        return Deferred(reason)
-    later = (
-        "ProcessingJobName",
-        "ProcessingJobArn",
-        "ProcessingJobStatus",
-        "ExitMessage",
-        "FailureReason",
-        "CreationTime",
-        "LastModifiedTime",
-        "ProcessingStartTime",
-        "ProcessingEndTime",
-    )
-    defaults = {"StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME}, "Environment": {}}
-    return {**defaults, **request, **dict.fromkeys(later, Deferred(reason))}
+def processing_reads(resolved: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The S3 URIs of the inputs that are known, each with its path in the request; not those that are AppManaged."""
+    return _uris(resolved.get("ProcessingInputs"), "ProcessingInputs", "S3Input")
+
+
+def processing_writes(resolved: Mapping[str, Any]) -> list[str]:
+    """The S3 URIs of the outputs that are known; not those that are AppManaged: nothing of them is written here."""
+    outputs = _object(resolved, "ProcessingOutputConfig").get("Outputs")
+    return [uri for _, uri in _uris(outputs, "ProcessingOutputConfig.Outputs", "S3Output")]
+
+
+def _uris(items: Any, place: str, member: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for index, item in enumerate(as_list(items) or ()):
+        mapping = as_object(item) or {}
+        uri = _object(mapping, member).get("S3Uri")
+        if isinstance(uri, str) and uri.startswith("s3://") and mapping.get("AppManaged") is not True:
+            found.append((f"{place}[{index}].{member}.S3Uri", uri))
+    return found
 
 
 def ignored_kinds(resolved: Mapping[str, Any]) -> list[str]:
     """What the request asks of the cloud that has no meaning on this machine, by name."""
+    return asked_for(resolved, _IGNORED)
+
+
+def asked_for(resolved: Mapping[str, Any], kinds: Iterable[tuple[tuple[str, ...], str]]) -> list[str]:
+    """Of these (path of keys, name) pairs the names of what the request asks for: it has a value that is not false."""
     found: list[str] = []
-    for path, what in _IGNORED:
+    for path, what in kinds:
         value: Any = resolved
         for key in path:
             value = (as_object(value) or {}).get(key)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
+from local_runner.planning.kinds import JOB_KINDS
 from local_runner.planning.order import dependencies, ordered
-from local_runner.planning.request import ACCOUNT, REGION, describe_unrun
+from local_runner.planning.request import ACCOUNT, REGION
 
 
 def timestamp() -> str:
@@ -47,7 +48,7 @@ def execution_scope(
 def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scope:
     """The scope in which a plan's execution starts.
 
-    Of the Processing steps that the plan leaves out it holds what their requests say, so that the steps that do run
+    Of the jobs that the plan leaves out it holds what their requests say, so that the steps that do run
     can refer to their outputs.
     """
     scope = execution_scope(plan.pipeline, plan.parameters, plan.execution_id, plan.started, read)
@@ -55,11 +56,12 @@ def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scop
     graph = {step.name: [d.step for d in dependencies(step, plan.pipeline)] for step in plan.pipeline.steps}
     for name in ordered(graph):
         step = plan.pipeline.step(name)
-        if name in planned or step.type != "Processing":
+        kind = JOB_KINDS.get(step.type)
+        if name in planned or kind is None:
             continue
         try:
             resolved = resolve(step.arguments, scope)
         except ExpressionError:
             continue  # only the steps that were left out read it: planning found it fit for those that run
-        scope = scope.with_step(name, describe_unrun(resolved, f"step '{name}' is not selected"))
+        scope = scope.with_step(name, kind.describe_unrun(resolved, f"step '{name}' is not selected"))
     return scope

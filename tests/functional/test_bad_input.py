@@ -228,7 +228,7 @@ _PROPERTY = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.Repo
         ([processing("A", outputs={f"o{n}": f"s3://b/{n}" for n in range(11)})], ["Outputs", "11 items", "at most 10"]),
         ([_with_environment("x" * 257)], ["Environment.X", "257 characters", "at most 256"]),
         ([processing("x" * 65)], ["Steps[0].Name", "64"]),
-        ([_step(Type="Training")], ["Steps[0].Type", "Training"]),
+        ([_step(Type="Tuning")], ["Steps[0].Type", "Tuning"]),
         ([_step(Type="Procesing")], ["Steps[0].Type", "Procesing"]),
         ([], ["Steps", "no steps"]),
     ],
@@ -244,7 +244,7 @@ def test_ten_faults_are_ten_lines(refused: Check):
         processing("A", inputs={"raw": "s3://b/raw"}),  # nothing provides it
         _with_request("Dots", *_OUTPUT, "S3Uri", value="s3://b/../x"),
         processing("A"),  # a name twice
-        {"Name": "T", "Type": "Training", "Arguments": {}},
+        {"Name": "T", "Type": "Tuning", "Arguments": {}},
         processing("B", DependsOn=["C"]),  # a cycle
         {**_with_environment(_get("Parameters.Nope"), "C"), "DependsOn": ["B"]},  # a parameter that is not there
         processing("D", DependsOn=["Nobody"]),  # a step that is not there
@@ -255,7 +255,7 @@ def test_ten_faults_are_ten_lines(refused: Check):
     said = refused(broken, "-p", "Wohle=1", command="validate")
     assert "target.json has 10 problems:" in said
     assert [line.split(".")[0].strip() for line in said.splitlines()[1:]] == [str(number) for number in range(1, 11)]
-    for part in ("-p Wohle", "'Whole'?", "--map s3://b/raw", "two steps 'A'", "'..'", "Training", "B -> C", "'Nope'"):
+    for part in ("-p Wohle", "'Whole'?", "--map s3://b/raw", "two steps 'A'", "'..'", "Tuning", "B -> C", "'Nope'"):
         assert part in said, said
     assert "'Nobody'" in said
     assert "at most 255" in said

@@ -14,6 +14,8 @@ from local_runner.definition.paths import Deferred
 from local_runner.planning import limits
 from local_runner.planning.limits import request_problems
 
+PROCESSING = "CreateProcessingJobRequest"
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,7 +32,7 @@ def sample() -> dict[str, Any]:
 
 
 def test_a_good_request_has_no_problems(cache_dir: Path) -> None:
-    assert request_problems(sample(), "R", cache_dir) == []
+    assert request_problems(sample(), PROCESSING, "R", cache_dir) == []
 
 
 def cluster(**change: Any) -> Callable[[dict[str, Any]], Any]:
@@ -80,7 +82,7 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
 def test_each_breach_is_found(cache_dir: Path, spoil: Callable[[dict[str, Any]], Any], where: str, says: str) -> None:
     spoiled = sample()
     spoil(spoiled)
-    (problem,) = request_problems(spoiled, "R", cache_dir)
+    (problem,) = request_problems(spoiled, PROCESSING, "R", cache_dir)
     assert problem.where.startswith(where)
     assert says in str(problem)
 
@@ -91,21 +93,21 @@ def test_what_is_deferred_or_null_is_passed_over(cache_dir: Path) -> None:
     later["ProcessingInputs"][0]["S3Input"]["S3Uri"] = Deferred("later")
     later["Environment"] = None
     later["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = Deferred("later")
-    assert request_problems(later, "R", cache_dir) == []
+    assert request_problems(later, PROCESSING, "R", cache_dir) == []
 
 
 def test_the_limits_are_kept_by_version_and_made_anew_where_the_file_is_broken(tmp_path: Path) -> None:
-    shapes = limits.load_shapes(tmp_path)
+    shapes = limits.load_shapes(PROCESSING, tmp_path)
     (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("limits-")
     assert json.loads(kept.read_text())["shapes"] == shapes
     for broken in ("", "{", "[]", '{"format": 0}', '{"format": 1}'):
         kept.write_text(broken)
         limits.load_shapes.cache_clear()
-        assert limits.load_shapes(tmp_path) == shapes
+        assert limits.load_shapes(PROCESSING, tmp_path) == shapes
         assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_limits_need_no_directory_that_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "CreateProcessingJobRequest" in limits.load_shapes(tmp_path / "file" / "cache")
+    assert PROCESSING in limits.load_shapes(PROCESSING, tmp_path / "file" / "cache")

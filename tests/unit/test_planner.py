@@ -250,11 +250,11 @@ def test_what_only_an_unselected_step_could_say_is_a_problem() -> None:
 
 
 def test_step_types_that_cannot_run_matter_only_where_selected() -> None:
-    training = {"Name": "Train", "Type": "Training", "Arguments": {"AlgorithmSpecification": {}}}
-    definition = pipeline(*chain("A"), training)
+    tuning = {"Name": "Tune", "Type": "Tuning", "Arguments": {"TrainingJobDefinition": {}}}
+    definition = pipeline(*chain("A"), tuning)
     assert order(planned(definition, steps=("A",))) == ["A"]
     (problem,) = problems_of(definition)
-    assert problem.startswith("Steps[1].Type: step 'Train' is of type Training, which cannot run on this machine yet.")
+    assert problem.startswith("Steps[1].Type: step 'Tune' is of type Tuning, which cannot run on this machine yet.")
 
 
 def test_unknown_selections_are_named() -> None:

@@ -13,7 +13,8 @@ from sample_definition import request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred, follow, parse_path
 from local_runner.models import ProcessingInput, ProcessingOutput
-from local_runner.planning.request import describe, describe_unrun, ignored_kinds, job_name, processing_job, s3_problem
+from local_runner.planning.kinds import JOB_KINDS
+from local_runner.planning.request import describe, ignored_kinds, job_name, processing_job, s3_problem
 
 
 def sample() -> dict[str, Any]:
@@ -163,7 +164,7 @@ def test_describe_shows_the_request_and_how_it_went() -> None:
     assert "FailureReason" not in shown
     uri = parse_path("ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri")
     assert follow(shown, uri) == "s3://b/out"
-    unrun = describe_unrun(sample(), "it has not run")
+    unrun = JOB_KINDS["Processing"].describe_unrun(sample(), "it has not run")
     assert follow(unrun, uri) == "s3://b/out"
     assert isinstance(follow(unrun, parse_path("ExitMessage")), Deferred)
 
