@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.cloud.alerts import Alerts
@@ -24,6 +25,7 @@ from local_runner.cloud.policies import (
 )
 from local_runner.cloud.roles import Role
 from local_runner.cloud.schedule import ScheduleResource
+from local_runner.cloud.schedule_check import check_schedule
 from local_runner.cloud.schedule_request import desired_schedule
 from local_runner.models import PipelineDefinition
 
@@ -70,13 +72,17 @@ def parts_of(
     bucket: str,
     prefix: str,
     previous_schedule: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> Parts:
     """The parts for a definition as the service gets it (its URIs are those of ``bucket`` and ``prefix``).
 
-    ``previous_schedule`` is ``ReleaseRecord.schedule`` of the release before.
+    ``previous_schedule`` is ``ReleaseRecord.schedule`` of the release before. Raises CloudError with every problem of
+    the schedule's settings (``now``: default the time of the call).
     """
     tags = tags_for(environment, names)
     schedule, notes = environment.schedule, list[str]()
+    if schedule:
+        check_schedule(schedule, definition, now or datetime.now(UTC))
     role = None
     if environment.role_arn is None:
         parameters = dict(environment.parameters)
