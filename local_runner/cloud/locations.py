@@ -7,7 +7,7 @@ A location may be an expression: the text of its beginning that is the same in e
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,8 @@ def needs_of(
                 unknown.append(f"{where} is the parameter {value.name}, which has no value before an execution")
     steps = definition.steps
     return Needs(
-        reads=tuple(sorted(_shortest(reads))),
-        writes=tuple(sorted(_shortest(writes))),
+        reads=tuple(sorted(shortest(reads))),
+        writes=tuple(sorted(shortest(writes))),
         repositories=tuple(sorted(images, key=str)),
         step_types=tuple(sorted({step.type for step in steps})),
         functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
@@ -131,7 +131,7 @@ def _walk(value: Any, where: str) -> Generator[tuple[str, Any]]:
         yield where, value
 
 
-def _shortest(locations: set[Location]) -> set[Location]:
+def shortest(locations: Collection[Location]) -> set[Location]:
     """The locations that no other one of them covers."""
     return {
         one
