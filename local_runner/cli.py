@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_runner import life_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
@@ -321,3 +322,7 @@ def run(
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+for command in life_commands.COMMANDS:
+    cli.add_command(command)

@@ -6,6 +6,7 @@ was busy (botocore's standard mode), and their errors told in terms of what to d
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Generator
@@ -65,6 +66,15 @@ class AwsError(CloudError):
         self.operation = operation
         self.code = code
         self.transient = transient
+
+
+def region_of(profile: str | None) -> str | None:
+    """The region that the profile (default: the one of the environment variables) says, if it does."""
+    try:
+        session = cast("Any", boto3.Session(profile_name=profile))
+    except exceptions.ProfileNotFound:
+        return None
+    return os.environ.get("AWS_REGION") or session.region_name
 
 
 @dataclass
@@ -143,12 +153,6 @@ class Aws:
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             raise self._explained(error, service, operation) from error
         return found
-
-    def inputs(self, service: str, operation: str) -> tuple[str, ...]:
-        """The names of an operation's input fields, as the installed botocore knows them."""
-        client = self._client(service)
-        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
-        return tuple(shape.members) if shape else ()
 
     @contextmanager
     def reading(self) -> Generator[None]:
