@@ -1,4 +1,4 @@
-"""The commands for what was promoted: status, trigger, logs, pause, resume, releases, retire. Arguments and printing.
+"""The commands for what was promoted, from ``status`` to ``retire``: arguments and printing.
 
 What they do is in :mod:`local_runner.cloud`, which each imports for itself (docs/ARCHITECTURE.md, Start time).
 """
@@ -243,6 +243,36 @@ def releases(env: str, state: Path, as_json: bool) -> None:
 
 @click.command()
 @_common
+@click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="The release.  [default: the one before]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rollback(env: str, state: Path, number: int | None, yes: bool) -> None:
+    """Bring an earlier release back: its definition, code, image and schedule. That becomes a new release.
+
+    \b
+    Examples:
+      local-runner rollback --env prod
+      local-runner rollback --env prod --to 7 --yes
+    """
+    from local_runner.cloud.rollback import bring_back, rollback_to
+
+    deployment = _open(env, state)
+    with deployment.aws.reading():
+        found = rollback_to(deployment, number)
+        changes = found.plan(deployment.aws)
+    if not changes and found.current.fingerprint == found.target.fingerprint:
+        click.echo(f"There is nothing to change: the account is as release {found.target.number} left it.")
+        return
+    click.echo(f"Back from release {found.current.number} to {found.target.number} ({found.target.created}):")
+    for change in changes:
+        click.echo(f"  {change.action} {change.resource} {change.name}: {change.summary}")
+    if not yes:
+        click.confirm("Go on?", abort=True, err=True)
+    record = bring_back(deployment, found)
+    click.echo(f"Release {record.number} is what release {record.restores} was.")
+
+
+@click.command()
+@_common
 @click.option("--stop-running", is_flag=True, help="Stop executions that are running, and wait for their end.")
 @click.option("--yes-retire", metavar="PIPELINE", help="The pipeline's name, in place of the question.")
 def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None) -> None:
@@ -287,4 +317,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None) ->
         click.echo(f"Deleted: {change.resource} {change.name}")
 
 
-COMMANDS = (status, trigger, logs, pause, resume, releases, retire)
+def register(cli: click.Group) -> None:
+    """Add the commands to the command line."""
+    for command in (status, trigger, logs, pause, resume, releases, rollback, retire):
+        cli.add_command(command)

@@ -16,8 +16,6 @@ from typing import Any, cast
 from local_runner.errors import SettingsError
 
 SETTINGS_FILE = "local_runner.toml"
-ENVIRONMENTS = "environments"
-"""The tables that only commands which speak to AWS read (:mod:`local_runner.cloud.environment`)."""
 
 
 # -------------------------------------------------------------------------------------------------- one value
@@ -136,8 +134,9 @@ def load_settings(root: Path) -> Settings:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     problems: list[str] = []
     known = {name: _read(name, tables.get(name, {}), problems) for name in _TABLES}
-    unknown = tables.keys() - known - {ENVIRONMENTS}
-    problems += [f"{name}: there is no such table. Tables: {', '.join([*_TABLES, ENVIRONMENTS])}." for name in unknown]
+    # The environments are read by the commands that speak to AWS: local_runner.cloud.environments.
+    unknown = tables.keys() - known - {"environments"}
+    problems += [f"{name}: there is no such table. Tables: {', '.join(_TABLES)}, environments." for name in unknown]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(problems))
         raise SettingsError(f"{path} has {len(problems)} problem(s):\n{lines}")

@@ -6,7 +6,6 @@ was busy (botocore's standard mode), and their errors told in terms of what to d
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Generator
@@ -66,15 +65,6 @@ class AwsError(CloudError):
         self.operation = operation
         self.code = code
         self.transient = transient
-
-
-def region_of(profile: str | None) -> str | None:
-    """The region that the profile (default: the one of the environment variables) says, if it does."""
-    try:
-        session = cast("Any", boto3.Session(profile_name=profile))
-    except exceptions.ProfileNotFound:
-        return None
-    return os.environ.get("AWS_REGION") or session.region_name
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""``[environments.NAME]`` of local_runner.toml -> Environment: where a promotion goes. Reads that one file.
+"""``[environments.NAME]`` of local_runner.toml -> Environment: where a promotion goes. No I/O.
 
 Every default is usable: an empty table, or none for ``dev``, promotes with the credentials' account and region.
 pydantic checks these (and not :mod:`local_runner.settings`): only commands that speak to AWS read them.
@@ -6,15 +6,11 @@ pydantic checks these (and not :mod:`local_runner.settings`): only commands that
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
-from local_runner.errors import SettingsError
-from local_runner.settings import ENVIRONMENTS, SETTINGS_FILE, Settings
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$")]
@@ -95,17 +91,3 @@ class Environment(_Table):
     schedule: ScheduleSettings | None = None
     alerts: AlertSettings | None = None
     tags: Mapping[Annotated[str, StringConstraints(min_length=1, max_length=128)], Tag] = {}
-
-
-def load_environment(settings: Settings, name: str) -> Environment:
-    """The environment of that name; ``dev`` needs no table. Raises SettingsError with every problem of its table."""
-    path = settings.root / SETTINGS_FILE
-    tables: Any = tomllib.loads(path.read_text(encoding="utf-8")).get(ENVIRONMENTS, {}) if path.exists() else {}
-    if name not in tables and name != "dev":
-        known = ", ".join(sorted({"dev", *tables}))
-        raise SettingsError(f"{path} has no table [{ENVIRONMENTS}.{name}]. There is: {known}.")
-    try:
-        return Environment.model_validate({"name": name, **tables.get(name, {})})
-    except ValidationError as error:
-        lines = [f"  {ENVIRONMENTS}.{name}.{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors()]
-        raise SettingsError(f"{path} has {len(lines)} problem(s):\n" + "\n".join(lines)) from None

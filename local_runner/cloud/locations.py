@@ -7,7 +7,7 @@ A location may be an expression: the text of its beginning that is the same in e
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,21 @@ class Needs:
     unknown: tuple[str, ...]
 
 
-def needs_of(definition: PipelineDefinition, parameters: Mapping[str, ParameterValue]) -> Needs:
-    """What the definition's steps touch, where ``parameters`` are the values that differ from its defaults."""
-    values = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
+def needs_of(
+    definition: PipelineDefinition,
+    parameters: Mapping[str, ParameterValue],
+    scheduled: Mapping[str, ParameterValue] | None = None,
+) -> Needs:
+    """What the definition's steps touch, in executions with these values of its parameters and with its defaults.
+
+    ``parameters`` replace the defaults; ``scheduled`` are what a schedule starts it with, over those.
+    """
+    usual = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
+    values = usual | dict(scheduled or {})
     reads, writes, images = set[Location](), set[Location](), set[Repository]()
     unknown: list[str] = []
     for step in definition.steps:
-        for where, text, value in _texts(step, values):
+        for where, text, value in (*_texts(step, values | usual), *_texts(step, values)):
             if image := _ECR_URI.fullmatch(text):
                 images.add(Repository(image["account"], image["region"], image["name"]))
             elif location := _S3_URI.fullmatch(text):
@@ -70,14 +78,14 @@ def needs_of(definition: PipelineDefinition, parameters: Mapping[str, ParameterV
                 unknown.append(f"{where} is the parameter {value.name}, which has no value before an execution")
     steps = definition.steps
     return Needs(
-        reads=tuple(sorted(_shortest(reads))),
-        writes=tuple(sorted(_shortest(writes))),
+        reads=tuple(sorted(shortest(reads))),
+        writes=tuple(sorted(shortest(writes))),
         repositories=tuple(sorted(images, key=str)),
         step_types=tuple(sorted({step.type for step in steps})),
         functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
         queues=tuple(sorted(filter(None, (_queue_arn(step) for step in steps)))),
         job_names=tuple(sorted(_job_names(definition, values))),
-        unknown=tuple(unknown),
+        unknown=tuple(dict.fromkeys(unknown)),
     )
 
 
@@ -123,7 +131,7 @@ def _walk(value: Any, where: str) -> Generator[tuple[str, Any]]:
         yield where, value
 
 
-def _shortest(locations: set[Location]) -> set[Location]:
+def shortest(locations: Collection[Location]) -> set[Location]:
     """The locations that no other one of them covers."""
     return {
         one

@@ -5,6 +5,7 @@ The same parts are planned and promoted, printed by ``bootstrap`` and written by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,8 +86,7 @@ def parts_of(
         check_schedule(schedule, definition, now or datetime.now(UTC))
     role = None
     if environment.role_arn is None:
-        parameters = dict(environment.parameters)
-        needs = needs_of(definition, parameters)
+        needs = needs_of(definition, environment.parameters, _literal(schedule.parameters if schedule else {}))
         policy = execution_policy(
             needs,
             place,
@@ -131,6 +131,11 @@ def in_order(changes: Sequence[Change]) -> list[Change]:
     """The changes with what goes at the end, the last first: a schedule goes before the role that it uses."""
     going = [change for change in changes if change.action == "delete"]
     return [change for change in changes if change.action != "delete"] + going[::-1]
+
+
+def _literal(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The parameters whose value is known before a schedule or rule starts anything."""
+    return {name: value for name, value in parameters.items() if not re.match(r"\$\.|.*<aws\.scheduler\.", value)}
 
 
 def key_arn(key: str | None, place: Place) -> str | None:

@@ -8,11 +8,11 @@ Permissions"; EventBridge Scheduler user guide, "Execution role".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local_runner.cloud.locations import Location, Needs
+from local_runner.cloud.locations import Location, Needs, shortest
 
 Statement = dict[str, Any]
 
@@ -82,9 +82,9 @@ def execution_policy(
 
     ``kms_key_arn`` encrypts volumes and objects; ``vpc``: jobs run in a network of the account.
     """
-    reads, writes = (own, *needs.reads), (own, *needs.writes)
+    writes = shortest({own, *needs.writes})
     statements = [
-        *_storage(reads, writes, place.partition),
+        *_storage(shortest({*needs.reads, *writes}), writes, place.partition),
         *_jobs(needs, place),
         {"Sid": "PassItself", **_allow("iam:PassRole", [place.role_arn]), "Condition": _passed_to("sagemaker")},
         {
@@ -157,21 +157,22 @@ _NETWORK_ACTIONS = [
 ]
 
 
-def _storage(reads: Sequence[Location], writes: Sequence[Location], partition: str) -> list[Statement]:
-    def keys(locations: Sequence[Location]) -> list[str]:
+def _storage(reads: Collection[Location], writes: Collection[Location], partition: str) -> list[Statement]:
+    """``reads`` cover ``writes``: a step reads what another one wrote."""
+
+    def keys(locations: Collection[Location]) -> list[str]:
         return sorted({f"arn:{partition}:s3:::{place.bucket}/{place.prefix}*" for place in locations})
 
-    everything = (*reads, *writes)
-    buckets = sorted({place.bucket for place in everything})
+    buckets = sorted({place.bucket for place in reads})
     listing: list[Statement] = []
     for number, bucket in enumerate(buckets, 1):
-        prefixes = sorted({f"{place.prefix}*" for place in everything if place.bucket == bucket})
+        prefixes = sorted({f"{place.prefix}*" for place in reads if place.bucket == bucket})
         allowed = {"Sid": f"ListBucket{number}", **_allow("s3:ListBucket", [f"arn:{partition}:s3:::{bucket}"])}
         listing.append(
             allowed if "*" in prefixes else {**allowed, "Condition": {"StringLike": {"s3:prefix": prefixes}}}
         )
     return [
-        {"Sid": "Read", **_allow("s3:GetObject", keys(everything))},
+        {"Sid": "Read", **_allow("s3:GetObject", keys(reads))},
         {"Sid": "Write", **_allow(["s3:AbortMultipartUpload", "s3:PutObject"], keys(writes))},
         *listing,
     ]

@@ -80,7 +80,7 @@ def _of_schedule(settings: ScheduleSettings) -> dict[str, Any]:
     }
     for key, value in (("StartDate", settings.start_date), ("EndDate", settings.end_date)):
         if value:
-            made[key] = in_zone(value, settings.timezone).astimezone(UTC).isoformat()
+            made[key] = in_zone(value, settings.timezone).astimezone(UTC).isoformat().replace("+00:00", "Z")
     return made
 
 

@@ -23,7 +23,7 @@ from local_runner.cloud.releases import current_release
 from local_runner.cloud.schedule_request import without_past_start
 from local_runner.cloud.schedule_words import told
 from local_runner.cloud.ticks import Tick, next_ticks
-from local_runner.runs import RECORD
+from local_runner.fingerprint import verified_runs
 
 _EXECUTIONS = 5
 _TICKS = 3
@@ -57,14 +57,14 @@ class ScheduleStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """``release`` is None where nothing was promoted; ``tested_here``: the run that it rests on is in this project."""
+    """``release`` is None where nothing was promoted; ``tested_here`` is the newest local run that proves it."""
 
     environment: str
     account: str
     region: str
     pipeline_name: str
     release: ReleaseRecord | None
-    tested_here: bool
+    tested_here: str | None
     schedule: ScheduleStatus | None
     executions: tuple[CloudExecution, ...]
     drift: tuple[Drift, ...]
@@ -80,14 +80,16 @@ def read_status(deployment: Deployment, state: Path, now: datetime | None = None
         found = find_either(aws, names.schedule)
         executions = latest_executions(aws, names.pipeline_name, _EXECUTIONS) if pipeline else []
         schedule = _schedule(found[0], found[1], deployment, now) if found else None
-    verified = release and release.verified_by
+    tested = [
+        run.execution_id for run in verified_runs(state) if release and run.fingerprint.value == release.fingerprint
+    ]
     return Status(
         environment=names.environment,
         account=aws.account,
         region=aws.region,
         pipeline_name=names.pipeline_name,
         release=release,
-        tested_here=bool(verified and (state / "runs" / verified / RECORD).exists()),
+        tested_here=tested[0] if tested else None,
         schedule=schedule,
         executions=tuple(executions),
         drift=drift_from(release, pipeline, found[1] if found else None, names.schedule, now) if release else (),

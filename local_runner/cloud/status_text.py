@@ -103,8 +103,9 @@ def _release(status: Status) -> list[str]:
     lines = [f"{release.number}, of {_moment(release.created)}, by {_who(release)}, {_commit(release)}"]
     if release.restores:
         lines.append(f"brings back release {release.restores}")
-    here = " (in this project)" if status.tested_here else " (not in this project)" if release.verified_by else ""
-    return [*lines, _verified(release) + here]
+    if status.tested_here:
+        return [*lines, f"tested here: local run {status.tested_here} is of the same definition, code and image"]
+    return [*lines, f"{_verified(release)}; no run in this project is of the same definition, code and image"]
 
 
 def _schedule(status: Status) -> list[str]:

@@ -20,11 +20,14 @@ from played_executions import Played, PlayedStep, Service, serving
 from local_runner.cli import cli
 from local_runner.cloud.aws import Aws
 from local_runner.cloud.environment import Environment
+from local_runner.cloud.lock import promotion_lock
 from local_runner.cloud.names import Names
 from local_runner.cloud.parts import in_order, parts_of, place_of, tags_for
 from local_runner.cloud.pausing import set_state
 from local_runner.cloud.release import ReleaseRecord, release_key
 from local_runner.definition.parser import parse_definition
+from local_runner.fingerprint import Fingerprint
+from local_runner.fingerprint import keep as keep_fingerprint
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 NAMES = Names("FlightsDaily", "dev")
@@ -277,7 +280,7 @@ def test_status_after_a_promotion(promoted: Service, run) -> None:
     done = run("status", "--exit-code")
     assert done.exit_code == 0, done.output
     assert "Release\n  1, of 2026-01-01 06:00 UTC, by maria, commit 01234567\n" in done.output
-    assert "tested by local run abcdefghijkl (not in this project)" in done.output
+    assert "tested by local run abcdefghijkl; no run in this project" in done.output
     assert "Schedule\n  every day at 06:00 Europe/Berlin\n  next: " in done.output
     assert done.output.count("next: ") == 3
     assert "Failed  0.1 s  Step failure: it broke." in done.output
@@ -308,10 +311,13 @@ def test_drift_is_shown_field_by_field(promoted: Service, aws: Aws, run) -> None
     assert f"schedule {NAME}: is not there any more" in gone
 
 
-def test_a_test_run_of_this_project_is_known(promoted: Service, state: Path, run) -> None:
-    (state / "runs/abcdefghijkl").mkdir(parents=True)
-    (state / "runs/abcdefghijkl/execution.json").write_text("{}")
-    assert "tested by local run abcdefghijkl (in this project)" in run("status").output
+def test_a_test_run_of_this_project_is_known(promoted: Service, aws: Aws, state: Path, run) -> None:
+    tested = Fingerprint({"Steps": []}, {"a.py": "0" * 64}, "content")
+    (state / "runs/zyxwvutsrqpo").mkdir(parents=True)
+    keep_fingerprint(state / "runs/zyxwvutsrqpo", tested, "2026-01-01T00:00:00Z")
+    assert "tested here" not in run("status").output
+    keep(aws, record(2, fingerprint=tested.value))
+    assert "tested here: local run zyxwvutsrqpo is of the same definition, code and image" in run("status").output
 
 
 # --------------------------------------------------------------------------------------------- pause and resume
@@ -434,6 +440,76 @@ def test_a_damaged_record_is_named(promoted: Service, aws: Aws, run) -> None:
     assert f"s3://{BUCKET}/FlightsDaily/releases/2.json is no record of a release: environment: " in done.output
 
 
+# ----------------------------------------------------------------------------------------------------- rollback
+def promote_another(aws: Aws, number: int, count: int, expression: str) -> None:
+    """Another release, as a promotion would leave it: more instances, at another time."""
+    changed = json.loads(json.dumps(DEFINITION))
+    changed["Steps"][0]["Arguments"]["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = count
+    text = json.dumps(changed)
+    schedule = {**record(1).model_dump()["schedule"], "ScheduleExpression": expression}
+    aws.call("sagemaker", "update_pipeline", PipelineName=NAME, PipelineDefinition=text)
+    aws.call("scheduler", "update_schedule", **schedule)
+    keep(aws, record(number, definition=text, schedule=schedule, fingerprint=str(number) * 64))
+
+
+def state_of(aws: Aws) -> tuple[object, str]:
+    definition = aws.call("sagemaker", "describe_pipeline", PipelineName=NAME)["PipelineDefinition"]
+    return json.loads(definition), aws.call("scheduler", "get_schedule", Name=NAMES.schedule)["ScheduleExpression"]
+
+
+def test_a_rollback_brings_definition_and_schedule_back_as_a_new_release(promoted: Service, aws: Aws, run) -> None:
+    first = state_of(aws)
+    promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
+    second = state_of(aws)
+    refused = run("rollback", text="n\n")
+    assert refused.exit_code == 1
+    assert "Back from release 2 to 1" in refused.output
+    assert state_of(aws) == second
+    done = run("rollback", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "update pipeline FlightsDaily-dev: " in done.output
+    assert "update schedule FlightsDaily-dev: ScheduleExpression changed, every day at 06:00" in done.output
+    assert "Release 3 is what release 1 was." in done.output
+    assert state_of(aws) == first
+    status = run("status", "--exit-code")
+    assert status.exit_code == 0, status.output
+    assert "brings back release 1" in status.output
+    (newest, *_) = json.loads(run("releases", "--json").output)
+    assert (newest["number"], newest["restores"], newest["fingerprint"]) == (3, 1, "f" * 64)
+    assert "There is no release before 1" in run("rollback", "--yes").output
+    assert "Release 4 is what release 2 was." in run("rollback", "--to", "2", "--yes").output
+    assert state_of(aws) == second
+    keys = [it["Key"] for it in aws.call("s3", "list_objects_v2", Bucket=BUCKET)["Contents"]]
+    assert "FlightsDaily/promotion.lock" not in keys
+
+
+def test_a_release_whose_code_or_image_is_gone_does_not_come_back(promoted: Service, aws: Aws, run) -> None:
+    uri = f"s3://{BUCKET}/FlightsDaily/code/abc/fit.py"
+    image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/local-runner/flights@sha256:{'0' * 64}"
+    keep(aws, record(2, code={"fit.py": uri}, image_uri=image))
+    keep(aws, record(3))
+    before = state_of(aws)
+    done = run("rollback", "--yes")
+    assert done.exit_code == 2
+    assert f"  {uri} (fit.py)\n  the image {image}\n" in done.output
+    assert state_of(aws) == before
+
+
+def test_a_rollback_waits_for_no_other_promotion(promoted: Service, aws: Aws, run) -> None:
+    promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
+    before = state_of(aws)
+    with promotion_lock(aws, BUCKET, "FlightsDaily"):
+        done = run("rollback", "--yes")
+    assert done.exit_code == 2
+    assert "Another promotion holds the lock" in done.output
+    assert state_of(aws) == before
+
+
+def test_a_rollback_without_releases(promoted: Service, run) -> None:
+    assert "There is no release before 1" in run("rollback", "--yes").output
+    assert "There is no release 9. Releases: 1." in run("rollback", "--to", "9", "--yes").output
+
+
 # ------------------------------------------------------------------------------------------------------- retire
 def left(aws: Aws) -> dict[str, list[str]]:
     """What there is in the account."""
@@ -545,4 +621,4 @@ def test_no_permission(promoted: Service, run) -> None:
 def test_an_environment_that_is_not_there(service: Service, run) -> None:
     done = run("status", "--env", "prdo")
     assert done.exit_code == 2
-    assert "has no table [environments.prdo]" in done.output
+    assert "has no [environments.prdo]" in done.output
