@@ -21,8 +21,9 @@ from local_runner.cloud.models import Change, Resource
 from local_runner.cloud.parts import in_order, parts_of, tags_for
 from local_runner.cloud.pipeline import Pipeline
 from local_runner.cloud.policies import start_policy, start_trust
+from local_runner.cloud.record import write_record
 from local_runner.cloud.release import ReleaseRecord
-from local_runner.cloud.releases import read_release, release_numbers, write_release
+from local_runner.cloud.releases import read_release, release_numbers
 from local_runner.cloud.roles import Role
 from local_runner.cloud.schedule import ScheduleResource
 from local_runner.cloud.schedule_request import DesiredSchedule
@@ -92,7 +93,7 @@ def bring_back(deployment: Deployment, rollback: Rollback, now: datetime | None 
                 "restores": rollback.target.number,
             }
         )
-        write_release(aws, bucket, prefix, record)
+        write_record(aws, bucket, prefix, record)
         return record
 
 
