@@ -58,7 +58,7 @@ def describe(
     names = Names(name, environment.name)
     place = place_of(names, account, region, partition)
     bucket = environment.bucket or f"sagemaker-{region}-{account}"
-    prefix = environment.prefix or name
+    prefix = environment.prefix or names.pipeline_name
     repository = _repository(environment, names)
     image = image_uri or environment.image_uri or _image(place, repository, environment.repository)
     local = replace(settings.local, bucket=bucket, region=region, role_arn=execution_role_arn(environment, place))
