@@ -268,6 +268,8 @@ def doctor(as_json: bool, state: Path) -> None:
     multiple=True,
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
+@click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
+@click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @python_option
@@ -282,6 +284,8 @@ def run(
     max_parallel: int | None,
     no_limits: bool,
     faults: tuple[Fault, ...],
+    no_cache: bool,
+    refresh: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     python: Path | None,
@@ -314,6 +318,8 @@ def run(
         limits=not no_limits,
         faults=faults,
         python=python,
+        cache=not no_cache,
+        refresh=refresh,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:

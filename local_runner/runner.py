@@ -35,6 +35,7 @@ from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
 
 if TYPE_CHECKING:
+    from local_runner.cache.steps import StepCache
     from local_runner.engines.sdk import SdkEngine
 
 STATE_DIRECTORY = Path(".local_runner")
@@ -50,7 +51,8 @@ class RunRequest:
     ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
-    ``python`` is the Python that compiles, or its environment (None: this one).
+    ``python`` is the Python that compiles, or its environment (None: this one). ``cache`` is whether steps may be taken
+    from the step cache, and are kept in it; those of ``refresh`` run anyway.
     """
 
     target: str | None = None
@@ -64,6 +66,8 @@ class RunRequest:
     limits: bool = True
     faults: Sequence[Fault] = ()
     python: Path | None = None
+    cache: bool = False
+    refresh: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -188,13 +192,11 @@ def run_plan(
     """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
     if runs.sweep(state):
         storage.discard_replaced()
-    chosen = engine or select_engine(
-        request.engine, settings, state, request.images, listener.note, limits=request.limits
-    )
+    jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
+    chosen, reuse = _engine_and_cache(settings, request, state, plan, storage, jobs, listener.note, engine)
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
-        jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
@@ -209,6 +211,7 @@ def run_plan(
             max_parallel=_side_by_side(request, plan.pipeline),
             cache=state / "cache",
             stock=stock,
+            reuse=reuse,
             stop=stop,
         )
         _keep_record(run, execution, listener)
@@ -218,7 +221,39 @@ def run_plan(
         if engine is None:
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
+        if reuse is not None:
+            reuse.close()
     return execution
+
+
+def _engine_and_cache(
+    settings: Settings,
+    request: RunRequest,
+    state: Path,
+    plan: Plan,
+    storage: Storage,
+    jobs: Sequence[tuple[str, ProcessingJob]],
+    note: Callable[[str], None],
+    engine: Engine | None,
+) -> tuple[Engine, StepCache | None]:
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet."""
+
+    def make() -> Engine:
+        return select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
+
+    if not request.cache:
+        return engine or make(), None
+    from local_runner.cache.machine import LazyEngine, engine_name
+    from local_runner.cache.open import begins_cached, open_cache
+
+    name = engine_name(request.engine)
+    if engine is None and name in ("docker", "sandbox"):
+        chosen: Engine = LazyEngine(name, make, jobs)
+        cache = open_cache(settings, request, state, plan, chosen, note)
+        if cache is not None and begins_cached(plan, cache, storage):
+            return chosen, cache
+    chosen = engine or make()
+    return chosen, open_cache(settings, request, state, plan, chosen, note, given=engine is not None)
 
 
 def _stock_engine(
