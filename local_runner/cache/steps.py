@@ -95,7 +95,9 @@ class StepCache:
             return self.store.manifest(looked.key)
         except CorruptError as error:
             self._drop(planned.step.name, looked.key, error)
-            return None
+        except OSError as error:
+            self._unusable(error)
+        return None
 
     def restore(
         self, planned: PlannedStep, looked: Looked, job: ProcessingJob, storage: Storage, work: Path, logs: Path
@@ -152,7 +154,7 @@ class StepCache:
         try:
             self.store.keep_signature(looked.key, looked.signature)
         except OSError as error:
-            self._say(_unwritable(error, self.store.directory))
+            self._unusable(error)
         return Recording(planned.step.name, looked, Draft(work / "cache-entry", self.digests), self.store.directory)
 
     def finish(self, recording: Recording, logs: Path, manifest: Manifest) -> None:
@@ -166,7 +168,7 @@ class StepCache:
                 return
             self._say(recording.refused)
         except (OSError, UnstableError) as error:
-            self._say(_unwritable(error, self.store.directory))
+            self._unusable(error)
         shutil.rmtree(directory, ignore_errors=True)
 
     def close(self) -> None:
@@ -175,7 +177,7 @@ class StepCache:
             self.digests.save()
             self.store.keep_last(self.pipeline, self._keys)
         except OSError as error:
-            self._say(_unwritable(error, self.store.directory))
+            self._unusable(error)
 
     # ------------------------------------------------------------------------------------------------- troubles
     def _drop(self, step: str, key: str, error: CorruptError) -> None:
@@ -183,11 +185,15 @@ class StepCache:
         with suppress(OSError):
             self.store.drop(key)
 
-    def _say(self, text: str) -> None:
+    def _unusable(self, error: Exception) -> None:
+        trouble = _trouble(error, self.store.directory)
+        self._say(f"The step cache cannot be used, so steps run uncached. {trouble}", once="the cache")
+
+    def _say(self, text: str, once: str = "") -> None:
         with self._lock:
-            if text in self._said:
+            if (once or text) in self._said:
                 return
-            self._said.add(text)
+            self._said.add(once or text)
         self.note(text)
 
 
@@ -217,7 +223,7 @@ class Recording:
             try:
                 self.outputs[output] = self.draft.take(directory)
             except (OSError, UnstableError) as error:
-                self.refused = _unwritable(error, self.place)
+                self.refused = f"Step '{self.step}' is not cached: {_trouble(error, self.place)}"
 
     def manifest(self, execution: str, seconds: float, exit_code: int | None, exit_message: str | None) -> Manifest:
         """The manifest of the job, which has ended, without its files."""
@@ -226,7 +232,3 @@ class Recording:
 
 def _trouble(error: Exception, place: Path) -> str:
     return system_trouble(error, place) if isinstance(error, OSError) else f"{error}."
-
-
-def _unwritable(error: Exception, place: Path) -> str:
-    return f"The step cache cannot be written, so steps run uncached. {_trouble(error, place)}"

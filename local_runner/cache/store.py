@@ -77,7 +77,7 @@ class StepStore:
         return self.entries / key
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of an entry; None where there is no entry. Raises CorruptError."""
+        """The manifest of an entry; None where there is no entry. Raises CorruptError, OSError."""
         directory = self.path(key)
         try:
             text = (directory / _MANIFEST).read_text(encoding="utf-8")
@@ -85,8 +85,8 @@ class StepStore:
             if directory.exists():
                 raise CorruptError("it has no manifest") from None
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorruptError(f"its manifest cannot be read ({error})") from None
+        except UnicodeDecodeError:
+            raise CorruptError("its manifest was changed") from None
         checksum, _, body = text.partition("\n")
         if hashlib.sha256(body.encode()).hexdigest() != checksum:
             raise CorruptError("its manifest was changed")
