@@ -249,6 +249,47 @@ def doctor(as_json: bool, state: Path) -> None:
 
 
 @cli.command()
+@click.argument("step")
+@target_argument
+@parameter_options
+@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@python_option
+@state_option
+def why(
+    step: str,
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    as_json: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Say whether a run would take STEP from the cache, and what changed since the last run, file by file.
+
+    It also says whether SageMaker's own cache (CacheConfig) would hit after promotion. Runs nothing.
+
+    \b
+    Examples:
+      local-runner why Fit
+      local-runner why Validate --date 2013-01-02 --json
+    """
+    from local_runner.cache.explain import explain
+    from local_runner.runner import RunRequest
+
+    request = RunRequest(
+        target=target, parameters=dict(parameters), date=date, engine=engine, data=dict(data), images=dict(images),
+        python=python, cache=True,
+    )  # fmt: skip
+    found = explain(_settings(), request, step, state.absolute(), _say)
+    click.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+
+
+@cli.command()
 @target_argument
 @parameter_options
 @click.option(

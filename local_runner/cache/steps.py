@@ -46,7 +46,10 @@ class Restored:
 
 @dataclass
 class StepCache:
-    """The cache of one execution of ``pipeline``. ``refresh`` are the steps that run anyway, and are recorded anew."""
+    """The cache of one execution of ``pipeline``. ``refresh`` are the steps that run anyway, and are recorded anew.
+
+    ``looked`` is what each step was found to depend on. A ``dry`` one keeps nothing but digests.
+    """
 
     store: StepStore
     digests: FileDigests
@@ -56,7 +59,8 @@ class StepCache:
     refresh: Collection[str] = ()
     sources: Collection[str] = ()
     stored: int = 0
-    _keys: dict[str, str] = field(default_factory=dict[str, str])
+    dry: bool = False
+    looked: dict[str, Looked] = field(default_factory=dict[str, Looked])
     _said: set[str] = field(default_factory=set[str])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -84,7 +88,7 @@ class StepCache:
         signature = sign(job, machine, files, places_of(execution, job.name, self.sources))
         looked = Looked(signature, signature.key, inputs)
         with self._lock:
-            self._keys[planned.step.name] = looked.key
+            self.looked[planned.step.name] = looked
         return looked
 
     def find(self, planned: PlannedStep, looked: Looked) -> Manifest | None:
@@ -130,7 +134,8 @@ class StepCache:
         except (OSError, UnstableError) as error:
             self._say(f"Step '{name}' is not taken from the cache: {_trouble(error, self.store.directory)}")
             return None
-        self.store.used(looked.key)
+        if not self.dry:
+            self.store.used(looked.key)
         shown = [logs / file.path for file in manifest.logs]
         combined = logs / "all-hosts.log"
         log = combined if combined in shown else next(iter(shown), None)
@@ -149,7 +154,7 @@ class StepCache:
     # ------------------------------------------------------------------------------------------------ recording
     def begin(self, planned: PlannedStep, looked: Looked | None, work: Path) -> Recording | None:
         """Record the job that is about to run; None where it is not cached."""
-        if looked is None:
+        if looked is None or self.dry:
             return None
         try:
             self.store.keep_signature(looked.key, looked.signature)
@@ -175,7 +180,8 @@ class StepCache:
         """Keep the digests, and which keys the steps had. Where that cannot be, the next run takes longer."""
         try:
             self.digests.save()
-            self.store.keep_last(self.pipeline, self._keys)
+            if not self.dry:
+                self.store.keep_last(self.pipeline, {step: looked.key for step, looked in self.looked.items()})
         except OSError as error:
             self._unusable(error)
 

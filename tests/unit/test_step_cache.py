@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local_runner.cache.digests import FileDigests
+from local_runner.cache.key import Signature
+from local_runner.cache.open import step_store
+from local_runner.cache.why import CloudCache, cloud_cache, differences
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
@@ -414,3 +417,52 @@ def test_any_byte_of_an_entry_that_is_flipped_is_noticed(
     assert any("is damaged" in note for note in project.notes)
     assert not [note for note in project.notes if project.notes.count(note) > 1]
     assert cached(project.run()) == {"First": True, "Second": True}
+
+
+# -------------------------------------------------------------------------------------------------------------- why
+def signature(project: Project, step: str) -> Signature:
+    store = step_store(project.state)
+    found = store.signature(store.last("definition")[step])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "expected"),
+    [
+        ("data", 1, ["inputs.data/b: changed (12 bytes -> 9 bytes)"]),
+        ("same size and mtime", 1, ["inputs.data/b: changed"]),
+        ("add", 1, ["inputs.data/new1: added"]),
+        ("mode", 1, ["inputs.data/b: permissions changed (644 -> 755)"]),
+        ("parameter", 1, ["request.Environment.LEVEL: changed (0 -> 1)"]),
+        ("image", 1, ["image: changed (img -> 1)"]),
+        ("touch", 1, []),
+    ],
+)
+def test_why_names_what_changed_and_nothing_else(project: Project, kind: str, number: int, expected: list[str]) -> None:
+    project.run()
+    before = signature(project, "First")
+    edit(project, kind, number)
+    project.run()
+    assert [str(each) for each in differences(before, signature(project, "First"))] == expected
+    assert (project.ran == []) == (expected == [])
+
+
+def test_sagemaker_compares_uris_and_not_contents(project: Project) -> None:
+    project.run()
+    before = {name: signature(project, name) for name in ("First", "Second")}
+    edit(project, "data", 1)
+    project.run()
+    enabled = {"Enabled": True, "ExpireAfter": "P30D"}
+
+    def cloud(step: str, config: Any = enabled, code: frozenset[str] = frozenset()) -> CloudCache:
+        return cloud_cache(config, before[step], signature(project, step), code)
+
+    assert cloud("First").hits
+    assert "it would not see that data changed" in " ".join(cloud("First").reasons)
+    assert not cloud("First", None).hits
+    assert not cloud("First", code=frozenset({"data"})).hits
+    assert "belongs to one execution" in cloud("Second").reasons[0]
+    project.parameters["Level"] = "7"
+    project.run()
+    assert cloud("First") == CloudCache(False, ("Environment.LEVEL: changed (0 -> 7).",))
