@@ -309,6 +309,10 @@ def why(
     multiple=True,
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
+@click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
+@click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
+@click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
+@click.option("--resume", is_flag=True, help="Go on from the last execution, keeping what succeeded in it.")
 @click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
 @click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
@@ -325,6 +329,10 @@ def run(
     max_parallel: int | None,
     no_limits: bool,
     faults: tuple[Fault, ...],
+    only: tuple[str, ...],
+    start: tuple[str, ...],
+    end: tuple[str, ...],
+    resume: bool,
     no_cache: bool,
     refresh: tuple[str, ...],
     as_json: bool,
@@ -342,11 +350,13 @@ def run(
       local-runner run --date 2013-01-02 -p ProcessingInstanceCount=3
       local-runner run --engine sandbox --json
       local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
+      local-runner run --from Fit
       local-runner run --inject-fault Fit=SageMaker.CAPACITY_ERROR:2
     """
     from local_runner.report import listener
     from local_runner.report.record import to_record
     from local_runner.runner import RunRequest, run_pipeline
+    from local_runner.selection import Selection
 
     request = RunRequest(
         target=target,
@@ -359,6 +369,7 @@ def run(
         limits=not no_limits,
         faults=faults,
         python=python,
+        selection=Selection(only, start, end, resume),
         cache=not no_cache,
         refresh=refresh,
     )
