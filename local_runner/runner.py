@@ -238,7 +238,20 @@ def run_plan(
         run.close()
         if reuse is not None:
             reuse.close()
+            _prune(settings, state, reuse, listener)
     return execution
+
+
+def _prune(settings: Settings, state: Path, cache: StepCache, listener: Listener) -> None:
+    """Keep the step cache within its limits. Only a run that added to it can have made it too large."""
+    if not cache.stored:
+        return
+    from local_runner.cache.prune import prune_steps
+
+    try:
+        prune_steps(state, max_age=settings.cache.max_age, max_size=settings.cache.max_size)
+    except OSError as error:
+        listener.note(f"The step cache was not pruned. {system_trouble(error, state)}")
 
 
 def _engine_and_cache(

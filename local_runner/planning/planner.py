@@ -85,10 +85,15 @@ def plan(
         parameters=values,
         steps=tuple(planned),
         started=started,
-        notes=planning.notes(),
+        notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
         source=planning.source,
         source_execution=source_execution,
     )
+
+
+def _gone_on_from(planning: _Planning, source_execution: str | None) -> tuple[str, ...]:
+    names = [name for name in planning.steps if name in planning.source and name not in planning.selected]
+    return (f"As execution {source_execution} left it: {_steps(names)}.",) if names and source_execution else ()
 
 
 @dataclass(frozen=True)
