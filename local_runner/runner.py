@@ -205,10 +205,13 @@ def run_plan(
     stop: threading.Event | None = None,
 ) -> Execution:
     """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
+    killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()
     jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
-    chosen, reuse = _engine_and_cache(settings, request, state, plan, storage, jobs, listener.note, engine)
+    chosen, reuse = _engine_and_cache(
+        settings, request, state, plan, storage, jobs, listener.note, engine, needed=killed
+    )
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
@@ -263,8 +266,12 @@ def _engine_and_cache(
     jobs: Sequence[tuple[str, ProcessingJob]],
     note: Callable[[str], None],
     engine: Engine | None,
+    *,
+    needed: bool,
 ) -> tuple[Engine, StepCache | None]:
-    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet."""
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet,
+    unless it is ``needed`` to remove what a killed execution left in it.
+    """
 
     def make() -> Engine:
         return select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
@@ -275,7 +282,7 @@ def _engine_and_cache(
     from local_runner.cache.open import begins_cached, open_cache
 
     name = engine_name(request.engine)
-    if engine is None and name in ("docker", "sandbox"):
+    if engine is None and not needed and name in ("docker", "sandbox"):
         chosen: Engine = LazyEngine(name, make, jobs)
         cache = open_cache(settings, request, state, plan, chosen, note)
         if cache is not None and begins_cached(plan, cache, storage):
