@@ -60,6 +60,7 @@ def linted(template):
     return [str(match) for match in lint(json.dumps(template), config=ManualArgs(regions=["eu-west-1"]))]
 
 
+@pytest.mark.slow
 def test_documents_of_the_project(command, project):
     printed = command("bootstrap", "--env", "prod", "--print")
     assert printed.returncode == 0, printed.stderr

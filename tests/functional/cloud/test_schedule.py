@@ -9,6 +9,8 @@ from cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
 from local_runner.cloud.aws import CloudError
 from local_runner.cloud.parts import in_order
 from local_runner.cloud.schedule import find_schedule
+from local_runner.cloud.schedule_request import settings_of
+from local_runner.cloud.ticks import next_ticks
 
 START = PLACE.arn("iam", "role/Flights-dev-start", region=False)
 PATTERN = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": ["raw-data"]}}}
@@ -95,6 +97,16 @@ def test_dates_are_compared_as_points_in_time(aws, cycle):
     assert find_schedule(aws, NAMES.schedule)["StartDate"].isoformat().startswith(("2029-12-31T23:00", "2030-01-01"))
     other_way = {"start_date": "2029-12-31T23:00:00+00:00", "end_date": "2031-05-31T22:00:00Z"}
     assert cycle.promote(schedule={**SCHEDULE, **other_way}) == []
+
+
+def test_the_ticks_of_what_is_in_the_account_are_those_of_the_settings(aws, cycle):
+    dates = {"start_date": "2030-01-01T00:00:00", "end_date": "2031-06-01T00:00:00"}
+    cycle.promote(schedule={**SCHEDULE, **dates})
+    recorded = settings_of("scheduler", cycle.previous)
+    live = settings_of("scheduler", find_schedule(aws, NAMES.schedule))
+    ticks = [str(tick) for tick in next_ticks(recorded, samples.NOW)]
+    assert ticks[0] == "Tue 2030-01-01 06:00 CET"
+    assert [str(tick) for tick in next_ticks(live, samples.NOW)] == ticks
 
 
 def test_a_start_date_that_has_passed_is_not_sent(aws, cycle):
