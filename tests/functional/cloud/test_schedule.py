@@ -153,7 +153,9 @@ def test_what_is_paused_stays_paused(aws, cycle):
     changes = cycle.promote(schedule={**SCHEDULE, "expression": "rate(2 days)"})
     assert changed(changes).keys() == {"ScheduleExpression"}
     assert changes[0].summary.endswith("every 2 days (paused)")
-    assert cycle.notes == ["The schedule Flights-dev is paused and stays so. To start it again: local-runner resume"]
+    assert cycle.notes == [
+        "The schedule Flights-dev is paused and stays so. To let it start again: local-runner resume --env dev"
+    ]
     assert find_schedule(aws, NAMES.schedule)["State"] == "DISABLED"
 
 
