@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from local_runner import export_commands
+from local_runner import cloud_commands, export_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
@@ -324,4 +324,5 @@ def run(
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
 
 
+cloud_commands.register(cli)
 export_commands.register(cli)

@@ -40,11 +40,8 @@ def definition_changes(
         else:
             changes += _of_step(name, old[name], new[name], content, images)
     changes += [FieldChange("image", one, other) for one, other in images]
-    top = [
-        _flat({key: value for key, value in (document or {}).items() if key != "Steps"}) for document in (before, after)
-    ]
     if before is not None:
-        changes += _fields(top[0], top[1])
+        changes += _fields(_flat(_without_steps(before)), _flat(_without_steps(after)))
     return tuple(changes)
 
 
@@ -87,11 +84,12 @@ def _without_steps(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_branches(step: Mapping[str, Any]) -> dict[str, Any]:
     """The step with the names of its branches' steps in place of the steps."""
-    arguments: Any = step.get("Arguments")
-    if step.get("Type") != "Condition" or not isinstance(arguments, Mapping):
+    table = as_object(step.get("Arguments"))
+    if step.get("Type") != "Condition" or table is None:
         return dict(step)
-    table = as_object(arguments) or {}
-    branches = {key: [inner["Name"] for inner in table.get(key) or []] for key in _BRANCHES}
+    branches = {
+        key: [(as_object(inner) or {}).get("Name") for inner in as_list(table.get(key)) or ()] for key in _BRANCHES
+    }
     return {**step, "Arguments": {**table, **branches}}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ RELEASE_TAG = "local-runner:release"
 COMMIT_TAG = "local-runner:git-commit"
 
 _INLINE_BYTES = 100 * 1024
+_NOT_THERE = re.compile("could not find|does not exist|not found", re.IGNORECASE)
 _ABSENT = ("ResourceNotFound", "ResourceNotFoundException")
 
 
@@ -72,7 +74,7 @@ class Pipeline:
         return {**self.tags, FINGERPRINT_TAG: self.desired.fingerprint.value}
 
     def _definition(self, *, planned: bool = False) -> str:
-        """The definition with the image that the registry has; in a plan, one that is still to be pushed has its tag."""
+        """The definition with the image of the registry; in a plan, one that is still to be pushed has its tag."""
         if self.image is None:
             return self.desired.definition(None)
         uri = self.image.uri or (self.image.target.tagged if planned else None)
@@ -116,7 +118,7 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------------------- reading
     def _find(self, aws: Aws) -> dict[str, Any] | None:
-        return aws.find("sagemaker", "describe_pipeline", *_ABSENT, PipelineName=self.desired.names.pipeline_name)
+        return find_pipeline(aws, self.desired.names.pipeline_name)
 
     def _tags_of(self, aws: Aws, live: Mapping[str, Any]) -> dict[str, str]:
         """The pipeline's tags. Raises CloudError where they say that it is somebody else's."""
@@ -139,6 +141,16 @@ class Pipeline:
         except AwsError:
             return None  # the plan is told without it
         return found["Body"].read() if found else None
+
+
+def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
+    """What DescribePipeline says, or None where there is no such pipeline."""
+    try:
+        return aws.call("sagemaker", "describe_pipeline", PipelineName=name)
+    except AwsError as error:
+        if error.code in _ABSENT or (error.code == "ValidationException" and _NOT_THERE.search(str(error.message))):
+            return None
+        raise
 
 
 def _summary(fields: tuple[FieldChange, ...]) -> str:

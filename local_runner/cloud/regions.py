@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple, cast
 
 import boto3
@@ -22,7 +23,7 @@ def region_of(environment: Environment) -> Region:
     """The region. Raises CloudError where nothing says which, or it is none."""
     try:
         session = cast("Any", boto3.Session(profile_name=environment.profile))
-        name = environment.region or session.region_name
+        name = environment.region or os.environ.get("AWS_REGION") or session.region_name  # boto3 does not read it
         if not name:
             raise CloudError(
                 f'There is no region. Set it: region = "eu-west-1" in [environments.{environment.name}] of '
