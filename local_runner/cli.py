@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from local_runner import cloud_commands, export_commands
+from local_runner import cloud_commands, export_commands, life_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
@@ -431,3 +431,4 @@ def run(
 
 cloud_commands.register(cli)
 export_commands.register(cli)
+life_commands.register(cli)

@@ -144,12 +144,6 @@ class Aws:
             raise self._explained(error, service, operation) from error
         return found
 
-    def inputs(self, service: str, operation: str) -> tuple[str, ...]:
-        """The names of an operation's input fields, as the installed botocore knows them."""
-        client = self._client(service)
-        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
-        return tuple(shape.members) if shape else ()
-
     @contextmanager
     def reading(self) -> Generator[None]:
         """Inside, a call that writes is an error of this program, and is not made."""

@@ -89,7 +89,7 @@ def desired_release(
     names = Names(local.definition.name, environment.name)
     place = place_of(names, aws.account, aws.region, aws.partition)
     bucket = environment.bucket or default_bucket(place)
-    prefix = environment.prefix or names.pipeline
+    prefix = environment.prefix or names.pipeline_name
     values = BuildValues(
         environment.name, place.region, bucket, execution_role_arn(environment, place), account=place.account
     )

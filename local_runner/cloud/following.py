@@ -38,10 +38,11 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
     _next: float = field(default=0.0, init=False)
 
-    def wait(self, *, changed: bool) -> None:
-        """Wait for one interval. ``changed``: something has happened, and more may soon."""
+    def wait(self, *, changed: bool) -> float:
+        """Wait for one interval, which is returned. ``changed``: something has happened, and more may soon."""
         self._next = self.first if changed or not self._next else min(self._next * _BACK_OFF, self.longest)
         self.sleep(self._next)
+        return self._next
 
 
 def plan_of(definition: PipelineDefinition, execution: CloudExecution, parameters: Mapping[str, str]) -> Plan:

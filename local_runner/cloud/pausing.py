@@ -6,41 +6,52 @@ field that it is not given back to its default (API reference), so that all of t
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.aws import Aws, AwsError, CloudError
+from local_runner.cloud.rules import find_rule
+from local_runner.cloud.schedule import find_schedule, write_schedule
+from local_runner.cloud.schedule_request import Kind, without_past_start
 
-Kind = Literal["scheduler", "rule"]
 State = Literal["ENABLED", "DISABLED"]
 
 
-def schedule_state(aws: Aws, kind: Kind, name: str) -> State | None:
-    """Whether the schedule or rule of that name is on; None where there is none."""
-    found = _found(aws, kind, name)
-    if found is None:
-        return None
-    return "DISABLED" if found.get("State") == "DISABLED" else "ENABLED"
+def find_either(aws: Aws, name: str) -> tuple[Kind, dict[str, Any]] | None:
+    """The schedule or the rule of that name, as it would be written; None where there is neither."""
+    schedule = find_schedule(aws, name)
+    if schedule is not None:
+        return "scheduler", schedule
+    rule = find_rule(aws, name)
+    return ("rule", rule) if rule is not None else None
 
 
-def set_state(aws: Aws, kind: Kind, name: str, wanted: State) -> bool:
-    """Turn the schedule or rule on or off; whether that changed anything. Raises CloudError where there is none."""
-    found = _found(aws, kind, name)
+def set_state(aws: Aws, name: str, wanted: State) -> dict[str, Any] | None:
+    """Turn the schedule or rule of that name on or off. What it is now; None where it was that already.
+
+    Raises CloudError where there is neither, and AwsError.
+    """
+    found = find_either(aws, name)
     if found is None:
         raise CloudError(
-            f"There is no {'rule' if kind == 'rule' else 'schedule'} '{name}' in account {aws.account}, region "
-            f"{aws.region}: somebody deleted it. Bring it back with: local-runner promote."
+            f"There is no schedule and no rule '{name}' in account {aws.account}, region {aws.region}. Give the "
+            "environment a schedule in local_runner.toml and promote it; if it has one, somebody deleted it, and "
+            "promoting again brings it back."
         )
-    if (found.get("State") == "DISABLED") == (wanted == "DISABLED"):
-        return False
+    kind, live = found
+    if (live.get("State") == "DISABLED") == (wanted == "DISABLED"):
+        return None
+    changed = {**live, "State": wanted}
     if kind == "rule":
         aws.call("events", "enable_rule" if wanted == "ENABLED" else "disable_rule", Name=name)
-        return True
-    fields = {key: found[key] for key in aws.inputs("scheduler", "update_schedule") if found.get(key) is not None}
-    aws.call("scheduler", "update_schedule", **{**fields, "State": wanted})
-    return True
-
-
-def _found(aws: Aws, kind: Kind, name: str) -> dict[str, Any] | None:
-    if kind == "rule":
-        return aws.find("events", "describe_rule", "ResourceNotFoundException", Name=name)
-    return aws.find("scheduler", "get_schedule", "ResourceNotFoundException", Name=name)
+        return changed
+    try:
+        write_schedule(aws, changed)
+    except AwsError as error:
+        # The service may refuse a start date that has passed, though it is the one that the schedule has.
+        without = without_past_start(changed, datetime.now(UTC))
+        if "StartDate" not in str(error.message) or without == changed:
+            raise
+        write_schedule(aws, without)
+        return without
+    return changed

@@ -165,8 +165,8 @@ def _about(path: str) -> str:
 
 
 def _json(text: Any) -> Any:
-    """A definition that somebody wrote; one that is no JSON is none."""
+    """A definition that somebody wrote, as text or read already; one that is no JSON is none."""
     try:
-        return json.loads(text)
+        return json.loads(text) if isinstance(text, str) else text or {}
     except (TypeError, ValueError):
         return {}

@@ -78,18 +78,23 @@ class Record:
 
     def _write(self, aws: Aws) -> None:
         record = self._record(datetime.now(UTC).isoformat(timespec="seconds"), aws.caller_arn)
-        tags = [{"Key": RELEASE_TAG, "Value": str(record.number)}]
-        if record.git_commit:
-            tags.append({"Key": COMMIT_TAG, "Value": record.git_commit})
-        aws.call("sagemaker", "add_tags", ResourceArn=record.pipeline_arn, Tags=tags)
-        key = release_key(self.desired.prefix, record.number)
-        body = record.model_dump_json(indent=1).encode()
-        try:
-            aws.call("s3", "put_object", Bucket=self.desired.bucket, Key=key, Body=body, IfNoneMatch="*")
-        except AwsError as error:
-            if error.code in ("PreconditionFailed", "412"):
-                raise CloudError(
-                    f"Somebody else recorded release {record.number} meanwhile. Look at the plan again: "
-                    f"local-runner plan --env {record.environment}"
-                ) from None
-            raise
+        write_record(aws, self.desired.bucket, self.desired.prefix, record)
+
+
+def write_record(aws: Aws, bucket: str, prefix: str, record: ReleaseRecord) -> None:
+    """Tag the pipeline with the release, and keep its record. Raises CloudError where the number is taken meanwhile."""
+    tags = [{"Key": RELEASE_TAG, "Value": str(record.number)}]
+    if record.git_commit:
+        tags.append({"Key": COMMIT_TAG, "Value": record.git_commit})
+    aws.call("sagemaker", "add_tags", ResourceArn=record.pipeline_arn, Tags=tags)
+    key = release_key(prefix, record.number)
+    body = record.model_dump_json(indent=1).encode()
+    try:
+        aws.call("s3", "put_object", Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+    except AwsError as error:
+        if error.code in ("PreconditionFailed", "412"):
+            raise CloudError(
+                f"Somebody else recorded release {record.number} meanwhile. Look at the plan again: "
+                f"local-runner plan --env {record.environment}"
+            ) from None
+        raise

@@ -7,6 +7,7 @@ import time
 import urllib.request
 
 import pytest
+from cloud_proxy import Proxy
 
 from local_runner.cloud.aws import Aws
 
@@ -60,3 +61,37 @@ def aws(moto_server, reset, monkeypatch):
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     reset()
     return Aws("eu-west-1")
+
+
+@pytest.fixture
+def proxy(aws, moto_server, monkeypatch):
+    """The emulator's account behind a proxy that can refuse calls, or cut a promotion off."""
+    with Proxy(moto_server) as found:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """HOST:PORT of a docker-registry of this test process."""
+    directory = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    (directory / "config.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: '{address}'}}\n"
+    )
+    command = ["docker-registry", "serve", str(directory / "config.yml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{address}/v2/", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "docker-registry ended"
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)

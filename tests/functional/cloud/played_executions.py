@@ -8,6 +8,7 @@ pipeline that runs. These operations are answered here, everything else is passe
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
+_DELETION = re.compile(r"^DELETE |^(AWSEvents\.)?(Delete|Remove)\w+ |Action=Delete")
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
 
 
@@ -94,15 +96,16 @@ class Service:
     """The service that answers at ``url``. ``requests`` are those so far: (operation or path, body).
 
     ``play`` is what the next executions do. An operation in ``denied`` is refused; ``dropped`` says how many times
-    each operation's connection is closed without an answer.
+    each operation's connection is closed without an answer. ``writes_left``: how many more deletions are taken.
     """
 
     url: str = ""
     play: Callable[[], Played] = Played
     executions: dict[str, Played] = field(default_factory=dict[str, Played])
-    requests: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
+    requests: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]], repr=False)
     denied: set[str] = field(default_factory=set[str])
     dropped: dict[str, int] = field(default_factory=dict[str, int])
+    writes_left: int | None = None
 
     def made(self, operation: str) -> list[Any]:
         """The bodies of the requests for an operation."""
@@ -116,6 +119,8 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # an answer is one write
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -131,8 +136,13 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
             if drop:
                 self.close_connection = True
                 return
-            if operation in service.denied:
-                self._answer(400, {"__type": "AccessDeniedException", "message": f"not authorized: {operation}"})
+            deletes = service.writes_left is not None and _DELETION.search(
+                operation + " " + body.decode(errors="replace")
+            )
+            if deletes:
+                service.writes_left = max((service.writes_left or 0) - 1, -1)
+            if operation in service.denied or (deletes and service.writes_left == -1):
+                self._deny(operation, body)
                 return
             answer = _answers.get(operation)
             played = answer and answer(service, json.loads(body or b"{}"))
@@ -150,6 +160,14 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
         def _answer(self, status: int, document: dict[str, Any]) -> None:
             text = json.dumps(document).encode()
             self._send(status, [("Content-Type", "application/x-amz-json-1.1")], text)
+
+        def _deny(self, operation: str, body: bytes) -> None:
+            if b"Version=" in body:  # IAM and SNS speak XML
+                what = "<Code>AccessDenied</Code><Message>not authorized</Message>"
+                text = f"<ErrorResponse><Error>{what}</Error><RequestId>1</RequestId></ErrorResponse>"
+                self._send(403, [("Content-Type", "text/xml")], text.encode())
+            else:
+                self._answer(400, {"__type": "AccessDeniedException", "message": f"not authorized: {operation}"})
 
         def _send(self, status: int, headers: list[tuple[str, str]], text: bytes) -> None:
             self.send_response(status)

@@ -40,7 +40,9 @@ def project(tmp_path_factory):
     shutil.move(root / "processing" / "profile_day.py", elsewhere)
     text = (root / "pipeline.py").read_text()
     (root / "pipeline.py").write_text(text.replace('str(SCRIPTS / "profile_day.py")', repr(str(elsewhere))))
-    (root / "local_runner.toml").write_text((ROOT / "local_runner.toml").read_text() + ENVIRONMENT)
+    (root / "local_runner.toml").write_text(
+        (ROOT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
+    )
     return root
 
 
