@@ -300,7 +300,13 @@ def clean(
 @click.argument("step")
 @target_argument
 @parameter_options
-@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="The engine that the run would be on.",
+)
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @python_option
