@@ -8,11 +8,12 @@ STAMP   := $(VENV)/.installed
 PYTHON  ?= python3
 DATE    ?=
 ENGINE  ?= auto
+ENV     ?= dev
 ARGS    ?=
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run validate image test test-fast conformance lint format lock bench clean
+.PHONY: help setup local-run plan promote validate image test test-fast conformance lint format lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 local-run: $(STAMP) ## Run the pipeline on this machine against data/sample (DATE=, ENGINE=, ARGS=)
 	@$(BIN)/local-runner run --engine $(ENGINE) $(if $(DATE),--date $(DATE)) $(ARGS)
+
+plan: $(STAMP) ## Show what a promotion would change in the AWS account (ENV=dev, ARGS=); changes nothing
+	@$(BIN)/local-runner plan --env $(ENV) $(ARGS)
+
+promote: $(STAMP) ## Bring to the AWS account what ran here, with its schedule (ENV=dev, ARGS=)
+	@$(BIN)/local-runner promote --env $(ENV) $(ARGS)
 
 validate: $(STAMP) ## List every problem of the pipeline, before anything runs
 	@$(BIN)/local-runner validate $(ARGS)

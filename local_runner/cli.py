@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_runner import cloud_commands, export_commands, life_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
@@ -432,3 +433,8 @@ def run(
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+cloud_commands.register(cli)
+export_commands.register(cli)
+life_commands.register(cli)

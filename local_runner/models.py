@@ -95,7 +95,8 @@ class Step:
     ``arguments`` is the request template as the definition has it; values that are only known in an execution are
     expressions (:mod:`local_runner.definition.syntax`). ``path`` is where the step stands in the definition, for
     messages. ``references`` are the names of the steps whose results the arguments or conditions read.
-    ``output_parameters`` and ``function_arn`` are those of Lambda and Callback steps.
+    ``output_parameters`` are those of Lambda and Callback steps, ``function_arn`` is a Lambda step's, ``queue_url`` a
+    Callback step's.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Step:
     retry_policies: tuple[RetryPolicy, ...] = ()
     output_parameters: tuple[OutputParameter, ...] = ()
     function_arn: str | None = None
+    queue_url: str | None = None
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ def run_transform(job: StockJob, model: Mapping[str, Any], places: StockPlaces) 
         # The server is stopped at the end, whatever came of it: its exit code says nothing then.
         code = next((ended.exit_code for ended in end.containers.values() if ended.exit_code), None)
         said = [f"  {line}" for line in last_lines(places.log("algo-1"))]
-        return StockEnd(code, "\n".join([end.error, *(["Its last lines:", *said] if said else [])]))
+        told = [end.error, "Its last lines:", *said] if said else [end.trouble]
+        return StockEnd(code, "\n".join(told))
     renamed = open_directory(places.work / "renamed")
     for number, name in names.items():
         place = renamed / name
