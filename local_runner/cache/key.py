@@ -2,9 +2,9 @@
 
 In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
 and of every input the names, permissions and digests of its objects. What belongs to one execution only (its id, its
-times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not what they are.
-Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That a job can
-read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
+times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
+what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
+a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
 """
 
 from __future__ import annotations
