@@ -323,7 +323,7 @@ def test_a_test_run_of_this_project_is_known(promoted: Service, aws: Aws, state:
 # --------------------------------------------------------------------------------------------- pause and resume
 def test_pause_and_resume_twice_each(promoted: Service, aws: Aws, run) -> None:
     before = aws.call("scheduler", "get_schedule", Name=NAMES.schedule)
-    assert run("pause").output == f"The schedule {NAME} is paused: every day at 06:00 Europe/Berlin (paused).\n"
+    assert run("pause").output == f"The schedule {NAME} is paused: every day at 06:00 Europe/Berlin.\n"
     assert aws.call("scheduler", "get_schedule", Name=NAMES.schedule)["State"] == "DISABLED"
     assert run("pause").output == f"The schedule {NAME} is paused already.\n"
     status = run("status", "--exit-code")
@@ -546,7 +546,7 @@ def test_retire_asks_for_the_name_and_leaves_no_orphan(promoted: Service, aws: A
     assert "There is nothing of FlightsDaily-dev" in run("retire").output
 
 
-@pytest.mark.parametrize("allowed", range(0, 8, 2))
+@pytest.mark.parametrize("allowed", [0, 3, 6])
 def test_a_retirement_that_was_cut_off_is_finished_by_the_next(promoted: Service, aws: Aws, run, allowed: int) -> None:
     """The first ``allowed`` deletions are made, and then the account refuses every other."""
     promoted.writes_left = allowed
