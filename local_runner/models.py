@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +126,11 @@ class PipelineDefinition:
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
     max_parallel_steps: int | None = None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all steps."""
+        return frozenset(step.name for step in self.steps)
 
     def step(self, name: str) -> Step:
         """The step of that name (KeyError where there is none)."""
@@ -347,7 +353,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an execution will do: the selected steps in an order that respects their dependencies, and the values."""
+    """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
+
+    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them.
+    """
 
     execution_id: str
     pipeline: PipelineDefinition
@@ -355,6 +364,8 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     started: str
     notes: tuple[str, ...] = ()
+    source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    source_execution: str | None = None
 
 
 # ----------------------------------------------------------------------------------------------- execution

@@ -107,6 +107,13 @@ class DockerEngine:
                 "Say which local image stands in for one: --image URI=TAG, or --image TAG for all of them."
             )
 
+    def image_id(self, uri: str) -> str | None:
+        """The id of the local image that the URI means, which is a digest of its content; None where it is not here."""
+        try:
+            return str(self._api.inspect_image(self._images.get(uri) or self.resolve_image(uri))["Id"])
+        except _engine_errors():
+            return None
+
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """One container per host, all at once; see the Protocol."""
         if staged.job.image_uri not in self._images:
