@@ -268,6 +268,7 @@ def doctor(as_json: bool, state: Path) -> None:
     multiple=True,
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
+@click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @python_option
@@ -282,6 +283,7 @@ def run(
     max_parallel: int | None,
     no_limits: bool,
     faults: tuple[Fault, ...],
+    hot: bool,
     as_json: bool,
     quiet: bool,
     python: Path | None,
@@ -314,6 +316,7 @@ def run(
         limits=not no_limits,
         faults=faults,
         python=python,
+        hot=hot,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:

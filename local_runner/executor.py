@@ -266,6 +266,7 @@ class _Executor:
             failure_reason=collected.failure_reason,
             outputs=collected.outputs,
             log=log,
+            hot=result.hot,
         )
         return Ended(
             execution,

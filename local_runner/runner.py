@@ -50,7 +50,7 @@ class RunRequest:
     ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
-    ``python`` is the Python that compiles, or its environment (None: this one).
+    ``python`` is the Python that compiles, or its environment (None: this one). ``hot`` lets hot workers run jobs.
     """
 
     target: str | None = None
@@ -64,6 +64,7 @@ class RunRequest:
     limits: bool = True
     faults: Sequence[Fault] = ()
     python: Path | None = None
+    hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ def run_plan(
     chosen = engine or select_engine(
         request.engine, settings, state, request.images, listener.note, limits=request.limits
     )
+    if request.hot and engine is None:
+        chosen = with_hot_workers(chosen, storage, listener.note)
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
@@ -219,6 +222,16 @@ def run_plan(
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
     return execution
+
+
+def with_hot_workers(engine: Engine, storage: Storage, note: Callable[[str], None], **options: bool) -> Engine:
+    """The engine with workers that see what the storage maps in; see :func:`.hot_engine` for the options."""
+    if engine.name == "docker":
+        from local_runner.engines.hot import hot_engine
+
+        return hot_engine(engine, [source.path for source in storage.sources if not source.code], note, **options)
+    note(f"Engine {engine.name} has no hot workers: every job runs cold.")
+    return engine
 
 
 def _stock_engine(
