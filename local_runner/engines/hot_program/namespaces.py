@@ -73,8 +73,7 @@ def enter(scratch, mounts, own):
     """
     unshare(NEW_MOUNTS | NEW_IPC)
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    root = scratch + "/root"
-    os.mkdir(root)
+    root = own + "/root"  # beside the scratch space, which goes out of sight before the root moves
     _overlay(["/"], root, _directory(scratch, "of-root"))
     _system(root)
     for number, mount in enumerate(mounts):
@@ -84,8 +83,8 @@ def enter(scratch, mounts, own):
             _bind(mount["source"], target)
         else:
             os.chmod(_overlay(mount["layers"], target, _directory(scratch, "of-input-%d" % number)), 0o777)
-    _forget(root, own)
     os.chdir(root)
+    _forget(root, own)
     _mount(".", "/", None, _MS_MOVE)
     os.chroot(".")
 
@@ -127,7 +126,7 @@ def _forget(root, own):
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
         targets = [line.split(" ")[1] for line in file]
     for target in reversed(targets):
-        if target.startswith(own + "/") and not target.startswith(root):
+        if target.startswith(own + "/") and target != root and not target.startswith(root + "/"):
             _libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 

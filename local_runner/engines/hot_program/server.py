@@ -44,6 +44,7 @@ class Server:
         self.path = directory + "/socket"
         self.idle_seconds = idle_seconds
         self.cwd = os.getcwd()
+        os.mkdir(OWN + "/root")
         self.jobs = {}
         self.number = 0
         self.quitting = False
