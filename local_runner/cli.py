@@ -249,6 +249,47 @@ def doctor(as_json: bool, state: Path) -> None:
 
 
 @cli.command()
+@click.argument("step")
+@target_argument
+@parameter_options
+@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@python_option
+@state_option
+def why(
+    step: str,
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    as_json: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Say whether a run would take STEP from the cache, and what changed since the last run, file by file.
+
+    It also says whether SageMaker's own cache (CacheConfig) would hit after promotion. Runs nothing.
+
+    \b
+    Examples:
+      local-runner why Fit
+      local-runner why Validate --date 2013-01-02 --json
+    """
+    from local_runner.cache.explain import explain
+    from local_runner.runner import RunRequest
+
+    request = RunRequest(
+        target=target, parameters=dict(parameters), date=date, engine=engine, data=dict(data), images=dict(images),
+        python=python, cache=True,
+    )  # fmt: skip
+    found = explain(_settings(), request, step, state.absolute(), _say)
+    click.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+
+
+@cli.command()
 @target_argument
 @parameter_options
 @click.option(
@@ -269,6 +310,8 @@ def doctor(as_json: bool, state: Path) -> None:
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
 @click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
+@click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
+@click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @python_option
@@ -284,6 +327,8 @@ def run(
     no_limits: bool,
     faults: tuple[Fault, ...],
     hot: bool,
+    no_cache: bool,
+    refresh: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     python: Path | None,
@@ -317,6 +362,8 @@ def run(
         faults=faults,
         python=python,
         hot=hot,
+        cache=not no_cache,
+        refresh=refresh,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:
@@ -324,3 +371,48 @@ def run(
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+@cli.command()
+@target_argument
+@parameter_options
+@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
+@python_option
+@state_option
+def watch(
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    no_limits: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Run TARGET again at each save: what the saved file affects, in hot workers (as `run --hot`). Ctrl-C ends it.
+
+    A newer save ends the run in progress. An error is shown, and the watch goes on.
+
+    \b
+    Examples:
+      local-runner watch
+      local-runner watch --date 2013-01-02
+    """
+    from local_runner.runner import RunRequest
+    from local_runner.watch import watch as watch_project
+
+    request = RunRequest(
+        target=target,
+        parameters=dict(parameters),
+        date=date,
+        engine=engine,
+        data=dict(data),
+        images=dict(images),
+        limits=not no_limits,
+        python=python,
+    )
+    watch_project(Path.cwd(), request, state, sys.stdout)
+    sys.exit(EXIT_INTERRUPTED)

@@ -35,6 +35,7 @@ from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
 
 if TYPE_CHECKING:
+    from local_runner.cache.steps import StepCache
     from local_runner.engines.sdk import SdkEngine
 
 STATE_DIRECTORY = Path(".local_runner")
@@ -50,7 +51,9 @@ class RunRequest:
     ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
-    ``python`` is the Python that compiles, or its environment (None: this one). ``hot`` lets hot workers run jobs.
+    ``python`` is the Python that compiles, or its environment (None: this one). ``cache`` is whether steps may be taken
+    from the step cache, and are kept in it; those of ``refresh`` run anyway. ``hot`` lets hot workers run
+    jobs.
     """
 
     target: str | None = None
@@ -65,6 +68,8 @@ class RunRequest:
     faults: Sequence[Fault] = ()
     python: Path | None = None
     hot: bool = False
+    cache: bool = False
+    refresh: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -189,15 +194,11 @@ def run_plan(
     """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
     if runs.sweep(state):
         storage.discard_replaced()
-    chosen = engine or select_engine(
-        request.engine, settings, state, request.images, listener.note, limits=request.limits
-    )
-    if request.hot and engine is None:
-        chosen = with_hot_workers(chosen, storage, listener.note)
+    jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
+    chosen, reuse = _engine_and_cache(settings, request, state, plan, storage, jobs, listener.note, engine)
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
-        jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
@@ -212,6 +213,7 @@ def run_plan(
             max_parallel=_side_by_side(request, plan.pipeline),
             cache=state / "cache",
             stock=stock,
+            reuse=reuse,
             stop=stop,
         )
         _keep_record(run, execution, listener)
@@ -221,17 +223,54 @@ def run_plan(
         if engine is None:
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
+        if reuse is not None:
+            reuse.close()
     return execution
 
 
-def with_hot_workers(engine: Engine, storage: Storage, note: Callable[[str], None], **options: bool) -> Engine:
-    """The engine with workers that see what the storage maps in; see :func:`.hot_engine` for the options."""
+def with_hot_workers(
+    engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
+) -> Engine:
+    """The engine with workers that see what the storage maps in; those of a watch end with it."""
     if engine.name == "docker":
         from local_runner.engines.hot import hot_engine
 
-        return hot_engine(engine, [source.path for source in storage.sources if not source.code], note, **options)
+        return hot_engine(
+            engine, [source.path for source in storage.sources if not source.code], note, watching=watching
+        )
     note(f"Engine {engine.name} has no hot workers: every job runs cold.")
     return engine
+
+
+def _engine_and_cache(
+    settings: Settings,
+    request: RunRequest,
+    state: Path,
+    plan: Plan,
+    storage: Storage,
+    jobs: Sequence[tuple[str, ProcessingJob]],
+    note: Callable[[str], None],
+    engine: Engine | None,
+) -> tuple[Engine, StepCache | None]:
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet."""
+
+    def make() -> Engine:
+        made = select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
+        return with_hot_workers(made, storage, note) if request.hot else made
+
+    if not request.cache:
+        return engine or make(), None
+    from local_runner.cache.machine import LazyEngine, engine_name
+    from local_runner.cache.open import begins_cached, open_cache
+
+    name = engine_name(request.engine)
+    if engine is None and name in ("docker", "sandbox"):
+        chosen: Engine = LazyEngine(name, make, jobs)
+        cache = open_cache(settings, request, state, plan, chosen, note)
+        if cache is not None and begins_cached(plan, cache, storage):
+            return chosen, cache
+    chosen = engine or make()
+    return chosen, open_cache(settings, request, state, plan, chosen, note, given=engine is not None)
 
 
 def _stock_engine(

@@ -116,6 +116,13 @@ class DockerEngine:
         """The local image of a prepared job, and what its host is limited to."""
         return self._images[job.image_uri], self._limits_of(job.instance_type)
 
+    def image_id(self, uri: str) -> str | None:
+        """The id of the local image that the URI means, which is a digest of its content; None where it is not here."""
+        try:
+            return str(self._api.inspect_image(self._images.get(uri) or self.resolve_image(uri))["Id"])
+        except _engine_errors():
+            return None
+
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """One container per host, all at once; see the Protocol."""
         try:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from local_runner.engines import GRACE_SECONDS, Engine, OnLine
 from local_runner.engines.docker import DockerEngine
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.hot_call import Ending, NotRunHotError, WorkerLostError, run_job
 from local_runner.engines.hot_imports import imports_of
-from local_runner.engines.hot_worker import WorkerKind, end_workers, ensure_worker, kill_worker
+from local_runner.engines.hot_worker import WorkerKind, ensure_worker, kill_worker, let_go
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
 
@@ -44,6 +45,7 @@ class HotEngine:
     name: str = "docker"
     _said: set[str] = field(default_factory=set[str])
     _broken: set[str] = field(default_factory=set[str])
+    _used: set[WorkerKind] = field(default_factory=set[WorkerKind])
     _starting: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
@@ -59,6 +61,10 @@ class HotEngine:
             thread.start()
             self._starting.append(thread)
 
+    def image_id(self, uri: str) -> str | None:
+        """As docker."""
+        return self.cold.image_id(uri)
+
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """Run the job hot, else cold."""
         try:
@@ -73,8 +79,8 @@ class HotEngine:
         """End the workers unless they are to be kept, and close the docker engine."""
         for thread in self._starting:
             thread.join()
-        if not self.keep:
-            end_workers(self.cold.state)
+        for kind in () if self.keep else self._used:
+            let_go(kind)
         self.cold.close()
 
     # -------------------------------------------------------------------------------------------------- one job
@@ -101,8 +107,10 @@ class HotEngine:
         except NotRunHotError:
             self._broken.add(kind.key)
             raise
-        grace = {"interrupted": 0.0 if self.at_once else GRACE_SECONDS["interrupted"],
-                 "max_runtime": GRACE_SECONDS["max_runtime"]}  # fmt: skip
+        grace: dict[Literal["interrupted", "max_runtime"], float] = {
+            "interrupted": 0.0 if self.at_once else GRACE_SECONDS["interrupted"],
+            "max_runtime": GRACE_SECONDS["max_runtime"],
+        }
         with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
             try:
                 ended = run_job(kind.directory, request, log, Ending(job.max_runtime, stop, grace))
@@ -115,14 +123,16 @@ class HotEngine:
 
     def _kind(self, job: ProcessingJob) -> WorkerKind:
         image, limits = self.cold.image_and_limits(job)
-        return WorkerKind(
+        kind = WorkerKind(
             image=image,
             program=(job.entrypoint or ("",))[0],
             environment=tuple(sorted(job.environment.items())),
             roots=(self.cold.state, *self.roots),
             memory=limits.memory,
-            nano_cpus=limits.cpus and int(limits.cpus * 1e9),
+            nano_cpus=None if limits.cpus is None else int(limits.cpus * 1e9),
         )
+        self._used.add(kind)
+        return kind
 
     def _warm(self, kind: WorkerKind) -> None:
         try:
@@ -136,11 +146,14 @@ class HotEngine:
             self.note(text)
 
 
-def hot_engine(engine: Engine, roots: Iterable[Path], note: Callable[[str], None], **options: bool) -> HotEngine:
-    """The docker engine, with hot workers. ``roots`` hold what jobs read; files among them are linked into the state."""
+def hot_engine(
+    engine: Engine, roots: Iterable[Path], note: Callable[[str], None], *, watching: bool = False
+) -> HotEngine:
+    """The docker engine, with hot workers, which go with it when ``watching``. ``roots`` hold what jobs read."""
     assert isinstance(engine, DockerEngine)
     outside = {path.absolute() for path in roots if path.is_dir()}
-    return HotEngine(engine, sorted(path for path in outside if not path.is_relative_to(engine.state)), note, **options)
+    roots = sorted(path for path in outside if not path.is_relative_to(engine.state))
+    return HotEngine(engine, roots, note, keep=not watching, at_once=watching)
 
 
 def _needs_cold(job: ProcessingJob) -> str | None:

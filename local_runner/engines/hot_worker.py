@@ -77,7 +77,7 @@ def _program_version() -> str:
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
-    """See to it that a worker of that kind is up and has loaded ``preload``. Raises NotRunHotError where it cannot be."""
+    """See to it that a worker of that kind is up and has loaded ``preload``. Raises NotRunHotError."""
     if _is_up(kind.directory, preload):
         return
     kind.directory.mkdir(parents=True, exist_ok=True)
@@ -172,6 +172,12 @@ def kill_worker(api: Any, kind: WorkerKind) -> None:
 
     with contextlib.suppress(DockerException):
         api.remove_container(_container(kind), force=True, v=True)
+
+
+def let_go(kind: WorkerKind) -> None:
+    """End a worker as soon as it runs no job, that of another runner among them."""
+    _quit(kind.directory, {"quit": True})
+    shutil.rmtree(kind.directory, ignore_errors=True)
 
 
 def _make_room(state: Path) -> None:
