@@ -6,6 +6,7 @@ Runs inside the worker's container, on the image's Python (3.8 or newer), with i
 import atexit
 import gc
 import importlib
+import importlib.machinery
 import io
 import os
 import sys
@@ -81,7 +82,6 @@ def _exit_code(value):
         return 0
     if isinstance(value, int):
         return value & 0xFF if -(1 << 63) <= value < 1 << 63 else 0xFF
-    _flush(sys.stdout)
     print(value, file=sys.stderr)
     return 1
 

@@ -113,7 +113,12 @@ class Server:
         namespaces.unshare(namespaces.NEW_PIDS)
         pid = os.fork()
         if pid == 0:
-            os._exit(self._become_job(request, outputs, scratch, told))
+            try:
+                code = self._become_job(request, outputs, scratch, told)
+            except BaseException:  # nothing of the job may come back into the server
+                sys.excepthook(*sys.exc_info())
+                code = 1
+            os._exit(code)
         namespaces.rejoin_pids(self.pids)
         os.close(told)
         self.jobs[pid] = Job(pid, connection, scratch, why, request)
