@@ -78,6 +78,21 @@ class _Fault(click.ParamType["Fault"]):
             self.fail(str(error), param, ctx)
 
 
+class _Measured(click.ParamType[int]):
+    """``7d`` or ``5GB``, as in local_runner.toml."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from local_runner import settings
+
+        try:
+            return settings.age(value) if self.name == "AGE" else settings.size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 target_argument = click.argument("target", required=False)
 python_option = click.option(
     "--python",
@@ -249,6 +264,38 @@ def doctor(as_json: bool, state: Path) -> None:
 
 
 @cli.command()
+@click.option("--cache", "of_cache", is_flag=True, help="The step cache only.")
+@click.option("--runs", "of_runs", is_flag=True, help="Records, logs and code of executions that are over, only.")
+@click.option("--older-than", type=_Measured("AGE"), help="Only what was not used for so long, such as 7d or 12h.")
+@click.option("--max-size", type=_Measured("SIZE"), help="Of the step cache only what goes beyond, such as 5GB.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@state_option
+def clean(
+    of_cache: bool, of_runs: bool, older_than: int | None, max_size: int | None, dry_run: bool, state: Path
+) -> None:
+    """Remove the step cache and the records of executions that are over; local S3 and the images stay.
+
+    \b
+    Examples:
+      local-runner clean --cache
+      local-runner clean --older-than 7d --dry-run
+      local-runner clean --cache --max-size 5GB
+    """
+    from local_runner.cache.prune import prune_runs, prune_steps
+
+    state = state.absolute()
+    what = "would be removed" if dry_run else "removed"
+    if of_cache or not of_runs:
+        # With neither age nor size, all of it goes.
+        limit = 0 if max_size is None and older_than is None else max_size
+        gone = prune_steps(state, max_age=older_than, max_size=limit, dry_run=dry_run)
+        click.echo(f"Step cache: {gone.removed} of {gone.of} entries {what} ({gone.size / 1e6:.1f} MB).")
+    if of_runs or not (of_cache or max_size is not None):
+        gone = prune_runs(state, max_age=older_than, dry_run=dry_run)
+        click.echo(f"Executions: {gone.removed} of {gone.of} records {what} ({gone.size / 1e6:.1f} MB).")
+
+
+@cli.command()
 @click.argument("step")
 @target_argument
 @parameter_options
@@ -310,6 +357,10 @@ def why(
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
 @click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
+@click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
+@click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
+@click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
+@click.option("--resume", is_flag=True, help="Go on from the last execution, keeping what succeeded in it.")
 @click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
 @click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
@@ -327,6 +378,10 @@ def run(
     no_limits: bool,
     faults: tuple[Fault, ...],
     hot: bool,
+    only: tuple[str, ...],
+    start: tuple[str, ...],
+    end: tuple[str, ...],
+    resume: bool,
     no_cache: bool,
     refresh: tuple[str, ...],
     as_json: bool,
@@ -344,11 +399,13 @@ def run(
       local-runner run --date 2013-01-02 -p ProcessingInstanceCount=3
       local-runner run --engine sandbox --json
       local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
+      local-runner run --from Fit
       local-runner run --inject-fault Fit=SageMaker.CAPACITY_ERROR:2
     """
     from local_runner.report import listener
     from local_runner.report.record import to_record
     from local_runner.runner import RunRequest, run_pipeline
+    from local_runner.selection import Selection
 
     request = RunRequest(
         target=target,
@@ -362,6 +419,7 @@ def run(
         faults=faults,
         python=python,
         hot=hot,
+        selection=Selection(only, start, end, resume),
         cache=not no_cache,
         refresh=refresh,
     )

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -87,6 +87,7 @@ def execute(
     ):
         executor.loop(threads, tidy)
     status, reason = executor.outcome()
+    executor.keep_described()
     execution = Execution(
         id=plan.execution_id,
         pipeline=plan.pipeline.name,
@@ -187,6 +188,12 @@ class _Executor:
         if step.type == "Fail":
             self.failed_by = step
         self.listener.step_ended(step)
+
+    def keep_described(self) -> None:
+        """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
+        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"} | self.plan.source.keys()
+        with suppress(OSError):
+            self.run.write_described({name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()})
 
     def outcome(self) -> tuple[ExecutionStatus, str | None]:
         """The execution's status and FailureReason."""

@@ -347,7 +347,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an execution will do: the selected steps in an order that respects their dependencies, and the values."""
+    """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
+
+    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them.
+    """
 
     execution_id: str
     pipeline: PipelineDefinition
@@ -355,6 +358,8 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     started: str
     notes: tuple[str, ...] = ()
+    source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    source_execution: str | None = None
 
 
 # ----------------------------------------------------------------------------------------------- execution

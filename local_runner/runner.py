@@ -25,11 +25,12 @@ from local_runner.engines.selection import select_engine, stock_engine
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
-from local_runner.models import Execution, Fault, PipelineDefinition, Plan, ProcessingJob
+from local_runner.models import Execution, Fault, ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
+from local_runner.selection import Selected, Selection, select
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
@@ -48,7 +49,8 @@ class RunRequest:
     ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
     ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
     over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
-    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
+    ``steps`` selects (empty: all), and so does ``selection``, which also looks for an execution to go on from.
+    ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
     ``python`` is the Python that compiles, or its environment (None: this one). ``cache`` is whether steps may be taken
@@ -68,6 +70,7 @@ class RunRequest:
     faults: Sequence[Fault] = ()
     python: Path | None = None
     hot: bool = False
+    selection: Selection = field(default_factory=Selection)
     cache: bool = False
     refresh: Sequence[str] = ()
 
@@ -120,9 +123,14 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
 
 def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Path) -> tuple[Plan, Storage]:
     """The plan for a request, and the local S3 it reads. Raises InvalidPipelineError with every problem there is."""
-    parameters = dict(request.parameters)
+    selected = select(loaded.definition, request.selection, state) if request.selection else Selected(())
+    source = selected.source
+    # What is resumed has the parameters that it had, unless others are given.
+    kept = {name: value for name, value in selected.parameters.items() if name not in request.parameters}
+    parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
-        parameters.setdefault(settings.local.date_parameter, request.date)
+        parameters.pop(settings.local.date_parameter, None)
+        parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
 
     def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
@@ -131,7 +139,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             target=request.target or settings.pipeline.entry,
             parameters=parameters,
             defaults=settings.local.parameters,
-            steps=request.steps,
+            steps=request.steps or selected.steps,
             provided=provided,
             execution_id=execution_id,
             started=started,
@@ -139,6 +147,8 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             stand_ins=stand_ins,
             faults=request.faults,
             problems=problems,
+            source=source.described if source else None,
+            source_execution=source.id if source else None,
         )
 
     execution_id = runs.new_execution_id()
@@ -155,6 +165,11 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
         given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
         storage = replace(storage, sources=(*storage.sources, *given))
     return plan(storage.provides, problems), storage
+
+
+def _as_text(value: ParameterValue) -> str:
+    """A value as StartPipelineExecution takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_s3(name: str) -> bool:
@@ -225,6 +240,7 @@ def run_plan(
         run.close()
         if reuse is not None:
             reuse.close()
+            _prune(settings, state, reuse, listener)
     return execution
 
 
@@ -240,6 +256,18 @@ def with_hot_workers(
         )
     note(f"Engine {engine.name} has no hot workers: every job runs cold.")
     return engine
+
+
+def _prune(settings: Settings, state: Path, cache: StepCache, listener: Listener) -> None:
+    """Keep the step cache within its limits. Only a run that added to it can have made it too large."""
+    if not cache.stored:
+        return
+    from local_runner.cache.prune import prune_steps
+
+    try:
+        prune_steps(state, max_age=settings.cache.max_age, max_size=settings.cache.max_size)
+    except OSError as error:
+        listener.note(f"The step cache was not pruned. {system_trouble(error, state)}")
 
 
 def _engine_and_cache(

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from local_runner.files import write_atomically
 
 RECORD = "execution.json"
+DESCRIBED = "described.json"
 KEPT_RUNS = 50
 
 
@@ -47,6 +48,10 @@ class Run:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Keep what ``--json`` prints as ``execution.json``."""
         write_atomically(self.directory / RECORD, json.dumps(record, indent=1))
+
+    def write_described(self, steps: Mapping[str, Any]) -> None:
+        """Keep what Describe says of each step that succeeded, for an execution that goes on from this one."""
+        write_atomically(self.directory / DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
 
     def close(self) -> None:
         """Remove the scratch space and let go of the lock."""

@@ -16,6 +16,7 @@ from local_runner.errors import LocalRunnerError
 from local_runner.models import Plan, PlannedStep, ProcessingJob
 from local_runner.planning.scope import starting_scope
 from local_runner.settings import Settings
+from local_runner.steps import AT_ONCE
 from local_runner.storage import Storage
 
 
@@ -72,6 +73,7 @@ def open_cache(
         machine_of=machine_of,
         note=note,
         refresh=request.refresh,
+        sources=(plan.source_execution,) if plan.source_execution else (),
     )
 
 
@@ -79,7 +81,11 @@ def begins_cached(plan: Plan, cache: StepCache, storage: Storage) -> bool:
     """Whether each job that can start at once is in the cache. Then the engine may never be needed."""
     execution = starting_scope(plan).execution
     jobs = [(planned, planned.job) for planned in plan.steps if isinstance(planned.job, ProcessingJob)]
-    first = [(planned, job) for planned, job in jobs if not planned.waits_for]
+    after = {planned.step.name for planned in plan.steps if planned.step.type not in AT_ONCE}
+    for planned in plan.steps:  # in the plan's order, so that what a step waits for was looked at before it
+        if any(each.step in after for each in planned.waits_for):
+            after.add(planned.step.name)
+    first = [(planned, job) for planned, job in jobs if not any(each.step in after for each in planned.waits_for)]
     return bool(first) and all(_is_cached(planned, job, cache, execution, storage) for planned, job in first)
 
 

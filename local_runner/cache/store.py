@@ -164,6 +164,14 @@ class StepStore:
         except (OSError, ValueError, AttributeError):
             return {}
 
+    def all_last(self) -> set[str]:
+        """The keys that steps of any pipeline had when they were last looked at."""
+        found: set[str] = set()
+        for path in (self.directory / "last").glob("*.json"):
+            with suppress(OSError, ValueError, AttributeError):
+                found |= {str(key) for key in json.loads(path.read_text(encoding="utf-8")).values()}
+        return found
+
     def _signature(self, key: str) -> Path:
         return self.directory / "signatures" / f"{key}.json"
 

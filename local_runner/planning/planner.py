@@ -56,6 +56,8 @@ def plan(
     stand_ins: Mapping[str, StandIn] | None = None,
     faults: Sequence[Fault] = (),
     problems: Sequence[Problem] = (),
+    source: Mapping[str, Mapping[str, Any]] | None = None,
+    source_execution: str | None = None,
 ) -> Plan:
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
@@ -63,13 +65,15 @@ def plan(
     project's (:mod:`.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
-    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
+    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
+    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them.
     """
     if problems and not definition.steps:
         raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
     planning = _Planning(definition, provided, cache_dir, stand_ins or {}, list(problems))
     values = parameter_values(definition, parameters, defaults, planning.problems)
     planning.select(steps)
+    planning.source = source or {}
     planning.faults = faults_by_step(faults, planning.steps, planning.selected, planning.problems)
     scope = execution_scope(definition, values, execution_id, started)
     planned = planning.resolve_steps(scope)
@@ -81,8 +85,15 @@ def plan(
         parameters=values,
         steps=tuple(planned),
         started=started,
-        notes=planning.notes(),
+        notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
+        source=planning.source,
+        source_execution=source_execution,
     )
+
+
+def _gone_on_from(planning: _Planning, source_execution: str | None) -> tuple[str, ...]:
+    names = [name for name in planning.steps if name in planning.source and name not in planning.selected]
+    return (f"As execution {source_execution} left it: {_steps(names)}.",) if names and source_execution else ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ class _Planning:
         self.written: list[_Written] = []
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
+        self.source: Mapping[str, Mapping[str, Any]] = {}
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
 
     def select(self, names: Sequence[str]) -> None:
@@ -140,6 +152,10 @@ class _Planning:
         requests: dict[str, dict[str, Any]] = {}
         for name in order:
             step = self.steps[name]
+            if name in self.source and name not in self.selected:
+                scope = scope.with_step(name, self.source[name])
+                requests[name] = {}
+                continue
             requests[name] = self.resolve_step(step, scope)
             reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
             if kind := JOB_KINDS.get(step.type):

@@ -57,7 +57,12 @@ def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scop
     for name in ordered(graph):
         step = plan.pipeline.step(name)
         kind = JOB_KINDS.get(step.type)
-        if name in planned or kind is None:
+        if name in planned:
+            continue
+        if name in plan.source:
+            scope = scope.with_step(name, plan.source[name])
+            continue
+        if kind is None:
             continue
         try:
             resolved = resolve(step.arguments, scope)
