@@ -8,11 +8,12 @@ STAMP   := $(VENV)/.installed
 PYTHON  ?= python3
 DATE    ?=
 ENGINE  ?= auto
+ENV     ?= dev
 ARGS    ?=
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run watch validate image test test-fast conformance lint format lock bench clean
+.PHONY: help setup local-run watch plan promote validate image test test-fast conformance lint format lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,12 @@ local-run: $(STAMP) ## Run the pipeline on this machine against data/sample (DAT
 
 watch: $(STAMP) ## Run the pipeline again at each save, in hot workers (DATE=, ENGINE=, ARGS=)
 	@$(BIN)/local-runner watch --engine $(ENGINE) $(if $(DATE),--date $(DATE)) $(ARGS)
+
+plan: $(STAMP) ## Show what a promotion would change in the AWS account (ENV=dev, ARGS=); changes nothing
+	@$(BIN)/local-runner plan --env $(ENV) $(ARGS)
+
+promote: $(STAMP) ## Bring to the AWS account what ran here, with its schedule (ENV=dev, ARGS=)
+	@$(BIN)/local-runner promote --env $(ENV) $(ARGS)
 
 validate: $(STAMP) ## List every problem of the pipeline, before anything runs
 	@$(BIN)/local-runner validate $(ARGS)

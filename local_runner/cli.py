@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_runner import cloud_commands, export_commands, life_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 
 if TYPE_CHECKING:
@@ -299,7 +300,13 @@ def clean(
 @click.argument("step")
 @target_argument
 @parameter_options
-@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="The engine that the run would be on.",
+)
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @python_option
@@ -474,3 +481,8 @@ def watch(
     )
     watch_project(Path.cwd(), request, state, sys.stdout)
     sys.exit(EXIT_INTERRUPTED)
+
+
+cloud_commands.register(cli)
+export_commands.register(cli)
+life_commands.register(cli)

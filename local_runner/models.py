@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +95,8 @@ class Step:
     ``arguments`` is the request template as the definition has it; values that are only known in an execution are
     expressions (:mod:`local_runner.definition.syntax`). ``path`` is where the step stands in the definition, for
     messages. ``references`` are the names of the steps whose results the arguments or conditions read.
-    ``output_parameters`` and ``function_arn`` are those of Lambda and Callback steps.
+    ``output_parameters`` are those of Lambda and Callback steps, ``function_arn`` is a Lambda step's, ``queue_url`` a
+    Callback step's.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Step:
     retry_policies: tuple[RetryPolicy, ...] = ()
     output_parameters: tuple[OutputParameter, ...] = ()
     function_arn: str | None = None
+    queue_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,11 @@ class PipelineDefinition:
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
     max_parallel_steps: int | None = None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all steps."""
+        return frozenset(step.name for step in self.steps)
 
     def step(self, name: str) -> Step:
         """The step of that name (KeyError where there is none)."""

@@ -11,12 +11,13 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from local_runner import runs
-from local_runner.compile.compiler import compile_pipeline
+from local_runner import fingerprint, runs
+from local_runner.compile.compiler import compile_pipeline, local_values
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
@@ -25,6 +26,7 @@ from local_runner.engines.selection import select_engine, stock_engine
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
+from local_runner.fingerprint import Fingerprint
 from local_runner.models import Execution, Fault, ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
@@ -193,7 +195,7 @@ def run_pipeline(
     state = state.absolute()
     loaded = load_definition(settings, request.target, state, listener.note, request.python)
     plan, storage = make_plan(settings, loaded, request, state)
-    return plan, run_plan(settings, request, state, plan, storage, listener, engine)
+    return plan, run_plan(settings, request, state, plan, storage, listener, engine, compiled=loaded.text)
 
 
 def run_plan(
@@ -205,8 +207,12 @@ def run_plan(
     listener: Listener,
     engine: Engine | None = None,
     stop: threading.Event | None = None,
+    compiled: str | None = None,
 ) -> Execution:
-    """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread."""
+    """Run what ``make_plan`` made for a request. ``stop`` ends the execution in good order, from another thread.
+
+    ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
+    """
     if runs.sweep(state):
         storage.discard_replaced()
     jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
@@ -219,10 +225,12 @@ def run_plan(
         if problems:
             raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
         chosen.prepare([job for _, job in jobs])
+        storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
+        proves = _proven(settings, request, chosen, compiled, storage)
         execution = execute(
             plan,
             chosen,
-            _with_code_as_it_is_now(storage, plan, run.directory / "code"),
+            storage,
             run,
             listener,
             max_parallel=_side_by_side(request, plan.pipeline),
@@ -232,6 +240,9 @@ def run_plan(
             stop=stop,
         )
         _keep_record(run, execution, listener)
+        if proves and execution.status == "Succeeded":
+            with suppress(OSError):  # then it proves nothing, which a promotion says
+                fingerprint.keep(run.directory, proves, execution.ended)
     finally:
         if stock is not None and stock is not chosen:
             stock.close()
@@ -330,6 +341,19 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
         run.write_record(to_record(execution))
     except OSError as error:
         listener.note(f"The record of this execution was not kept. {system_trouble(error, run.directory)}")
+
+
+def _proven(
+    settings: Settings, request: RunRequest, chosen: Engine, compiled: str | None, storage: Storage
+) -> Fingerprint | None:
+    """What the run proves for a promotion if it succeeds; None where it is not the whole project on its own image."""
+    whole = request.target is None and not request.steps and not request.images and not request.faults
+    if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
+        return None
+    from local_runner.image.build import image_tag, read_image_source  # loaded already, by the engine
+
+    image = image_tag(settings, read_image_source(settings)).rpartition(":")[2]
+    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image)
 
 
 def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:

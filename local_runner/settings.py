@@ -172,7 +172,9 @@ def load_settings(root: Path) -> Settings:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     problems: list[str] = []
     known = {name: _read(name, tables.get(name, {}), problems) for name in _TABLES}
-    problems += [f"{name}: there is no such table. Tables: {', '.join(_TABLES)}." for name in tables.keys() - known]
+    # The environments are read by the commands that speak to AWS: local_runner.cloud.environments.
+    unknown = tables.keys() - known - {"environments"}
+    problems += [f"{name}: there is no such table. Tables: {', '.join(_TABLES)}, environments." for name in unknown]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(problems))
         raise SettingsError(f"{path} has {len(problems)} problem(s):\n{lines}")

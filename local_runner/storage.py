@@ -288,8 +288,10 @@ def _walk(
 
     Symbolic links are followed, as an upload does, but would dangle in a mount; empty folders do not exist in S3.
     """
+    wanted = prefix[len(key) :]  # what names have to begin with, where this is a folder above the prefix's end
     try:
-        entries = list(os.scandir(directory))
+        with os.scandir(directory) as found:
+            entries = [e for e in found if e.name.startswith(wanted) or wanted.startswith(e.name + "/")]
     except (FileNotFoundError, NotADirectoryError):
         return False
     aligned = bool(entries)

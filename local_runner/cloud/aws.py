@@ -34,6 +34,19 @@ _INVALID = frozenset(
         "AuthFailure",
     }
 )
+_BUSY = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"})
 
 
@@ -42,12 +55,16 @@ class CloudError(LocalRunnerError):
 
 
 class AwsError(CloudError):
-    """A call that AWS refused or did not answer. ``code`` is the service's own (empty where it did not answer)."""
+    """A call that AWS refused or did not answer. ``code`` is the service's own (empty where it did not answer).
 
-    def __init__(self, message: str, operation: str, code: str = "") -> None:
+    ``transient``: the network or the service was not there, and the same call may succeed later.
+    """
+
+    def __init__(self, message: str, operation: str, code: str = "", *, transient: bool = False) -> None:
         super().__init__(message)
         self.operation = operation
         self.code = code
+        self.transient = transient
 
 
 @dataclass
@@ -152,7 +169,8 @@ class Aws:
     def _explained(self, error: Exception, service: str, operation: str) -> AwsError:
         action = f"{service}:{''.join(part.title() for part in operation.split('_'))}"
         if not isinstance(error, exceptions.ClientError):
-            return AwsError(self._unanswered(error, service, action), action)
+            unreached = isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
+            return AwsError(self._unanswered(error, service, action), action, transient=unreached)
         response = cast("dict[str, Any]", cast("Any", error).response)
         told: dict[str, Any] = response.get("Error", {})
         code, said = str(told.get("Code", "")), str(told.get("Message", "")).strip()
@@ -167,7 +185,7 @@ class Aws:
             )
         else:
             what = f"{action} failed: {said or code} ({code})"
-        return AwsError(what, action, code)
+        return AwsError(what, action, code, transient=code in _BUSY)
 
     def _unanswered(self, error: Exception, service: str, action: str) -> str:
         match error:

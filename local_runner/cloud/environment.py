@@ -26,8 +26,8 @@ class _Table(BaseModel):
 class ScheduleSettings(_Table):
     """``[environments.NAME.schedule]``: when the pipeline starts.
 
-    ``kind`` ``scheduler`` is an EventBridge Scheduler schedule; ``rule`` an EventBridge rule, on an ``expression`` or on
-    an ``event_pattern``. ``expression`` is ``cron(...)``, ``rate(...)`` or, with the Scheduler, ``at(...)``.
+    ``kind`` ``scheduler`` is an EventBridge Scheduler schedule; ``rule`` an EventBridge rule, on an ``expression`` or
+    on an ``event_pattern``. ``expression`` is ``cron(...)``, ``rate(...)`` or, with the Scheduler, ``at(...)``.
     ``parameters`` go to each execution; a value may be a context attribute of the Scheduler
     (``<aws.scheduler.scheduled-time>``) or, in a rule, a JSON path into the event (``$.time``).
     Limits: EventBridge Scheduler API, shapes RetryPolicy, FlexibleTimeWindow.
@@ -67,10 +67,11 @@ class Environment(_Table):
     """Where a release goes. ``name`` is the table's. None stands for a default that the account decides:
 
     ``region``: the profile's; ``bucket``: ``sagemaker-<region>-<account>``, made where it is missing; ``prefix``: the
-    pipeline's name; ``role_arn``: made, with least privilege; ``repository`` (in ECR, or ``HOST[:PORT]/NAME`` of another
-    registry): made. ``account`` is a guard: 12 digits that the credentials' account must be. ``image_uri``
+    pipeline's name; ``role_arn``: made, with least privilege; ``repository`` (in ECR, or ``HOST[:PORT]/NAME`` of
+    another registry): made. ``account`` is a guard: 12 digits that the credentials' account must be. ``image_uri``
     is an image that is built elsewhere, so that none is pushed. ``instance_type`` and ``instance_count`` become the
-    defaults of the parameters ``ProcessingInstanceType`` and ``ProcessingInstanceCount``; ``parameters`` those of others.
+    defaults of the parameters ``ProcessingInstanceType`` and ``ProcessingInstanceCount``; ``parameters`` those of
+    others.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,19}$")]

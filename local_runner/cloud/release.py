@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 class ReleaseRecord(BaseModel):
     """One release. Times are ISO 8601, UTC.
 
-    ``fingerprint`` is that of the local runs it may rest on (definition + code + image content); ``verified_by`` is the id
-    of the local execution that did, or None, and then ``unverified_reason`` says why it was let through.
-    ``definition`` is the definition that the service holds; ``code`` maps paths in the project to S3 URIs, ``image_uri`` is
-    pinned by digest. ``schedule`` is the desired request of CreateSchedule, or of PutRule with its target (None: no
-    schedule). ``restores`` is the number of the release that a rollback brought back.
+    ``fingerprint`` is that of the local runs it may rest on (definition + code + image content); ``verified_by`` is
+    the id of the local execution that did, or None, and then ``unverified_reason`` says why it was let through.
+    ``definition`` is the definition that the service holds; ``code`` maps paths in the project to S3 URIs,
+    ``image_uri`` is pinned by digest. ``schedule`` is the desired request of CreateSchedule, or of PutRule with its
+    target (None: no schedule). ``restores`` is the number of the release that a rollback brought back.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -13,7 +13,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,24 @@ class Compiled:
 
 
 @dataclass(frozen=True)
+class BuildValues:
+    """What a pipeline is built for: what FUNCTION(session, settings) gets to see, and the account."""
+
+    environment: str
+    region: str
+    bucket: str
+    role_arn: str
+    image_uri: str = IMAGE_URI
+    account: str = ACCOUNT
+
+
+def local_values(settings: Settings) -> BuildValues:
+    """The values of a local run."""
+    local = settings.local
+    return BuildValues("local", local.region, local.bucket, local.role_arn)
+
+
+@dataclass(frozen=True)
 class _Target:
     file: Path
     function: str
@@ -57,18 +75,21 @@ def compile_pipeline(
     use_cache: bool = True,
     progress: Callable[[str], None],
     debug: bool = False,
+    values: BuildValues | None = None,
 ) -> Compiled:
     """The definition of ``target`` (FILE.py or FILE.py:FUNCTION; by default the entry of the settings).
 
     ``state`` is the state directory. ``python`` is the interpreter whose environment has the SDK (None: this one); see
     :func:`.find_interpreter`. ``progress`` gets one line if there is something to compile; ``debug``
-    lets all that the SDK and pipeline.py print go to stderr. Raises CompileError with the line that failed.
+    lets all that the SDK and pipeline.py print go to stderr. ``values`` are those of an environment (None: of a local
+    run). Raises CompileError with the line that failed.
     """
     found = _find(settings, target)
     state = state.absolute()
-    environment = _environment(settings)
+    values = values or local_values(settings)
+    environment = _environment(values)
     interpreter = find_interpreter(python, environment)
-    entry_path = state / "compiled" / f"{_key(settings, found, interpreter)}.json"
+    entry_path = state / "compiled" / f"{_key(settings, found, interpreter, values)}.json"
     if use_cache:
         entry = _cached(entry_path, settings.root, state, environment)
         if entry is not None:
@@ -77,7 +98,7 @@ def compile_pipeline(
     try:
         entry_path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="compile-", dir=entry_path.parent) as scratch:
-            entry = _compile(interpreter, settings, found, state, Path(scratch), environment, debug)
+            entry = _compile(interpreter, settings, found, state, Path(scratch), environment, values, debug)
             if entry["programs"]:
                 program = entry["programs"][0]
                 progress(f"{found.label} runs {program} when it is compiled, so the result is not kept")
@@ -113,26 +134,19 @@ def _find(settings: Settings, target: str | None) -> _Target:
     return _Target(file, match["function"] or entry["function"] or _DEFAULT_FUNCTION, label)
 
 
-def _pipeline_settings(settings: Settings) -> dict[str, str]:
+def _pipeline_settings(values: BuildValues) -> dict[str, str]:
     """What FUNCTION(session, settings) gets to see."""
-    local = settings.local
-    return {
-        "environment": "local",
-        "region": local.region,
-        "bucket": local.bucket,
-        "role_arn": local.role_arn,
-        "image_uri": IMAGE_URI,
-    }
+    return {key: value for key, value in asdict(values).items() if key != "account"}
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(values: BuildValues) -> dict[str, str]:
     """This process's environment without anything of AWS, and with what keeps the SDK to this machine."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return environment | {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": settings.local.region,
-        "AWS_REGION": settings.local.region,
+        "AWS_DEFAULT_REGION": values.region,
+        "AWS_REGION": values.region,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -142,13 +156,14 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _key(settings: Settings, target: _Target, interpreter: Interpreter) -> str:
+def _key(settings: Settings, target: _Target, interpreter: Interpreter, values: BuildValues) -> str:
     """What makes a definition another one, apart from what pipeline.py reads."""
     package = Path(__file__).parent
     parts = {
         "target": [str(target.file), target.function],
         "root": str(settings.root),
-        "settings": _pipeline_settings(settings),
+        "settings": _pipeline_settings(values),
+        "account": values.account,
         "python": [interpreter.program, interpreter.version],
         "sdk": interpreter.sdk_versions(),
         "compiler": [hashlib.sha256((package / name).read_bytes()).hexdigest() for name in _SOURCES],
@@ -181,6 +196,7 @@ def _compile(
     state: Path,
     scratch: Path,
     environment: Mapping[str, str],
+    values: BuildValues,
     debug: bool,
 ) -> dict[str, Any]:
     """Run the compiling process and return its result. Raises CompileError with what it said."""
@@ -198,8 +214,8 @@ def _compile(
         "root": str(settings.root),
         "state": str(state),
         "scratch": str(scratch),
-        "account": ACCOUNT,
-        "settings": _pipeline_settings(settings),
+        "account": values.account,
+        "settings": _pipeline_settings(values),
         "debug": debug,
     }
     program = Path(__file__).with_name("program.py")

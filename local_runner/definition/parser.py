@@ -244,6 +244,7 @@ class _Reader(Reading):
             retry_policies=parse_retry_policies(self, mapping.get("RetryPolicies"), f"{where}.RetryPolicies"),
             output_parameters=parse_outputs(self, mapping.get("OutputParameters"), f"{where}.OutputParameters"),
             function_arn=self.text(mapping, "FunctionArn", where) if type_ == "Lambda" else None,
+            queue_url=queue_url if isinstance(queue_url := mapping.get("SqsQueueUrl"), str) else None,
         )
         # A Condition stands before the steps of its branches, which were read while its arguments were.
         self.steps.insert(position, step)

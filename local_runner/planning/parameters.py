@@ -26,9 +26,11 @@ def parameter_values(
     given: Mapping[str, str],
     defaults: Mapping[str, ParameterValue],
     problems: list[Problem],
+    settable: str = ", or set it under [local.parameters] in local_runner.toml",
 ) -> dict[str, ParameterValue]:
     """The value of each parameter: as given (-p), else the project's default, else the definition's.
 
+    ``settable`` says, for a message, where else than with -p a value can be given.
     Parameters without a usable value are missing from the result and in ``problems``. Names in ``defaults`` that the
     pipeline does not have are passed over: one project may hold several pipelines.
     """
@@ -47,7 +49,7 @@ def parameter_values(
             value = parameter.default
             # A parameter that could not be read is told already, and its value is just not known.
             if value is None and not any(problem.where.startswith(f"Parameters[{index}].") for problem in problems):
-                remedy = f"Give -p {name}=VALUE, or set it under [local.parameters] in local_runner.toml."
+                remedy = f"Give -p {name}=VALUE{settable}."
                 problems.append(
                     Problem(f"Parameters[{index}]", f"parameter '{name}' has no value and no default.", remedy)
                 )

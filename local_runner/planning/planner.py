@@ -6,8 +6,10 @@ what is known around them is looked at all the same.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,7 @@ class _Planning:
         self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
         self.selected: set[str] = set(self.steps)
         self.written: list[_Written] = []
+        self.by_place: list[tuple[str, int]] = []
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
         self.source: Mapping[str, Mapping[str, Any]] = {}
@@ -259,9 +262,7 @@ class _Planning:
                     pass
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
-        writers = [
-            written.step for written in self.written if _overlap(written.under, uri) and written.step != step.name
-        ]
+        writers = [name for name in self.writers(uri) if name != step.name]
         if not before.isdisjoint(writers) or self.provided(uri):
             return
         if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
@@ -273,6 +274,23 @@ class _Planning:
             what = f"step '{step.name}' reads {uri}, which no earlier step writes and nothing on this machine provides."
             remedy = f"Map it: --map {uri}=DIR, or [local.data] in local_runner.toml."
         self.problems.append(Problem(where, what, remedy))
+
+    def writers(self, uri: str) -> list[str]:
+        """The steps whose output reading ``uri`` (all keys that start so) may find, in their order."""
+        if len(self.by_place) != len(self.written):
+            self.by_place = sorted((written.under, number) for number, written in enumerate(self.written))
+        found = self.places(uri, lambda under: under.startswith(uri))
+        # And what is written above it: to one of the folders that the URI names.
+        for folder in accumulate(uri.split("/"), lambda above, name: f"{above}/{name}"):
+            above = f"{folder}/"
+            if above != uri and uri.startswith(above):
+                found += self.places(above, above.__eq__)
+        return [self.written[number].step for number in sorted(found)]
+
+    def places(self, begin: str, belongs: Callable[[str], bool]) -> list[int]:
+        """Which of ``written`` belong, from that place on until the first that does not."""
+        after = islice(self.by_place, bisect_left(self.by_place, (begin, -1)), None)
+        return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
 
     def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
         try:
@@ -307,8 +325,3 @@ class _Planning:
 
 def _steps(names: list[str]) -> str:
     return f"step{'s' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def _overlap(output: str, read: str) -> bool:
-    """Whether reading ``read`` (all keys that start so) finds anything of what is written under ``output``."""
-    return output.startswith(read) or read.startswith(output)

@@ -1,0 +1,185 @@
+"""A project and an environment -> the release that is wanted. Compiles, reads the project; asks AWS who is asking.
+
+The definition is compiled for the environment, offline, as for a local run. Its code then gets URIs that hold the
+content's hash, so that a release never changes under an execution that still runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.binding import overlay, replaced, set_defaults
+from local_runner.cloud.environment import Environment
+from local_runner.cloud.image import ImageTarget, image_target
+from local_runner.cloud.names import Names
+from local_runner.cloud.parts import execution_role_arn, place_of
+from local_runner.cloud.policies import Place
+from local_runner.compile.compiler import IMAGE_URI, BuildValues, compile_pipeline
+from local_runner.definition.parser import inspect_definition
+from local_runner.errors import InvalidPipelineError
+from local_runner.fingerprint import Fingerprint, fingerprint_of, texts_of
+from local_runner.image.build import image_tag
+from local_runner.image.source import read_image_source
+from local_runner.models import PipelineDefinition
+from local_runner.runner import load_definition, local_storage
+from local_runner.settings import Settings
+from local_runner.storage import CODE_PREFIX, Storage, split_uri
+
+_UPLOADS_PREFIX = "uploads"
+
+
+@dataclass(frozen=True)
+class CodeObject:
+    """A file that jobs read as code. ``path`` is its name in the project, ``key`` where it lies in the bucket."""
+
+    path: str
+    file: Path
+    sha256: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Desired:
+    """A release as it should be. ``template`` is the definition with IMAGE_URI where the image's URI has to be."""
+
+    environment: Environment
+    names: Names
+    place: Place
+    bucket: str
+    prefix: str
+    template: Mapping[str, Any]
+    code: tuple[CodeObject, ...]
+    image: ImageTarget | None
+    fingerprint: Fingerprint
+    git_commit: str | None
+    git_dirty: bool
+
+    def definition(self, image_uri: str | None) -> str:
+        """The definition as the service gets it (JSON)."""
+        return json.dumps(replaced(self.template, {IMAGE_URI: image_uri} if image_uri else {}))
+
+    def parsed(self, image_uri: str) -> PipelineDefinition:
+        """The definition, parsed. Raises InvalidPipelineError with every problem."""
+        definition, problems = inspect_definition(self.definition(image_uri), self.names.pipeline)
+        if problems:
+            raise InvalidPipelineError(self.names.pipeline, problems)
+        return definition
+
+
+def desired_release(
+    settings: Settings,
+    environment: Environment,
+    aws: Aws,
+    state: Path,
+    note: Callable[[str], None],
+    image_uri: str | None = None,
+) -> Desired:
+    """The release of the project as it is now. Raises the errors of compiling, and CloudError for a wrong account."""
+    local = load_definition(settings, None, state, note)
+    if local.problems:
+        raise InvalidPipelineError(settings.pipeline.entry, local.problems)
+    guard(environment, aws)
+    names = Names(local.definition.name, environment.name)
+    place = place_of(names, aws.account, aws.region, aws.partition)
+    bucket = environment.bucket or default_bucket(place)
+    prefix = environment.prefix or names.pipeline_name
+    values = BuildValues(
+        environment.name, place.region, bucket, execution_role_arn(environment, place), account=place.account
+    )
+    compiled = compile_pipeline(settings, None, state, progress=note, values=values)
+    storage = _storage(settings, state, bucket)
+    content = image_tag(settings, read_image_source(settings)).rpartition(":")[2]
+    document = json.loads(compiled.definition)
+    moved, code = _code(document, bucket, prefix, storage, state)
+    template = replaced(document, moved)
+    set_defaults(template, environment)
+    overlay(template, environment)
+    uses_image = any(text == IMAGE_URI for text in texts_of(template))
+    commit, dirty = _git(settings.root)
+    return Desired(
+        environment=environment,
+        names=names,
+        place=place,
+        bucket=bucket,
+        prefix=prefix,
+        template=template,
+        code=code,
+        image=image_target(environment, names, place, content, image_uri) if uses_image else None,
+        fingerprint=fingerprint_of(compiled.definition, values, storage, content),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def default_bucket(place: Place) -> str:
+    """The SDK's default bucket of the account and region."""
+    return f"sagemaker-{place.region}-{place.account}"
+
+
+def guard(environment: Environment, aws: Aws) -> None:
+    """Raises CloudError where the credentials are for another account than the environment's."""
+    if environment.account and aws.account != environment.account:
+        raise CloudError(
+            f"The environment {environment.name} is in the account {environment.account}, and these credentials are "
+            f"for {aws.account} ({aws.caller_arn}). Sign in to the right one, or correct 'account' or 'profile' in "
+            "local_runner.toml. Nothing was changed."
+        )
+
+
+def _storage(settings: Settings, state: Path, bucket: str) -> Storage:
+    """Local S3 with the project's files as the code of that bucket."""
+    return local_storage(replace(settings, local=replace(settings.local, bucket=bucket, data={})), state, {})
+
+
+def _code(
+    document: Any, bucket: str, prefix: str, storage: Storage, state: Path
+) -> tuple[dict[str, str], tuple[CodeObject, ...]]:
+    """The lasting URI of each URI that means code, and the objects that have to lie there."""
+    moved: dict[str, str] = {}
+    objects: dict[str, CodeObject] = {}
+    for uri in sorted(set(texts_of(document))):
+        # What the SDK packed or wrote lies in the local bucket of that name.
+        packed = uri.startswith(f"s3://{bucket}/{_UPLOADS_PREFIX}/")
+        if not packed and not storage.is_code(uri):
+            continue
+        found = storage.list_objects(uri).objects
+        if not found:
+            continue
+        key = split_uri(uri)[1].rstrip("/")
+        single = len(found) == 1 and found[0].key == key
+        digests = {entry.key: _sha256(entry.path) for entry in found}
+        whole = "".join(f"{entry.key}\0{digests[entry.key]}\0" for entry in found)
+        digest = digests[key] if single else hashlib.sha256(whole.encode()).hexdigest()
+        base = f"{prefix}/{CODE_PREFIX}/{digest}"
+        for entry in found:
+            name = key.rpartition("/")[2] if single else entry.key.removeprefix(key).lstrip("/")
+            path = entry.key.removeprefix(f"{CODE_PREFIX}/")
+            objects[f"{base}/{name}"] = CodeObject(path, entry.path, digests[entry.key], f"{base}/{name}")
+        moved[uri] = f"s3://{bucket}/{base}" + (f"/{key.rpartition('/')[2]}" if single else "")
+        if uri.endswith("/"):
+            moved[uri] += "/"
+    return moved, tuple(objects[key] for key in sorted(objects))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _git(root: Path) -> tuple[str | None, bool]:
+    """The commit of the project, and whether there is more in its directory. (None, False) where there is no git."""
+    try:
+        asked = ["git", "-C", str(root)]
+        commit = subprocess.run([*asked, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        if commit.returncode:
+            return None, False
+        changed = subprocess.run([*asked, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
+        return commit.stdout.strip(), bool(changed.stdout.strip())
+    except (OSError, subprocess.TimeoutExpired):
+        return None, False

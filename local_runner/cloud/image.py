@@ -1,0 +1,171 @@
+"""The processing image in the account's registry: looked for, pushed where it is not, pinned by digest.
+
+ECR is asked through Aws, another registry through the Docker engine, which also pushes. Logins go to the engine with
+the push, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.environment import Environment
+from local_runner.cloud.models import Change, FieldChange
+from local_runner.cloud.names import Names
+from local_runner.cloud.policies import Place
+from local_runner.engines.connection import connect, docker
+
+_OWN_REGISTRY = re.compile(r"[^/]*[.:][^/]*/.+")
+_ABSENT = ("RepositoryNotFoundException", "ImageNotFoundException")
+
+
+@dataclass(frozen=True)
+class ImageTarget:
+    """Where the image goes. ``uri`` has no tag; ``repository`` is ECR's name for it (None: another registry).
+
+    ``given`` is an image that is built elsewhere, and then nothing is pushed.
+    """
+
+    uri: str
+    tag: str
+    repository: str | None = None
+    given: str | None = None
+
+    @property
+    def tagged(self) -> str:
+        """The image by its tag, which does for policies; a definition gets the digest."""
+        return self.given or f"{self.uri}:{self.tag}"
+
+
+def image_target(
+    environment: Environment, names: Names, place: Place, content: str, image_uri: str | None
+) -> ImageTarget:
+    """Where the image of that content goes, by the environment's settings and ``--image-uri``."""
+    given = image_uri or environment.image_uri
+    repository = environment.repository
+    if given or (repository and _OWN_REGISTRY.fullmatch(repository)):
+        return ImageTarget(repository or "", content, given=given)
+    name = repository or names.repository
+    domain = "amazonaws.com.cn" if place.partition == "aws-cn" else "amazonaws.com"
+    return ImageTarget(f"{place.account}.dkr.ecr.{place.region}.{domain}/{name}", content, name)
+
+
+@dataclass
+class Image:
+    """The image as a resource. ``uri`` is pinned by digest once it is known (by ``plan``, or by the push)."""
+
+    target: ImageTarget
+    tags: Mapping[str, str]
+    build: Callable[[], str]
+    note: Callable[[str], None] = print
+    uri: str | None = None
+    notes: list[str] = field(default_factory=list[str])
+
+    def plan(self, aws: Aws) -> list[Change]:
+        """The repository and the push, where they are missing. Raises CloudError where there is somebody else's."""
+        self.notes.clear()
+        target = self.target
+        if target.given:
+            self.uri = target.given
+            if "@sha256:" not in target.given:
+                self.notes.append(f"The image {target.given} is not pinned: give it as NAME@sha256:... .")
+            return []
+        changes = self._repository(aws) if target.repository else []
+        digest = None if changes else self._digest(aws)
+        self.uri = f"{target.uri}@{digest}" if digest else None
+        if digest is None:
+            fields = (FieldChange("content", None, target.tag),)
+            summary = f"the image of content {target.tag} is pushed"
+            changes.append(Change("image", target.uri, "create", summary, self._push, fields))
+        return changes
+
+    # --------------------------------------------------------------------------------------------- repository
+    def _repository(self, aws: Aws) -> list[Change]:
+        name = self.target.repository or ""
+        found = aws.find("ecr", "describe_repositories", *_ABSENT, repositoryNames=[name])
+        if found is None:
+            summary = "scanned on push, tags are never moved"
+            return [Change("repository", name, "create", summary, self._make)]
+        return []
+
+    def _make(self, aws: Aws) -> None:
+        name = self.target.repository or ""
+        if aws.find("ecr", "describe_repositories", *_ABSENT, repositoryNames=[name]) is None:
+            aws.call(
+                "ecr",
+                "create_repository",
+                repositoryName=name,
+                imageTagMutability="IMMUTABLE",
+                imageScanningConfiguration={"scanOnPush": True},
+                tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
+            )
+
+    # -------------------------------------------------------------------------------------------------- image
+    def _digest(self, aws: Aws) -> str | None:
+        """The digest of the tag in the registry, or None."""
+        if self.target.repository:
+            ids = [{"imageTag": self.target.tag}]
+            found = aws.find("ecr", "describe_images", *_ABSENT, repositoryName=self.target.repository, imageIds=ids)
+            return str(found["imageDetails"][0]["imageDigest"]) if found and found["imageDetails"] else None
+        client = connect()
+        try:
+            return str(client.api.inspect_distribution(self.target.tagged)["Descriptor"]["digest"])
+        except docker.errors.NotFound:
+            return None
+        except docker.errors.APIError as error:
+            said = str(error.explanation or error)
+            if re.search("manifest unknown|not found|name unknown", said, re.IGNORECASE):
+                return None
+            raise CloudError(_unreachable(self.target.uri, said)) from None
+
+    def _push(self, aws: Aws) -> None:
+        """Push what is not there; the digest is then known."""
+        digest = self._digest(aws)
+        if digest is None:
+            tag = self.build()
+            self.note(f"Pushing {tag} to {self.target.uri}.")
+            digest = self._pushed(connect(), tag, self._login(aws))
+        self.uri = f"{self.target.uri}@{digest}"
+
+    def _login(self, aws: Aws) -> dict[str, str] | None:
+        """User and password for the push: ECR's for 12 hours; another registry's are those of the docker CLI."""
+        if not self.target.repository:
+            return None
+        granted = aws.call("ecr", "get_authorization_token")["authorizationData"][0]
+        user, _, password = base64.b64decode(granted["authorizationToken"]).decode().partition(":")
+        return {"username": user, "password": password}
+
+    def _pushed(self, client: Any, tag: str, login: dict[str, str] | None) -> str:
+        target = self.target
+        try:
+            client.api.tag(tag, target.uri, target.tag, force=True)
+            digest = ""
+            for event in client.api.push(target.uri, tag=target.tag, stream=True, decode=True, auth_config=login):
+                if "error" in event:
+                    raise CloudError(_unreachable(target.uri, str(event["error"])))
+                digest = event.get("aux", {}).get("Digest", digest)
+        except (docker.errors.DockerException, OSError) as error:
+            raise CloudError(_unreachable(target.uri, str(getattr(error, "explanation", None) or error))) from None
+        finally:
+            self._untag(client)
+        if not digest:
+            raise CloudError(_unreachable(target.uri, "the push ended without a digest"))
+        return digest
+
+    def _untag(self, client: Any) -> None:
+        """The local name of the pushed image has served; the image keeps its own."""
+        try:
+            client.api.remove_image(self.target.tagged, noprune=True)
+        except (docker.errors.DockerException, OSError):
+            return
+
+
+def _unreachable(uri: str, said: str) -> str:
+    return (
+        f"The registry of {uri} did not do as asked: {said.strip()}\n"
+        "Check its address ('repository' of the environment), the network and the login (docker login), then repeat."
+    )

@@ -1,0 +1,97 @@
+"""An emulator of AWS as a process of its own, spoken to over HTTP on loopback."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from cloud_proxy import Proxy
+
+from local_runner.cloud.aws import Aws
+
+
+@pytest.fixture(scope="session")
+def moto_server():
+    """The URL of a moto_server of this test process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "import sys; from moto.server import main; main(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "moto_server ended"
+                time.sleep(0.1)
+        else:
+            raise AssertionError("moto_server does not answer")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def reset(moto_server):
+    """Empties the emulator."""
+
+    def empty():
+        urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST")).close()
+
+    return empty
+
+
+@pytest.fixture
+def aws(moto_server, reset, monkeypatch):
+    """An empty account, in eu-west-1."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    reset()
+    return Aws("eu-west-1")
+
+
+@pytest.fixture
+def proxy(aws, moto_server, monkeypatch):
+    """The emulator's account behind a proxy that can refuse calls, or cut a promotion off."""
+    with Proxy(moto_server) as found:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """HOST:PORT of a docker-registry of this test process."""
+    directory = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    (directory / "config.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: '{address}'}}\n"
+    )
+    command = ["docker-registry", "serve", str(directory / "config.yml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{address}/v2/", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "docker-registry ended"
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)

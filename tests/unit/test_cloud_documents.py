@@ -1,0 +1,262 @@
+"""Policies, CloudFormation and Terraform: what they allow, that they are valid, and that they say the same."""
+
+import json
+import re
+
+import cloud_samples as samples
+import pytest
+from cfnlint.api import ManualArgs, lint
+from cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, get, parts, processing, sample
+
+from local_runner.cloud.aws import CloudError
+from local_runner.cloud.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.policies import ANY_RESOURCE
+from local_runner.cloud.terraform import release_configuration
+
+EVERYTHING = {
+    "alerts": {"email": "on-call@example.com"},
+    "kms_key_id": samples.KEY,
+    "network": {"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]},
+    "schedule": {
+        **samples.SCHEDULE,
+        "start_date": "2026-06-01T00:00:00",
+        "end_date": "2030-01-01T00:00:00",
+        "dead_letter_queue": QUEUE,
+        "flexible_window_in_minutes": 15,
+    },
+    "tags": {"team": "data"},
+}
+LAMBDA = "arn:aws:lambda:eu-west-1:123456789012:function:tell"
+QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/callbacks"
+MANY_STEPS = (
+    {"Name": "Tell", "Type": "Lambda", "FunctionArn": LAMBDA, "Arguments": {}},
+    {"Name": "Ask", "Type": "Callback", "SqsQueueUrl": QUEUE_URL, "Arguments": {}},
+    {
+        "Name": "Train",
+        "Type": "Training",
+        "Arguments": {
+            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            "InputDataConfig": [
+                {"ChannelName": "train", "DataSource": {"S3DataSource": {"S3Uri": "s3://raw-data/train"}}}
+            ],
+            "OutputDataConfig": {"S3OutputPath": "s3://models/flights"},
+        },
+    },
+)
+
+
+def statements(policy):
+    return {item["Sid"]: item for item in policy["Statement"]}
+
+
+def execution(document=None, **settings):
+    return statements(parts(document, **settings).execution_role.policy)
+
+
+def as_list(value):
+    return [value] if isinstance(value, str) else value
+
+
+VARIANTS = {
+    "least": {},
+    "everything": EVERYTHING,
+    "rule": {"schedule": {"kind": "rule", "event_pattern": {"source": ["aws.s3"]}, "parameters": {"Day": "$.time"}}},
+    "rule-on-schedule": {"schedule": {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}},
+    "given-roles": {"role_arn": PLACE.role_arn, "schedule": {**samples.SCHEDULE, "role_arn": PLACE.role_arn}},
+    "no-schedule": {"schedule": None, "alerts": {"topic_arn": PLACE.arn("sns", "theirs")}},
+}
+variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+
+
+# ---------------------------------------------------------------------------------------------------- policies
+@variants
+def test_a_star_alone_is_only_where_a_reason_is_given(settings):
+    made = parts(sample(*MANY_STEPS), **settings)
+    for role in filter(None, (made.execution_role, made.start_role)):
+        found = role.policy["Statement"]
+        assert len({item["Sid"] for item in found}) == len(found)
+        for item in found:
+            assert ("*" in item["Resource"]) == (item["Sid"] in ANY_RESOURCE)
+            for action in as_list(item["Action"]):
+                assert re.fullmatch(r"[a-z0-9]+:[A-Z]\w+", action), "no wildcards in actions"
+            for resource in item["Resource"]:
+                assert resource == "*" or re.match(r"arn:aws:[a-z0-9]+:[^:]*:[^:]*:[\w/.-]", resource)
+
+
+def test_the_role_reads_inputs_and_code_and_writes_outputs():
+    found = execution()
+    own, raw, results = (
+        f"arn:aws:s3:::{key}*" for key in (f"{BUCKET}/Flights/", "raw-data/flights", "results/flights/")
+    )
+    assert found["Read"]["Resource"] == sorted([own, raw, results])
+    assert found["Write"]["Resource"] == sorted([own, results])
+    prefixes = {
+        item["Resource"][0]: item["Condition"]["StringLike"]["s3:prefix"]
+        for name, item in found.items()
+        if name.startswith("ListBucket")
+    }
+    assert prefixes == {
+        "arn:aws:s3:::raw-data": ["flights*"],
+        "arn:aws:s3:::results": ["flights/*"],
+        f"arn:aws:s3:::{BUCKET}": ["Flights/*"],
+    }
+
+
+def test_the_environment_s_parameters_say_where_inputs_are():
+    found = execution(parameters={"Input": "s3://elsewhere/raw"})
+    assert "arn:aws:s3:::elsewhere/raw*" in found["Read"]["Resource"]
+    assert not [arn for arn in found["Read"]["Resource"] if "raw-data" in arn]
+
+
+def test_the_image_s_repository_is_the_only_one():
+    found = execution()
+    assert found["PullImages"]["Resource"] == [PLACE.arn("ecr", "repository/local-runner/flights")]
+    assert "PullImages" not in execution(
+        sample() | {"Steps": [processing("A", "s3://a/b", "s3://c/d", image="other:1")]}
+    )
+
+
+def test_only_what_steps_need_is_allowed():
+    least = execution()
+    assert least.keys() == {
+        *("Read", "Write", "ListBucket1", "ListBucket2", "ListBucket3", "ProcessingJobs", "PassRoles"),
+        *("Experiments", "Logs", "Metrics", "PullImages", "LogInToRegistry"),
+    }
+    more = execution(sample(*MANY_STEPS), kms_key_id=samples.KEY, network=EVERYTHING["network"])
+    assert more.keys() - least.keys() == {
+        *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket4"),
+    }
+    assert more["Functions"]["Resource"] == [LAMBDA]
+    assert more["Queues"]["Resource"] == [PLACE.arn("sqs", "callbacks")]
+    assert more["Encryption"]["Resource"] == [samples.KEY]
+    assert "arn:aws:s3:::models/flights*" in more["Write"]["Resource"]
+
+
+def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
+    passing = execution()["PassRoles"]
+    assert passing["Resource"] == [PLACE.role_arn]
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    theirs = "arn:aws:iam::123456789012:role/of-one-step"
+    step = processing("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
+    assert execution(sample(step))["PassRoles"]["Resource"] == [PLACE.role_arn, theirs]
+
+
+def test_the_start_role_starts_this_pipeline_for_this_account():
+    role = parts(schedule=EVERYTHING["schedule"]).start_role
+    found = statements(role.policy)
+    assert found["StartPipeline"]["Resource"] == [PLACE.pipeline_arn, PLACE.pipeline_arn.lower()]
+    assert found["DeadLetters"]["Resource"] == [QUEUE]
+    assert role.trust["Statement"][0]["Condition"] == {"StringEquals": {"aws:SourceAccount": samples.ACCOUNT}}
+
+
+def test_what_cannot_be_computed_is_told():
+    emr = {"Name": "Spark", "Type": "EMR", "Arguments": {}}
+    place = processing("Late", get("Parameters.Where"), "s3://results/x")
+    document = sample(emr, place, parameters=[{"Name": "Where", "Type": "String"}])
+    schedule = {**samples.SCHEDULE, "parameters": {"Day": "x", "Where": "s3://late/x"}}
+    said = "\n".join(parts(document, schedule=schedule).notes)
+    assert "has no permissions for EMR steps" in said
+    assert "Steps[2].Arguments.ProcessingInputs[0].S3Input.S3Uri is the parameter Where" not in said
+    unknown = parts(document, schedule=None).notes
+    assert "Steps[2].Arguments.ProcessingInputs[0].S3Input.S3Uri is the parameter Where" in "\n".join(unknown)
+    assert parts(document, role_arn=PLACE.role_arn, schedule=schedule).notes == ()
+
+
+def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
+    steps = [processing(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)]
+    with pytest.raises(CloudError, match=r"IAM takes 10240.*role_arn"):
+        parts(sample(*steps))
+    assert parts(sample(*steps), role_arn=PLACE.role_arn).execution_role is None
+
+
+# ----------------------------------------------------------------------------------------------- CloudFormation
+def linted(template):
+    return [str(match) for match in lint(json.dumps(template), config=ManualArgs(regions=["eu-west-1"]))]
+
+
+def test_the_linter_finds_what_is_wrong():
+    template = release_template(parts(), json.dumps(sample()))
+    template["Resources"]["Schedule"]["Properties"]["Targat"] = {}
+    template["Resources"]["ExecutionRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0]["Efect"] = 1
+    found = "\n".join(linted(template))
+    assert "Targat" in found
+    assert "Efect" in found
+
+
+@variants
+def test_cloudformation_passes_its_linter(settings):
+    made = parts(sample(*MANY_STEPS), **settings)
+    assert linted(release_template(made, json.dumps(sample(*MANY_STEPS)))) == []
+    assert linted(bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights")) == []
+
+
+def test_the_template_says_what_a_promotion_would_send():
+    made = parts(**EVERYTHING)
+    resources = release_template(made, json.dumps(sample()))["Resources"]
+    assert resources["Schedule"]["Properties"] == made.schedule.desired.request
+    role = resources["ExecutionRole"]["Properties"]
+    assert role["Policies"][0]["PolicyDocument"] == made.execution_role.policy
+    assert json.loads(resources["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]) == sample()
+    alert = resources["AlertRule"]["Properties"]
+    assert alert["EventPattern"] == json.loads(made.alerts.rule()["EventPattern"])
+    assert alert["Targets"] == [made.alerts.rule()["Target"]]
+
+
+def test_bootstrap_leaves_out_what_is_not_the_project_s():
+    made = bootstrap_template(parts(role_arn=PLACE.role_arn), bucket=None, repository=None)
+    assert made["Resources"].keys() == {"StartRole"}
+    assert "Conditions" not in made
+
+
+# ---------------------------------------------------------------------------------------------------- Terraform
+@variants
+def test_terraform_says_what_a_promotion_would_send(settings):
+    document = sample(*MANY_STEPS)
+    made = parts(document, **settings)
+    configuration = json.loads(json.dumps(release_configuration(made, json.dumps(document))))
+    resources = configuration["resource"]
+    pipeline = resources["aws_sagemaker_pipeline"]["pipeline"]
+    assert json.loads(pipeline["pipeline_definition"]) == document
+    assert pipeline["role_arn"] == made.execution_role_arn
+    for name, role in (("execution", made.execution_role), ("start", made.start_role)):
+        block = resources.get("aws_iam_role_policy", {}).get(name)
+        assert bool(block) == bool(role and role.wanted)
+        assert not block or json.loads(block["policy"]) == role.policy
+    for blocks in resources.values():
+        for block in blocks.values():
+            for wanted in block.get("depends_on", []):
+                kind, _, name = wanted.partition(".")
+                assert name in resources[kind]
+    starts = "aws_scheduler_schedule" in resources or "start" in resources.get("aws_cloudwatch_event_rule", {})
+    assert starts == (made.schedule.desired is not None)
+
+
+def test_a_schedule_in_terraform():
+    made = parts(**EVERYTHING)
+    (schedule,) = release_configuration(made, "{}")["resource"]["aws_scheduler_schedule"].values()
+    assert schedule == {
+        "name": "Flights-dev",
+        "description": "Starts the pipeline Flights-dev.",
+        "schedule_expression": "cron(0 6 * * ? *)",
+        "schedule_expression_timezone": "Europe/Berlin",
+        "start_date": "2026-05-31T22:00:00Z",
+        "end_date": "2029-12-31T23:00:00Z",
+        "state": "ENABLED",
+        "flexible_time_window": {"mode": "FLEXIBLE", "maximum_window_in_minutes": 15},
+        "target": {
+            "arn": PLACE.pipeline_arn,
+            "role_arn": made.start_role and PLACE.arn("iam", "role/Flights-dev-start", region=False),
+            "retry_policy": {"maximum_event_age_in_seconds": 3600, "maximum_retry_attempts": 3},
+            "dead_letter_config": {"arn": QUEUE},
+            "sagemaker_pipeline_parameters": {
+                "pipeline_parameter": [{"name": "Day", "value": "<aws.scheduler.scheduled-time>"}]
+            },
+        },
+        "depends_on": ["aws_iam_role_policy.start"],
+    }
+
+
+def test_texts_are_no_templates_for_terraform():
+    made = release_configuration(parts(), '{"a": "${b} %{c} $d"}')
+    text = made["resource"]["aws_sagemaker_pipeline"]["pipeline"]["pipeline_definition"]
+    assert text == '{"a": "$${b} %%{c} $d"}'
