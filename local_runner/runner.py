@@ -56,7 +56,8 @@ class RunRequest:
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
     ``python`` is the Python that compiles, or its environment (None: this one). ``cache`` is whether steps may be taken
-    from the step cache, and are kept in it; those of ``refresh`` run anyway.
+    from the step cache, and are kept in it; those of ``refresh`` run anyway. ``hot`` lets hot workers run
+    jobs.
     """
 
     target: str | None = None
@@ -70,6 +71,7 @@ class RunRequest:
     limits: bool = True
     faults: Sequence[Fault] = ()
     python: Path | None = None
+    hot: bool = False
     selection: Selection = field(default_factory=Selection)
     cache: bool = False
     refresh: Sequence[str] = ()
@@ -256,6 +258,20 @@ def run_plan(
     return execution
 
 
+def with_hot_workers(
+    engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
+) -> Engine:
+    """The engine with workers that see what the storage maps in; those of a watch end with it."""
+    if engine.name == "docker":
+        from local_runner.engines.hot import hot_engine
+
+        return hot_engine(
+            engine, [source.path for source in storage.sources if not source.code], note, watching=watching
+        )
+    note(f"Engine {engine.name} has no hot workers: every job runs cold.")
+    return engine
+
+
 def _prune(settings: Settings, state: Path, cache: StepCache, listener: Listener) -> None:
     """Keep the step cache within its limits. Only a run that added to it can have made it too large."""
     if not cache.stored:
@@ -285,7 +301,8 @@ def _engine_and_cache(
     """
 
     def make() -> Engine:
-        return select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
+        made = select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
+        return with_hot_workers(made, storage, note) if request.hot else made
 
     if not request.cache:
         return engine or make(), None

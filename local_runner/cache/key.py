@@ -28,6 +28,10 @@ _FORMAT = 1
 Files = Mapping[str, FileContent]
 
 
+HOT = ", hot"
+"""Follows an engine's name where hot workers run its jobs: what they leave is never taken for that of a full run."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What runs the job: the engine's name, whether it limits jobs, and what identifies the image's content."""
@@ -35,6 +39,11 @@ class Machine:
     engine: str
     limits: bool
     image: str
+
+    @property
+    def hot(self) -> bool:
+        """Whether hot workers run the job."""
+        return self.engine.endswith(HOT)
 
 
 @dataclass(frozen=True)
