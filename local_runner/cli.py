@@ -79,6 +79,21 @@ class _Fault(click.ParamType["Fault"]):
             self.fail(str(error), param, ctx)
 
 
+class _Measured(click.ParamType[int]):
+    """``7d`` or ``5GB``, as in local_runner.toml."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from local_runner import settings
+
+        try:
+            return settings.age(value) if self.name == "AGE" else settings.size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 target_argument = click.argument("target", required=False)
 python_option = click.option(
     "--python",
@@ -250,6 +265,85 @@ def doctor(as_json: bool, state: Path) -> None:
 
 
 @cli.command()
+@click.option("--cache", "of_cache", is_flag=True, help="The step cache only.")
+@click.option("--runs", "of_runs", is_flag=True, help="Records, logs and code of executions that are over, only.")
+@click.option("--older-than", type=_Measured("AGE"), help="Only what was not used for so long, such as 7d or 12h.")
+@click.option("--max-size", type=_Measured("SIZE"), help="Of the step cache only what goes beyond, such as 5GB.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@state_option
+def clean(
+    of_cache: bool, of_runs: bool, older_than: int | None, max_size: int | None, dry_run: bool, state: Path
+) -> None:
+    """Remove the step cache and the records of executions that are over; local S3 and the images stay.
+
+    \b
+    Examples:
+      local-runner clean --cache
+      local-runner clean --older-than 7d --dry-run
+      local-runner clean --cache --max-size 5GB
+    """
+    from local_runner.cache.prune import prune_runs, prune_steps
+
+    state = state.absolute()
+    what = "would be removed" if dry_run else "removed"
+    if of_cache or not of_runs:
+        # With neither age nor size, all of it goes.
+        limit = 0 if max_size is None and older_than is None else max_size
+        gone = prune_steps(state, max_age=older_than, max_size=limit, dry_run=dry_run)
+        click.echo(f"Step cache: {gone.removed} of {gone.of} entries {what} ({gone.size / 1e6:.1f} MB).")
+    if of_runs or not (of_cache or max_size is not None):
+        gone = prune_runs(state, max_age=older_than, dry_run=dry_run)
+        click.echo(f"Executions: {gone.removed} of {gone.of} records {what} ({gone.size / 1e6:.1f} MB).")
+
+
+@cli.command()
+@click.argument("step")
+@target_argument
+@parameter_options
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="The engine that the run would be on.",
+)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@python_option
+@state_option
+def why(
+    step: str,
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    as_json: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Say whether a run would take STEP from the cache, and what changed since the last run, file by file.
+
+    It also says whether SageMaker's own cache (CacheConfig) would hit after promotion. Runs nothing.
+
+    \b
+    Examples:
+      local-runner why Fit
+      local-runner why Validate --date 2013-01-02 --json
+    """
+    from local_runner.cache.explain import explain
+    from local_runner.runner import RunRequest
+
+    request = RunRequest(
+        target=target, parameters=dict(parameters), date=date, engine=engine, data=dict(data), images=dict(images),
+        python=python, cache=True,
+    )  # fmt: skip
+    found = explain(_settings(), request, step, state.absolute(), _say)
+    click.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+
+
+@cli.command()
 @target_argument
 @parameter_options
 @click.option(
@@ -269,6 +363,13 @@ def doctor(as_json: bool, state: Path) -> None:
     multiple=True,
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
+@click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
+@click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
+@click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
+@click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
+@click.option("--resume", is_flag=True, help="Go on from the last execution, keeping what succeeded in it.")
+@click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
+@click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")
 @click.option("--quiet", is_flag=True, help="Only failures and the final line.")
 @python_option
@@ -283,6 +384,13 @@ def run(
     max_parallel: int | None,
     no_limits: bool,
     faults: tuple[Fault, ...],
+    hot: bool,
+    only: tuple[str, ...],
+    start: tuple[str, ...],
+    end: tuple[str, ...],
+    resume: bool,
+    no_cache: bool,
+    refresh: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     python: Path | None,
@@ -298,11 +406,13 @@ def run(
       local-runner run --date 2013-01-02 -p ProcessingInstanceCount=3
       local-runner run --engine sandbox --json
       local-runner run definition.json --map s3://bucket/raw=data/sample --image python:3.11
+      local-runner run --from Fit
       local-runner run --inject-fault Fit=SageMaker.CAPACITY_ERROR:2
     """
     from local_runner.report import listener
     from local_runner.report.record import to_record
     from local_runner.runner import RunRequest, run_pipeline
+    from local_runner.selection import Selection
 
     request = RunRequest(
         target=target,
@@ -315,6 +425,10 @@ def run(
         limits=not no_limits,
         faults=faults,
         python=python,
+        hot=hot,
+        selection=Selection(only, start, end, resume),
+        cache=not no_cache,
+        refresh=refresh,
     )
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:
@@ -322,6 +436,51 @@ def run(
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+@cli.command()
+@target_argument
+@parameter_options
+@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
+@python_option
+@state_option
+def watch(
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    no_limits: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Run TARGET again at each save: what the saved file affects, in hot workers (as `run --hot`). Ctrl-C ends it.
+
+    A newer save ends the run in progress. An error is shown, and the watch goes on.
+
+    \b
+    Examples:
+      local-runner watch
+      local-runner watch --date 2013-01-02
+    """
+    from local_runner.runner import RunRequest
+    from local_runner.watch import watch as watch_project
+
+    request = RunRequest(
+        target=target,
+        parameters=dict(parameters),
+        date=date,
+        engine=engine,
+        data=dict(data),
+        images=dict(images),
+        limits=not no_limits,
+        python=python,
+    )
+    watch_project(Path.cwd(), request, state, sys.stdout)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 cloud_commands.register(cli)

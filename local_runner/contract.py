@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,16 +173,23 @@ def _job_config(job: ProcessingJob) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------- collecting
-def collect(staged: StagedJob, result: JobResult, storage: Storage, faults: Sequence[str] = ()) -> Collected:
+def collect(
+    staged: StagedJob,
+    result: JobResult,
+    storage: Storage,
+    faults: Sequence[str] = (),
+    keep: Callable[[str, Path], None] | None = None,
+) -> Collected:
     """Read the exit message, publish the outputs of a job that completed, and word the failure of one that did not.
 
-    ``faults`` are what went wrong with the job's data while it ran. Outputs of a failed or stopped job are not
+    ``faults`` are what went wrong with the job's data while it ran. ``keep`` is called with each output of a job that
+    completed before it is published. Outputs of a failed or stopped job are not
     published: AWS does not document it, and half a result that a later step or run could take for a whole one is the
     worse surprise. Upload mode Continuous, which asks for just that, is the exception.
     """
     message, invalid = _exit_message(staged)
     reason = _reason(staged, result, message, invalid, faults)
-    outputs = _publish(staged, storage, completed=reason is None)
+    outputs = _publish(staged, storage, keep, completed=reason is None)
     return Collected(_exit_code(result), None if invalid else message, reason, outputs)
 
 
@@ -203,13 +210,17 @@ def _reason(
     return f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8." if invalid else None
 
 
-def _publish(staged: StagedJob, storage: Storage, *, completed: bool) -> dict[str, Path]:
+def _publish(
+    staged: StagedJob, storage: Storage, keep: Callable[[str, Path], None] | None, *, completed: bool
+) -> dict[str, Path]:
     """Publish the outputs, of a job that did not complete only what it wanted uploaded while it ran."""
     outputs: dict[str, Path] = {}
     for output in staged.job.outputs:
         if not completed and output.upload_mode == "EndOfJob":
             continue
         merged = _merge_hosts([_source(host, output.local_path) for host in staged.hosts])
+        if completed and keep is not None:
+            keep(output.name, merged)
         outputs[output.name] = storage.publish(merged, output.s3_uri).resolve()
     return outputs
 

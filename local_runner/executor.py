@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -52,6 +52,7 @@ from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
 from local_runner.storage import DataError, Storage
 
 if TYPE_CHECKING:
+    from local_runner.cache.steps import Looked, StepCache
     from local_runner.engines.sdk import SdkEngine
 
 _POLL_SECONDS = 0.2
@@ -67,14 +68,16 @@ def execute(
     max_parallel: int,
     cache: Path,
     stock: SdkEngine | None = None,
+    reuse: StepCache | None = None,
     stop: threading.Event | None = None,
 ) -> Execution:
     """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped.
 
-    ``stock`` runs Training and Transform steps; a plan that has none needs none.
+    ``stock`` runs Training and Transform steps; a plan that has none needs none. ``reuse`` is the step cache, None
+    where every step runs.
     """
     scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
-    executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, stop or threading.Event())
+    executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, reuse, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
     with (
@@ -84,6 +87,7 @@ def execute(
     ):
         executor.loop(threads, tidy)
     status, reason = executor.outcome()
+    executor.keep_described()
     execution = Execution(
         id=plan.execution_id,
         pipeline=plan.pipeline.name,
@@ -110,6 +114,7 @@ class _Executor:
     run: Run
     listener: Listener
     cache: Path
+    reuse: StepCache | None
     stop: threading.Event
     ended: dict[str, StepExecution] = field(default_factory=dict[str, StepExecution])
     skipped: set[str] = field(default_factory=set[str])
@@ -184,6 +189,12 @@ class _Executor:
             self.failed_by = step
         self.listener.step_ended(step)
 
+    def keep_described(self) -> None:
+        """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
+        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"} | self.plan.source.keys()
+        with suppress(OSError):
+            self.run.write_described({name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()})
+
     def outcome(self) -> tuple[ExecutionStatus, str | None]:
         """The execution's status and FailureReason."""
         if self.failed_by:
@@ -199,8 +210,8 @@ class _Executor:
         started = monotonic()
 
         def attempt(number: int) -> Ended:
-            self.listener.step_started(planned.step.name)
             if number <= len(planned.faults):
+                self.listener.step_started(planned.step.name)
                 return failed(planned, "Injected by --inject-fault.", planned.faults[number - 1])
             return self._attempt(planned, scope.at(timestamp()), number)
 
@@ -211,6 +222,7 @@ class _Executor:
         """One attempt at a step. Whatever goes wrong is the step's failure."""
         try:
             if planned.stand_in is not None:
+                self.listener.step_started(planned.step.name)
                 return self._run_function(planned, planned.stand_in, scope, number)
             return self._run_job(planned, scope, number)
         except (DataError, ExpressionError) as error:
@@ -237,26 +249,65 @@ class _Executor:
         where = f"{step.path}.Arguments"
         job, problems = kind.parse(request, name, where)
         problems += request_problems(request, kind.shape, where, self.cache)
+        looked: Looked | None = None
+        if isinstance(job, ProcessingJob) and not problems and self.reuse:
+            looked = self.reuse.look(planned, job, scope.execution, self.storage)
+            hit = self._from_cache(planned, job, looked, number) if looked else None
+            if hit is not None:
+                return hit
+        self.listener.step_started(step.name)
         if job is None or problems:
             return failed(planned, _refusal(problems, request))
         if isinstance(job, StockJob):
             return self._run_stock(planned, job, scope, number)
-        return self._run_processing(planned, job, number)
+        return self._run_processing(planned, job, looked, number)
 
-    def _run_processing(self, planned: PlannedStep, job: ProcessingJob, number: int) -> Ended:
+    def _from_cache(self, planned: PlannedStep, job: ProcessingJob, looked: Looked, number: int) -> Ended | None:
+        """What the job left when it last ran, as if it had run now; None where it has to."""
+        step = planned.step
+        now = timestamp()
+        assert self.reuse is not None
+        kept = self.reuse.restore(planned, looked, job, self.storage, *self._places(step.name, number))
+        if kept is None:
+            return None
+        execution = StepExecution(
+            name=step.name,
+            type=step.type,
+            status="Succeeded",
+            cached=True,
+            hot=looked.signature.machine.hot,
+            exit_code=kept.exit_code,
+            exit_message=kept.exit_message,
+            outputs=kept.outputs,
+            log=kept.log,
+        )
+        message = kept.exit_message
+        return Ended(
+            execution,
+            describe(job, status="Completed", created=now, started=now, ended=timestamp(), exit_message=message),
+        )
+
+    def _run_processing(self, planned: PlannedStep, job: ProcessingJob, looked: Looked | None, number: int) -> Ended:
         step = planned.step
         work, logs = self._places(step.name, number)
-        created = timestamp()
+        recording = self.reuse.begin(planned, looked, work) if self.reuse else None
+        created, began = timestamp(), monotonic()
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
         with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
             started = timestamp()
             with feeding(staged) as faults, uploading(staged, self.storage):
                 result = self.engine.run(staged, on_line, self.stop)
             ended = timestamp()
-        collected = contract.collect(staged, result, self.storage, faults)
+        if recording:
+            recording.ran(job, self.storage)
+        keep = recording.keep if recording else None
+        collected = contract.collect(staged, result, self.storage, faults, keep)
         status: _JobEnd = "Failed" if collected.failure_reason else "Succeeded"
         if result.stopped == "interrupted":
             status = "Stopped"
+        if self.reuse and recording and status == "Succeeded":
+            code, message = collected.exit_code, collected.exit_message
+            self.reuse.finish(recording, logs, recording.manifest(self.run.id, monotonic() - began, code, message))
         execution = StepExecution(
             name=step.name,
             type=step.type,
@@ -266,6 +317,7 @@ class _Executor:
             failure_reason=collected.failure_reason,
             outputs=collected.outputs,
             log=log,
+            hot=result.hot,
         )
         return Ended(
             execution,

@@ -35,21 +35,13 @@ def _say(text: str) -> None:
 
 
 def _described(name: str, state: Path, image_uri: str | None = None) -> Described:
-    """The project in that environment; AWS is asked for the account only where the environment does not name it."""
+    """The project in that environment, with what its reader should know on stderr."""
     from local_runner.cloud.described import describe
     from local_runner.cloud.environments import load_environment
-    from local_runner.cloud.regions import region_of
     from local_runner.settings import load_settings
 
     settings = load_settings(Path.cwd())
-    environment = load_environment(settings.root, name)
-    region = region_of(environment)
-    account, partition = environment.account, region.partition
-    if account is None:
-        from local_runner.cloud.aws import Aws
-
-        account = Aws(region.name, environment.profile).account
-    described = describe(settings, environment, account, region.name, state.absolute(), _say, image_uri, partition)
+    described = describe(settings, load_environment(settings.root, name), state.absolute(), _say, image_uri)
     for note in described.parts.notes:
         _say(f"Note: {note}")
     return described
@@ -84,7 +76,7 @@ def bootstrap(name: str, prints: bool, state: Path) -> None:
     show_default=True,
     help="A CloudFormation template (JSON), or Terraform's JSON syntax (a .tf.json file).",
 )
-@click.option("--image-uri", metavar="URI", help="The image of the processing steps; default: the environment's.")
+@click.option("--image-uri", metavar="URI", help="An image that is built elsewhere, in place of the project's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
 @state_option
 def export(name: str, form: str, image_uri: str | None, output: Path | None, state: Path) -> None:
@@ -92,22 +84,14 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
 
     \b
     Examples:
-      local-runner export --env prod --image-uri 123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:... \\
-          -o pipeline.json
+      local-runner export --env prod -o pipeline.json
       local-runner export --env prod --format terraform -o pipeline.tf.json
     """
     from local_runner.cloud.cloudformation import release_template
-    from local_runner.cloud.described import needs_image
     from local_runner.cloud.terraform import release_configuration
-    from local_runner.errors import SettingsError
     from local_runner.files import write_atomically
 
     found = _described(name, state, image_uri)
-    if needs_image(found):
-        raise SettingsError(
-            "The document has to name the image of the processing steps, pinned by its digest. Give it: "
-            f"--image-uri REPOSITORY@sha256:..., or image_uri in [environments.{name}] of local_runner.toml."
-        )
     build = release_template if form == "cloudformation" else release_configuration
     document = json.dumps(build(found.parts, found.definition), indent=2)
     if output is None:
@@ -115,8 +99,15 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
     else:
         write_atomically(output, document + "\n")
         _say(f"Wrote {output}.")
-    if found.uploads:
-        _say("Before it is deployed, these have to be in S3:")
-        for path, uri in sorted(found.uploads.items()):
-            shown = Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path
-            _say(f"  aws s3 cp {'--recursive ' if Path(path).is_dir() else ''}{shlex.quote(str(shown))} {uri}")
+    _say_uploads(found)
+
+
+def _say_uploads(found: Described) -> None:
+    """What has to be in the account before the document is deployed, as commands."""
+    desired = found.desired
+    _say("Before it is deployed, these have to be there:")
+    for item in desired.code:
+        file = item.file.relative_to(Path.cwd()) if item.file.is_relative_to(Path.cwd()) else item.file
+        _say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.bucket}/{item.key}")
+    if desired.image and not desired.image.given:
+        _say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +126,11 @@ class PipelineDefinition:
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
     max_parallel_steps: int | None = None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all steps."""
+        return frozenset(step.name for step in self.steps)
 
     def step(self, name: str) -> Step:
         """The step of that name (KeyError where there is none)."""
@@ -296,10 +302,12 @@ class HostResult:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended, host by host. ``stopped`` says it was ended from outside, and by what."""
+    """How a job ended, host by host. ``stopped`` says it was ended from outside, and by what; ``hot`` that a hot worker
+    ran it."""
 
     hosts: tuple[HostResult, ...]
     stopped: Literal["", "interrupted", "max_runtime"] = ""
+    hot: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -347,7 +355,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an execution will do: the selected steps in an order that respects their dependencies, and the values."""
+    """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
+
+    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them.
+    """
 
     execution_id: str
     pipeline: PipelineDefinition
@@ -355,12 +366,15 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     started: str
     notes: tuple[str, ...] = ()
+    source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    source_execution: str | None = None
 
 
 # ----------------------------------------------------------------------------------------------- execution
 @dataclass(frozen=True)
 class StepExecution:
-    """What became of one step. ``seconds`` is wall time; ``outputs`` are local directories by OutputName."""
+    """What became of one step. ``seconds`` is wall time; ``outputs`` are local directories by OutputName. ``hot`` says
+    that a hot worker ran its job."""
 
     name: str
     type: str
@@ -373,6 +387,7 @@ class StepExecution:
     outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
     log: Path | None = None
     outcome: bool | None = None
+    hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -389,6 +404,11 @@ class Execution:
     ended: str
     seconds: float
     steps: tuple[StepExecution, ...]
+
+    @property
+    def hot(self) -> bool:
+        """Whether a hot worker ran any of its jobs. The run then does not count as a full one."""
+        return any(step.hot for step in self.steps)
 
     def step(self, name: str) -> StepExecution:
         """The step of that name (KeyError where it never started)."""

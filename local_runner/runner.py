@@ -27,16 +27,18 @@ from local_runner.errors import EngineError, InvalidPipelineError, Problem, Sett
 from local_runner.events import Listener
 from local_runner.executor import execute
 from local_runner.fingerprint import Fingerprint
-from local_runner.models import Execution, Fault, PipelineDefinition, Plan, ProcessingJob
+from local_runner.models import Execution, Fault, ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
+from local_runner.selection import Selected, Selection, select
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
 from local_runner.storage import CODE_PREFIX, Source, Storage
 
 if TYPE_CHECKING:
+    from local_runner.cache.steps import StepCache
     from local_runner.engines.sdk import SdkEngine
 
 STATE_DIRECTORY = Path(".local_runner")
@@ -49,10 +51,13 @@ class RunRequest:
     ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
     ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
     over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
-    ``steps`` selects (empty: all). ``max_parallel`` defaults to the machine's cores; a pipeline's own
+    ``steps`` selects (empty: all), and so does ``selection``, which also looks for an execution to go on from.
+    ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions of the service to play.
-    ``python`` is the Python that compiles, or its environment (None: this one).
+    ``python`` is the Python that compiles, or its environment (None: this one). ``cache`` is whether steps may be taken
+    from the step cache, and are kept in it; those of ``refresh`` run anyway. ``hot`` lets hot workers run
+    jobs.
     """
 
     target: str | None = None
@@ -66,6 +71,10 @@ class RunRequest:
     limits: bool = True
     faults: Sequence[Fault] = ()
     python: Path | None = None
+    hot: bool = False
+    selection: Selection = field(default_factory=Selection)
+    cache: bool = False
+    refresh: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -116,9 +125,14 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
 
 def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Path) -> tuple[Plan, Storage]:
     """The plan for a request, and the local S3 it reads. Raises InvalidPipelineError with every problem there is."""
-    parameters = dict(request.parameters)
+    selected = select(loaded.definition, request.selection, state) if request.selection else Selected(())
+    source = selected.source
+    # What is resumed has the parameters that it had, unless others are given.
+    kept = {name: value for name, value in selected.parameters.items() if name not in request.parameters}
+    parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
-        parameters.setdefault(settings.local.date_parameter, request.date)
+        parameters.pop(settings.local.date_parameter, None)
+        parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
 
     def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
@@ -127,7 +141,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             target=request.target or settings.pipeline.entry,
             parameters=parameters,
             defaults=settings.local.parameters,
-            steps=request.steps,
+            steps=request.steps or selected.steps,
             provided=provided,
             execution_id=execution_id,
             started=started,
@@ -135,6 +149,8 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             stand_ins=stand_ins,
             faults=request.faults,
             problems=problems,
+            source=source.described if source else None,
+            source_execution=source.id if source else None,
         )
 
     execution_id = runs.new_execution_id()
@@ -151,6 +167,11 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
         given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
         storage = replace(storage, sources=(*storage.sources, *given))
     return plan(storage.provides, problems), storage
+
+
+def _as_text(value: ParameterValue) -> str:
+    """A value as StartPipelineExecution takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_s3(name: str) -> bool:
@@ -192,22 +213,23 @@ def run_plan(
 
     ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
     """
+    killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()
-    chosen = engine or select_engine(
-        request.engine, settings, state, request.images, listener.note, limits=request.limits
+    jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
+    chosen, reuse = _engine_and_cache(
+        settings, request, state, plan, storage, jobs, listener.note, engine, needed=killed
     )
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
-        jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
             raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
-        proves = _proven(settings, request, chosen, compiled, storage)
+        proves = _proven(settings, request, state, chosen, compiled, storage)
         execution = execute(
             plan,
             chosen,
@@ -217,6 +239,7 @@ def run_plan(
             max_parallel=_side_by_side(request, plan.pipeline),
             cache=state / "cache",
             stock=stock,
+            reuse=reuse,
             stop=stop,
         )
         _keep_record(run, execution, listener)
@@ -229,7 +252,71 @@ def run_plan(
         if engine is None:
             chosen.close()  # first: what it still cleans up may lie in the run's directory
         run.close()
+        if reuse is not None:
+            reuse.close()
+            _prune(settings, state, reuse, listener)
     return execution
+
+
+def with_hot_workers(
+    engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
+) -> Engine:
+    """The engine with workers that see what the storage maps in; those of a watch end with it."""
+    if engine.name == "docker":
+        from local_runner.engines.hot import hot_engine
+
+        return hot_engine(
+            engine, [source.path for source in storage.sources if not source.code], note, watching=watching
+        )
+    note(f"Engine {engine.name} has no hot workers: every job runs cold.")
+    return engine
+
+
+def _prune(settings: Settings, state: Path, cache: StepCache, listener: Listener) -> None:
+    """Keep the step cache within its limits. Only a run that added to it can have made it too large."""
+    if not cache.stored:
+        return
+    from local_runner.cache.prune import prune_steps
+
+    try:
+        prune_steps(state, max_age=settings.cache.max_age, max_size=settings.cache.max_size)
+    except OSError as error:
+        listener.note(f"The step cache was not pruned. {system_trouble(error, state)}")
+
+
+def _engine_and_cache(
+    settings: Settings,
+    request: RunRequest,
+    state: Path,
+    plan: Plan,
+    storage: Storage,
+    jobs: Sequence[tuple[str, ProcessingJob]],
+    note: Callable[[str], None],
+    engine: Engine | None,
+    *,
+    needed: bool,
+) -> tuple[Engine, StepCache | None]:
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet,
+    unless it is ``needed`` to remove what a killed execution left in it.
+    """
+
+    def make() -> Engine:
+        made = select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
+        return with_hot_workers(made, storage, note) if request.hot else made
+
+    if not request.cache:
+        return engine or make(), None
+    from local_runner.cache.machine import LazyEngine, engine_name
+    from local_runner.cache.open import begins_cached, open_cache
+
+    name = engine_name(request.engine)
+    if engine is None and not needed and name in ("docker", "sandbox"):
+        chosen: Engine = LazyEngine(name, make, jobs)
+        cache = open_cache(settings, request, state, plan, chosen, note)
+        if cache is not None and begins_cached(plan, cache, storage):
+            return chosen, cache
+    chosen = engine or make()
+    return chosen, open_cache(settings, request, state, plan, chosen, note, given=engine is not None)
 
 
 def _stock_engine(
@@ -264,15 +351,16 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
 
 
 def _proven(
-    settings: Settings, request: RunRequest, chosen: Engine, compiled: str | None, storage: Storage
+    settings: Settings, request: RunRequest, state: Path, chosen: Engine, compiled: str | None, storage: Storage
 ) -> Fingerprint | None:
     """What the run proves for a promotion if it succeeds; None where it is not the whole project on its own image."""
-    whole = request.target is None and not request.steps and not request.images and not request.faults
+    selected = request.steps or request.selection
+    whole = request.target is None and not selected and not request.images and not request.faults
     if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
         return None
-    from local_runner.image.build import image_tag, read_image_source  # loaded already, by the engine
+    from local_runner.cache.machine import project_image  # remembers the tag, so that no engine has to be loaded
 
-    image = image_tag(settings, read_image_source(settings)).rpartition(":")[2]
+    image = project_image(settings, state).rpartition(":")[2]
     return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image)
 
 

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from local_runner.files import write_atomically
 
 RECORD = "execution.json"
+DESCRIBED = "described.json"
 KEPT_RUNS = 50
 
 
@@ -48,6 +49,10 @@ class Run:
         """Keep what ``--json`` prints as ``execution.json``."""
         write_atomically(self.directory / RECORD, json.dumps(record, indent=1))
 
+    def write_described(self, steps: Mapping[str, Any]) -> None:
+        """Keep what Describe says of each step that succeeded, for an execution that goes on from this one."""
+        write_atomically(self.directory / DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
+
     def close(self) -> None:
         """Remove the scratch space and let go of the lock."""
         remove_tree(self.work)
@@ -73,6 +78,12 @@ def is_live(state: Path, execution_id: str) -> bool:
         return False
     except BlockingIOError:
         return True
+
+
+def killed_one(state: Path) -> bool:
+    """Whether an execution was killed and left its scratch space, and with it perhaps containers."""
+    left = [path.parent.name for path in (state / "runs").glob("*/work")]
+    return any(not is_live(state, name) for name in left)
 
 
 def sweep(state: Path) -> bool:

@@ -44,6 +44,27 @@ def _parameter(value: Any) -> str | int | float | bool:
     raise ValueError(f"{value} is not text, a number, true or false. (A date is text: put it in quotes.)")
 
 
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def age(value: Any) -> int:
+    """Seconds of ``7d``, ``12h``. Raises ValueError."""
+    return _measured(value, _AGES, "an age such as 7d or 12h")
+
+
+def size(value: Any) -> int:
+    """Bytes of ``5GB``, ``500MB``. Raises ValueError."""
+    return _measured(value, _SIZES, "a size such as 5GB or 500MB")
+
+
+def _measured(value: Any, units: Mapping[str, int], expected: str) -> int:
+    match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]+)", value) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f"{value!r} is not {expected}.")
+    return int(match[1]) * units[match[2]]
+
+
 def _table_of(check: _Check, key: _Check = str) -> _Check:
     def check_all(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -109,6 +130,17 @@ class LocalSettings:
 
 
 @dataclass(frozen=True)
+class CacheSettings:
+    """``[cache]``: how long (seconds) an entry of the step cache is kept unused, and how large (bytes) all may be.
+
+    The file has them as ``max_age = "30d"`` and ``max_size = "10GB"``.
+    """
+
+    max_age: int = _setting(30 * 86_400, age)
+    max_size: int = _setting(10 * 10**9, size)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole file, with ``root``: the project's directory, which every relative path starts from."""
 
@@ -116,9 +148,15 @@ class Settings:
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     image: ImageSettings = field(default_factory=ImageSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
 
-_TABLES: dict[str, type[Any]] = {"pipeline": PipelineSettings, "image": ImageSettings, "local": LocalSettings}
+_TABLES: dict[str, type[Any]] = {
+    "pipeline": PipelineSettings,
+    "image": ImageSettings,
+    "local": LocalSettings,
+    "cache": CacheSettings,
+}
 
 
 # ---------------------------------------------------------------------------------------------------- reading

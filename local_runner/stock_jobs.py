@@ -93,6 +93,7 @@ def run_training(job: StockJob, places: StockPlaces) -> StockEnd:
         told = f"AlgorithmError: {said}" if said else None
         reason = failure_reason([(places.log(result.host), result) for result in results], told)
         return StockEnd(failed[0].exit_code, reason, lost=any(result.exit_code is None for result in failed))
+    _keep_data(left / "output.tar.gz")
     return StockEnd(0, outputs={"ModelArtifacts": places.storage.publish(left, artifacts(job)).resolve()})
 
 
@@ -104,6 +105,18 @@ def _channel(channel: dict[str, Any], uri: str) -> dict[str, Any]:
     # The copy is what one instance gets, also of objects that are dealt out to instances.
     source = {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", "S3Uri": uri}
     return {**channel, "DataSource": {"S3DataSource": source}}
+
+
+def _keep_data(archive: Path) -> None:
+    """Of stock local mode's archive of /opt/ml/output keep /opt/ml/output/data, which is what the service archives."""
+    kept = archive.with_suffix(".new")
+    with tarfile.open(archive) as old, tarfile.open(kept, "w:gz") as new:
+        for member in old:
+            inside = member.name.removeprefix("data/")
+            if inside != member.name:
+                member.name = inside
+                new.addfile(member, old.extractfile(member) if member.isreg() else None)
+    kept.replace(archive)
 
 
 def _failure(archive: Path) -> str:
@@ -156,7 +169,8 @@ def run_transform(job: StockJob, model: Mapping[str, Any], places: StockPlaces) 
         # The server is stopped at the end, whatever came of it: its exit code says nothing then.
         code = next((ended.exit_code for ended in end.containers.values() if ended.exit_code), None)
         said = [f"  {line}" for line in last_lines(places.log("algo-1"))]
-        return StockEnd(code, "\n".join([end.error, *(["Its last lines:", *said] if said else [])]))
+        told = [end.error, "Its last lines:", *said] if said else [end.trouble]
+        return StockEnd(code, "\n".join(told))
     renamed = open_directory(places.work / "renamed")
     for number, name in names.items():
         place = renamed / name

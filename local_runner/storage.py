@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -203,6 +203,14 @@ class Storage:
                 raise
         return target
 
+    def holds(self, files: Mapping[str, Path], uri: str) -> bool:
+        """Whether the tree has each of these files (not their copies) at its path below ``uri`` already."""
+        target = self.path(uri)
+        try:
+            return target.is_dir() and all(file.samefile(target / name) for name, file in files.items())
+        except OSError:
+            return False
+
     def discard_replaced(self) -> None:
         """Delete directories that ``publish`` replaced. Only safe while no job has one of them as its input."""
         shutil.rmtree(self.root / ".replaced", ignore_errors=True)
@@ -212,7 +220,7 @@ class Storage:
         replaced = self.root / ".replaced"
         replaced.mkdir(exist_ok=True)
         merged = replaced / uuid.uuid4().hex
-        shutil.copytree(target, merged, copy_function=_link_or_copy, symlinks=True)
+        shutil.copytree(target, merged, copy_function=link_or_copy, symlinks=True)
         for file in _files_below(directory):
             place = merged / file.relative_to(directory)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +241,7 @@ def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
     for item in objects:
         place = directory / item.name
         place.parent.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(item.path, place)
+        link_or_copy(item.path, place)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -280,8 +288,10 @@ def _walk(
 
     Symbolic links are followed, as an upload does, but would dangle in a mount; empty folders do not exist in S3.
     """
+    wanted = prefix[len(key) :]  # what names have to begin with, where this is a folder above the prefix's end
     try:
-        entries = list(os.scandir(directory))
+        with os.scandir(directory) as found:
+            entries = [e for e in found if e.name.startswith(wanted) or wanted.startswith(e.name + "/")]
     except (FileNotFoundError, NotADirectoryError):
         return False
     aligned = bool(entries)
@@ -314,7 +324,8 @@ def _files_below(directory: Path) -> Iterator[Path]:
             yield Path(folder) / name
 
 
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy where there can be none. Raises OSError."""
     source = Path(source).resolve()
     try:
         Path(target).hardlink_to(source)

@@ -5,7 +5,8 @@ afterwards). ``expected.json`` says what comes of it:
 
 - ``arguments``: more for the command line; ``exit_code``;
 - ``steps``: the status of each step that started; ``order``: the names in the order in which they ended;
-- ``outputs``: for ``Step.Output`` its whole content by path: a text, or ``{"base64": ...}``;
+- ``outputs``: for ``Step.Output`` its whole content by path: a text, ``{"base64": ...}``, or ``{"archive": {...}}``
+  for the texts of a tar archive's files by path;
 - ``absent``: what is not in the local S3;
 - ``exit_messages`` by step; ``logs``: by step, lines that its log has;
 - ``reasons``: by step, and ``failure_reason``: texts that occur there.
@@ -16,7 +17,9 @@ Reads the files of a scenario and of a finished run. Runs nothing.
 from __future__ import annotations
 
 import base64
+import io
 import json
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,8 +64,12 @@ def _differences(expected: dict[str, Any], record: Mapping[str, Any], exit_code:
     for name, content in expected.pop("outputs", {}).items():
         step, _, output = name.partition(".")
         place = of(step)["outputs"].get(output)
-        wanted = {path: _bytes(value) for path, value in content.items()}
-        yield from differ(name, wanted, files(Path(place)) if place else None)
+        wanted = {path: _wanted(value) for path, value in content.items()}
+        found_files: dict[str, Any] | None = dict(files(Path(place))) if place else None
+        for path, value in wanted.items():
+            if isinstance(value, Mapping) and found_files and path in found_files:
+                found_files[path] = _unpacked(found_files[path])
+        yield from differ(name, wanted, found_files)
     for key in expected.pop("absent", ()):
         if (s3 / key).exists():
             yield f"{key} is in the local S3"
@@ -82,5 +89,13 @@ def _differences(expected: dict[str, Any], record: Mapping[str, Any], exit_code:
     assert not expected, f"expected.json says what is not known here: {list(expected)}"
 
 
-def _bytes(value: str | Mapping[str, str]) -> bytes:
-    return value.encode() if isinstance(value, str) else base64.b64decode(value["base64"])
+def _wanted(value: str | Mapping[str, Any]) -> bytes | Mapping[str, str]:
+    if isinstance(value, str):
+        return value.encode()
+    return value["archive"] if "archive" in value else base64.b64decode(value["base64"])
+
+
+def _unpacked(archive: bytes) -> dict[str, str]:
+    """The texts of the files in a tar archive; its own bytes hold the time of day."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {file.name: tar.extractfile(file).read().decode() for file in tar if file.isfile()}

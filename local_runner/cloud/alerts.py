@@ -101,7 +101,8 @@ class Alerts:
         """What has to change. Raises CloudError where a name belongs to somebody else."""
         if self.settings is None:
             return [*self._rule_goes(aws), *self._topic_goes(aws)]
-        return [*self._topic(aws), *self._subscription(aws), *self._rule(aws)]
+        unused = [] if self.makes_topic else self._topic_goes(aws)
+        return [*self._topic(aws), *self._subscription(aws), *self._rule(aws), *unused]
 
     def _topic(self, aws: Aws) -> list[Change]:
         if not self.makes_topic:

@@ -131,7 +131,7 @@ def _alerts(alerts: Alerts) -> dict[str, Any]:
 
 def _bucket(name: str, tags: Mapping[str, str]) -> dict[str, Any]:
     blocked = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
-    encryption = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    encryption = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": True}
     return {
         "Type": "AWS::S3::Bucket",
         "DeletionPolicy": "Retain",

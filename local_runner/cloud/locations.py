@@ -19,6 +19,7 @@ _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)", re.DOTALL)
 _ECR_URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)(?:[:@].*)?"
 )
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _URI_KEY = re.compile(r"(?:Uri|Url|Path)s?$")
 _WRITTEN = re.compile(r"(?:Output|Checkpoint|DebugHook|Profiler|TensorBoard|Monitoring)\w*(?:\.|\[|$)")
 
@@ -47,6 +48,7 @@ class Needs:
     reads: tuple[Location, ...]
     writes: tuple[Location, ...]
     repositories: tuple[Repository, ...]
+    roles: tuple[str, ...]
     step_types: tuple[str, ...]
     functions: tuple[str, ...]
     queues: tuple[str, ...]
@@ -65,12 +67,14 @@ def needs_of(
     """
     usual = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
     values = usual | dict(scheduled or {})
-    reads, writes, images = set[Location](), set[Location](), set[Repository]()
+    reads, writes, images, roles = set[Location](), set[Location](), set[Repository](), set[str]()
     unknown: list[str] = []
     for step in definition.steps:
         for where, text, value in (*_texts(step, values | usual), *_texts(step, values)):
             if image := _ECR_URI.fullmatch(text):
                 images.add(Repository(image["account"], image["region"], image["name"]))
+            elif _ROLE_ARN.fullmatch(text):
+                roles.add(text)
             elif location := _S3_URI.fullmatch(text):
                 found = Location(location["bucket"], location["prefix"])
                 (writes if _WRITTEN.search(where) else reads).add(found)
@@ -81,6 +85,7 @@ def needs_of(
         reads=tuple(sorted(shortest(reads))),
         writes=tuple(sorted(shortest(writes))),
         repositories=tuple(sorted(images, key=str)),
+        roles=tuple(sorted(roles)),
         step_types=tuple(sorted({step.type for step in steps})),
         functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
         queues=tuple(sorted(filter(None, (_queue_arn(step) for step in steps)))),

@@ -5,6 +5,7 @@ The same parts are planned and promoted, printed by ``bootstrap`` and written by
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.cloud.alerts import Alerts
+from local_runner.cloud.aws import CloudError
 from local_runner.cloud.environment import Environment
 from local_runner.cloud.locations import Location, needs_of
 from local_runner.cloud.models import ENVIRONMENT_TAG, PROJECT_TAG, Change
@@ -29,6 +31,9 @@ from local_runner.cloud.schedule import ScheduleResource
 from local_runner.cloud.schedule_check import check_schedule
 from local_runner.cloud.schedule_request import desired_schedule
 from local_runner.models import PipelineDefinition
+
+_MOST_POLICY = 10_240
+"""Characters of a role's inline policies, without white space (IAM user guide, quotas)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def parts_of(
             kms_key_arn=key_arn(environment.kms_key_id, place),
             vpc=bool(environment.network.subnets),
         )
+        _refuse_long(policy)
         about = f"What the pipeline {names.pipeline_name} and its jobs may do"
         role = Role("execution role", names.execution_role, execution_trust(), policy, tags, about)
         notes += gaps(needs)
@@ -131,6 +137,16 @@ def in_order(changes: Sequence[Change]) -> list[Change]:
     """The changes with what goes at the end, the last first: a schedule goes before the role that it uses."""
     going = [change for change in changes if change.action == "delete"]
     return [change for change in changes if change.action != "delete"] + going[::-1]
+
+
+def _refuse_long(policy: Mapping[str, Any]) -> None:
+    length = len(json.dumps(policy, separators=(",", ":")))
+    if length > _MOST_POLICY:
+        raise CloudError(
+            f"The policy of the execution role would have {length} characters, and IAM takes {_MOST_POLICY}: the steps "
+            "name too many places. Put inputs and outputs below fewer prefixes, or give a role as 'role_arn' of the "
+            "environment."
+        )
 
 
 def _literal(parameters: Mapping[str, str]) -> dict[str, str]:

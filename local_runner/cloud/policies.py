@@ -86,7 +86,11 @@ def execution_policy(
     statements = [
         *_storage(shortest({*needs.reads, *writes}), writes, place.partition),
         *_jobs(needs, place),
-        {"Sid": "PassItself", **_allow("iam:PassRole", [place.role_arn]), "Condition": _passed_to("sagemaker")},
+        {
+            "Sid": "PassRoles",  # itself, and what steps name as the role of their jobs
+            **_allow("iam:PassRole", sorted({place.role_arn, *needs.roles})),
+            "Condition": _passed_to("sagemaker"),
+        },
         {
             "Sid": "Experiments",  # an execution is kept as a trial of the experiment named after its pipeline
             **_allow(

@@ -184,9 +184,9 @@ def _missing_code(aws: Aws, target: ReleaseRecord) -> list[str]:
 
 
 def _missing_image(aws: Aws, target: ReleaseRecord) -> list[str]:
-    """The image, if ECR does not have it; other registries cannot be asked from here."""
+    """The image, if the account's registry does not have it; those of others cannot be asked."""
     image = _ECR.fullmatch(target.image_uri or "")
-    if image is None:
+    if image is None or image[1] != aws.account:
         return []
     registry, repository, digest = image.groups()
     asked = {"registryId": registry, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}

@@ -13,7 +13,7 @@ from typing import Any
 
 from local_runner.cloud.aws import Aws, CloudError
 from local_runner.cloud.differences import field_changes
-from local_runner.cloud.models import Change, FieldChange
+from local_runner.cloud.models import ENVIRONMENT_TAG, Change, FieldChange
 from local_runner.cloud.roles import once_assumable
 from local_runner.cloud.rules import delete_rule, find_rule, write_rule
 from local_runner.cloud.schedule_request import (
@@ -78,7 +78,8 @@ class ScheduleResource:
         )
         request = overlaid(live, desired, previous, now)
         if stays_paused(live, desired.request):
-            self.notes.append(f"The {word} {self.name} is paused and stays so. To start it again: local-runner resume")
+            again = f"local-runner resume --env {self.tags[ENVIRONMENT_TAG]}"
+            self.notes.append(f"The {word} {self.name} is paused and stays so. To let it start again: {again}")
         fields = field_changes(without_past_start(live, now), request)
         if not fields:
             return []

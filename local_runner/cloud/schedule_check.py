@@ -111,6 +111,8 @@ def _of_parameters(settings: ScheduleSettings, definition: PipelineDefinition) -
             yield f"{where}: the pipeline has no such parameter. {did_you_mean(name, known)}".rstrip()
         if not value or len(value) > _MOST_VALUE:
             yield f"{where}: a value has 1 to {_MOST_VALUE} characters."
+        if settings.kind == "rule" and not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name):
+            yield f"{where}: in a rule, names of parameters have letters, digits and hyphens only (EventBridge API)."
         yield from _of_value(where, value, settings.kind)
     for parameter in definition.parameters:
         if parameter.default is None and parameter.name not in settings.parameters:

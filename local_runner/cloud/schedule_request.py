@@ -72,6 +72,21 @@ def desired_schedule(settings: ScheduleSettings, name: str, pipeline_arn: str, r
     return DesiredSchedule(settings.kind, {**request, "Target": target}, _defaults(settings))
 
 
+def settings_of(kind: Kind, request: Mapping[str, Any]) -> ScheduleSettings:
+    """The settings that tell when a request starts something: one of a record, or what is in the account."""
+    return ScheduleSettings.model_validate(
+        {
+            "kind": kind,
+            "expression": request.get("ScheduleExpression"),
+            "event_pattern": json.loads(request.get("EventPattern") or "null"),
+            "timezone": request.get("ScheduleExpressionTimezone") or "UTC",
+            "start_date": request.get("StartDate"),
+            "end_date": request.get("EndDate"),
+            "enabled": request.get("State") != "DISABLED",
+        }
+    )
+
+
 def _of_schedule(settings: ScheduleSettings) -> dict[str, Any]:
     window = settings.flexible_window_in_minutes
     made: dict[str, Any] = {

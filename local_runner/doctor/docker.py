@@ -18,7 +18,8 @@ ENGINE = "Docker engine"
 
 def engine(settings: Settings, source: ImageSource | None) -> list[Check]:
     """The engine, what it can limit, its images and its disk; the engine alone where none answers."""
-    from local_runner.engines.connection import connect, docker, engine_address
+    from local_runner.engines.address import engine_address
+    from local_runner.engines.connection import connect, docker
 
     address = ""
     try:

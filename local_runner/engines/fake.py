@@ -52,13 +52,17 @@ class FakeHost:
 
 @dataclass
 class FakeEngine:
-    """Runs ``steps[name](host)`` for each host of a job, in turn; ``ran`` lists the steps in order of their start."""
+    """Runs ``steps[name](host)`` for each host of a job, in turn; ``ran`` lists the steps in order of their start.
+
+    ``images`` says what is in an image, by URI; what is not there has its URI for content.
+    """
 
     steps: Mapping[str, Callable[[FakeHost], int | None]] = field(
         default_factory=dict[str, Callable[[FakeHost], int | None]]
     )
     name: str = "fake"
     ran: list[str] = field(default_factory=list[str])
+    images: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
         """None."""
@@ -66,6 +70,10 @@ class FakeEngine:
 
     def prepare(self, jobs: Iterable[ProcessingJob]) -> None:
         """Nothing to make ready."""
+
+    def image_id(self, uri: str) -> str | None:
+        """What ``images`` says."""
+        return self.images.get(uri, uri)
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """Call the step's function once per host."""

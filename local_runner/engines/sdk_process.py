@@ -35,7 +35,8 @@ class SdkProcess:
     """One running ``sdk_program.py``. ``directory`` is its own.
 
     ``begin`` is called while no other can start or end, with whether there is no other now. Each holds a shared lock
-    for as long as it lives, and whoever starts or ends holds another one, alone, for that moment.
+    for as long as it lives, and whoever starts or ends holds another one, alone, for that moment. Each holds a lock on
+    its directory as well: those of killed runners are removed, also while other runners live.
     """
 
     def __init__(self, region: str, begin: Callable[[bool], None]) -> None:
@@ -44,12 +45,13 @@ class SdkProcess:
         self._lock = lock.open("ab")
         with turn.open("ab") as in_turn:
             fcntl.flock(in_turn, fcntl.LOCK_EX)
-            alone = _is_alone(self._lock)
-            for left in base.glob(f"{_PREFIX}*/") if alone else ():
-                shutil.rmtree(left, ignore_errors=True)
-            begin(alone)
+            for left in base.glob(f"{_PREFIX}*/"):
+                _remove_ownerless(left)
+            begin(_is_alone(self._lock))
             fcntl.flock(self._lock, fcntl.LOCK_SH)
             self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+            self._owned = os.open(self.directory, os.O_RDONLY)
+            fcntl.flock(self._owned, fcntl.LOCK_EX)
         self.label = {LABEL: self.directory.name}
         self._asking = threading.Lock()
         self._ready = False
@@ -103,7 +105,7 @@ class SdkProcess:
             os.close(theirs)
 
     def close(self) -> None:
-        """End the process, which removes what it left behind. Safe to call twice."""
+        """End the process, which removes what it left behind."""
         self._lock.close()  # first: it removes the network only if nobody holds the lock
         self._control.close()
         try:
@@ -112,6 +114,7 @@ class SdkProcess:
             self._process.kill()
             self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._owned)
 
     def _answer(self) -> bytes:
         """One line."""
@@ -122,6 +125,21 @@ class SdkProcess:
                 return said or self.errors.read_bytes()[-2000:] or b"it ended without a word"
             said += data
         return said
+
+
+def _remove_ownerless(directory: Path) -> None:
+    """Remove the directory of a process whose runner is dead: nobody holds its lock. Another user's is left alone."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _is_alone(lock: IO[bytes]) -> bool:

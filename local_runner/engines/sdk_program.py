@@ -38,6 +38,7 @@ READY = b"ready\n"
 _MESSAGE_BYTES = 4096
 _GRACE_PERIOD = "2s"
 _WATCH_SECONDS = 0.2
+_LAST_SECONDS = 2.0
 _HTTP_OK = 200
 _SAID_BYTES = 500
 _SERVER = "_HostingContainer"
@@ -173,7 +174,19 @@ def _watch_server(job: Job) -> None:
         if frame.f_code.co_name == "stop_serving":
             return
         frame = frame.f_back
-    _end(job, "RuntimeError: the model server ended before it had answered every request")
+    time.sleep(_LAST_SECONDS)  # the job may be over: the SDK stopped the server, and this process ends any moment now
+    said = _said(server)
+    _end(
+        job, f"RuntimeError: the model server ended before it had answered every request{f' ({said})' if said else ''}"
+    )
+
+
+def _said(server: Any) -> str:
+    """What docker compose said last of why it ended (a port that is taken, say): the SDK keeps that unread."""
+    errors = server.process.stderr
+    os.set_blocking(errors.fileno(), False)
+    lines = (errors.read() or b"").decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if "ERROR" in line or "Error" in line), "")
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:

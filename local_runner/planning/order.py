@@ -16,13 +16,12 @@ def dependencies(step: Step, definition: PipelineDefinition) -> tuple[Dependency
     Where DependsOn names a step with a trigger, that trigger holds for the values read from it as well. Names that no
     step of the definition has are left out.
     """
-    known = {other.name for other in definition.steps}
     found = {dependency.step: dependency for dependency in step.depends_on}
     for name in step.references:
         found.setdefault(name, Dependency(name))
     if step.branch is not None:
         found.setdefault(step.branch.condition, Dependency(step.branch.condition))
-    return tuple(dependency for dependency in found.values() if dependency.step in known)
+    return tuple(dependency for dependency in found.values() if dependency.step in definition.names)
 
 
 def ordered(graph: Graph) -> list[str]:

@@ -6,8 +6,10 @@ what is known around them is looked at all the same.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ def plan(
     stand_ins: Mapping[str, StandIn] | None = None,
     faults: Sequence[Fault] = (),
     problems: Sequence[Problem] = (),
+    source: Mapping[str, Mapping[str, Any]] | None = None,
+    source_execution: str | None = None,
 ) -> Plan:
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
@@ -63,13 +67,15 @@ def plan(
     project's (:mod:`.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
-    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these.
+    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
+    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them.
     """
     if problems and not definition.steps:
         raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
     planning = _Planning(definition, provided, cache_dir, stand_ins or {}, list(problems))
     values = parameter_values(definition, parameters, defaults, planning.problems)
     planning.select(steps)
+    planning.source = source or {}
     planning.faults = faults_by_step(faults, planning.steps, planning.selected, planning.problems)
     scope = execution_scope(definition, values, execution_id, started)
     planned = planning.resolve_steps(scope)
@@ -81,8 +87,15 @@ def plan(
         parameters=values,
         steps=tuple(planned),
         started=started,
-        notes=planning.notes(),
+        notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
+        source=planning.source,
+        source_execution=source_execution,
     )
+
+
+def _gone_on_from(planning: _Planning, source_execution: str | None) -> tuple[str, ...]:
+    names = [name for name in planning.steps if name in planning.source and name not in planning.selected]
+    return (f"As execution {source_execution} left it: {_steps(names)}.",) if names and source_execution else ()
 
 
 @dataclass(frozen=True)
@@ -113,8 +126,10 @@ class _Planning:
         self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
         self.selected: set[str] = set(self.steps)
         self.written: list[_Written] = []
+        self.by_place: list[tuple[str, int]] = []
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
+        self.source: Mapping[str, Mapping[str, Any]] = {}
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
 
     def select(self, names: Sequence[str]) -> None:
@@ -140,6 +155,10 @@ class _Planning:
         requests: dict[str, dict[str, Any]] = {}
         for name in order:
             step = self.steps[name]
+            if name in self.source and name not in self.selected:
+                scope = scope.with_step(name, self.source[name])
+                requests[name] = {}
+                continue
             requests[name] = self.resolve_step(step, scope)
             reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
             if kind := JOB_KINDS.get(step.type):
@@ -243,9 +262,7 @@ class _Planning:
                     pass
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
-        writers = [
-            written.step for written in self.written if _overlap(written.under, uri) and written.step != step.name
-        ]
+        writers = [name for name in self.writers(uri) if name != step.name]
         if not before.isdisjoint(writers) or self.provided(uri):
             return
         if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
@@ -257,6 +274,23 @@ class _Planning:
             what = f"step '{step.name}' reads {uri}, which no earlier step writes and nothing on this machine provides."
             remedy = f"Map it: --map {uri}=DIR, or [local.data] in local_runner.toml."
         self.problems.append(Problem(where, what, remedy))
+
+    def writers(self, uri: str) -> list[str]:
+        """The steps whose output reading ``uri`` (all keys that start so) may find, in their order."""
+        if len(self.by_place) != len(self.written):
+            self.by_place = sorted((written.under, number) for number, written in enumerate(self.written))
+        found = self.places(uri, lambda under: under.startswith(uri))
+        # And what is written above it: to one of the folders that the URI names.
+        for folder in accumulate(uri.split("/"), lambda above, name: f"{above}/{name}"):
+            above = f"{folder}/"
+            if above != uri and uri.startswith(above):
+                found += self.places(above, above.__eq__)
+        return [self.written[number].step for number in sorted(found)]
+
+    def places(self, begin: str, belongs: Callable[[str], bool]) -> list[int]:
+        """Which of ``written`` belong, from that place on until the first that does not."""
+        after = islice(self.by_place, bisect_left(self.by_place, (begin, -1)), None)
+        return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
 
     def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
         try:
@@ -291,8 +325,3 @@ class _Planning:
 
 def _steps(names: list[str]) -> str:
     return f"step{'s' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def _overlap(output: str, read: str) -> bool:
-    """Whether reading ``read`` (all keys that start so) finds anything of what is written under ``output``."""
-    return output.startswith(read) or read.startswith(output)

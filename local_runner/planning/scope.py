@@ -53,11 +53,18 @@ def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scop
     """
     scope = execution_scope(plan.pipeline, plan.parameters, plan.execution_id, plan.started, read)
     planned = {step.step.name for step in plan.steps}
+    if plan.pipeline.names <= planned:
+        return scope
     graph = {step.name: [d.step for d in dependencies(step, plan.pipeline)] for step in plan.pipeline.steps}
     for name in ordered(graph):
+        if name in planned:
+            continue
         step = plan.pipeline.step(name)
         kind = JOB_KINDS.get(step.type)
-        if name in planned or kind is None:
+        if name in plan.source:
+            scope = scope.with_step(name, plan.source[name])
+            continue
+        if kind is None:
             continue
         try:
             resolved = resolve(step.arguments, scope)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parent
 ENGINES = ("docker", "sandbox", "sdk")
+STOCK_PART = "Training, Transform and Model"
 PARTS = (
     "Configuration files",
     "Command and environment",
@@ -33,6 +34,8 @@ PARTS = (
     "Parameters and values",
     "Conditions",
     "Order, failures and retries",
+    STOCK_PART,
+    "Lambda, Callback and EMR",
     "Refused by name",
 )
 

@@ -14,9 +14,9 @@ _HEAD = """# Conformance
 
 <!-- Written by `make conformance` out of tests/conformance. Do not edit: change a point, and run it again. -->
 
-{count} points of the contract of Processing jobs and of the pipeline language. Each is a directory of
-`tests/conformance`, a pipeline with its data and what must come of it, and was run on each engine; the tests run them
-again and fail where one comes to anything else, or where this table says anything else.
+{count} points of the contract of Processing jobs, of Training, Transform and Model steps, and of the pipeline
+language. Each is a directory of `tests/conformance`, a pipeline with its data and what must come of it, and was run on
+each engine; the tests run them again and fail where one comes to anything else, or where this table says anything else.
 
 - **as documented**: statuses, reasons, exit messages and every file of every output are what the AWS source says.
 - **our choice**: AWS documents nothing; this is what [CONTRACT.md](CONTRACT.md) says. **as here**: stock local mode
@@ -25,7 +25,8 @@ again and fail where one comes to anything else, or where this table says anythi
 - **differs**: the run comes to something else, and the suite holds it to what the sentence says.
 - **by the engine**: it comes to what is expected, by what `--engine sdk` does beside stock local mode.
 - **—**: not run. The stock SDK is the SageMaker Python SDK's local mode as `--engine sdk` gives it one job at a time;
-  conditions, parameters and the order of steps are this runner's on every engine.
+  conditions, parameters and the order of steps are this runner's on every engine. Training, Transform and Model steps
+  run in it whichever engine runs the other steps.
 
 Outputs are compared byte for byte with one expected tree for all engines. *Guide* is the SageMaker AI Developer
 Guide, *Container* its page "How to Build Your Own Processing Container", *API* the API reference.

@@ -6,6 +6,7 @@ names every output of every step that succeeded: so an engine that holds to it l
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from points import DIRECTORY, ENGINES, Point, points
+from points import DIRECTORY, ENGINES, STOCK_PART, Point, points
 from scenario import buckets, differences, expectation, files
 from table import DOCUMENT, render
 
 from local_runner.cli import EXIT_CODES, cli
 from local_runner.engines import Engine
+from local_runner.engines.connection import connect
 from local_runner.errors import EXIT_FAILED, InvalidPipelineError
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
@@ -33,8 +35,17 @@ MARKS = {
     # With the other tests of that engine: its network is the machine's.
     "sdk": [pytest.mark.docker, pytest.mark.xdist_group("sdk")],
 }
+IMAGES = DIRECTORY / "images"
+MODEL_IMAGE = "model"
+
+
+def marks(point: Point, engine: str) -> list[pytest.MarkDecorator]:
+    stock = MARKS["sdk"] if point.part == STOCK_PART and engine != "sdk" else []
+    return [pytest.mark.slow, *MARKS[engine], *stock]
+
+
 RUNS = [
-    pytest.param(point, engine, id=f"{point.name}-{engine}", marks=[pytest.mark.slow, *MARKS[engine]])
+    pytest.param(point, engine, id=f"{point.name}-{engine}", marks=marks(point, engine))
     for engine in ENGINES
     for point in points()
     if point.kind(engine) != "-"
@@ -67,30 +78,62 @@ def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable
 
                 return SandboxEngine(request.getfixturevalue("environment"))
             image = request.getfixturevalue("processing_image")
+
+            def image_of(uri: str) -> str:
+                return _own_image(request, uri) or image
+
             if name == "docker":
                 from local_runner.engines.docker import DockerEngine
 
-                return DockerEngine(states / name, lambda _: image)
+                return DockerEngine(states / name, image_of)
             from local_runner.engines.sdk import SdkEngine
 
-            return SdkEngine(states / name, lambda _: image, print)
+            return SdkEngine(states / name, image_of, print)
 
         yield engine_of
 
 
+@pytest.fixture(scope="module")
+def own_images(processing_image: str) -> Iterator[Mapping[str, str]]:
+    """The images of ``images/``, made from the project's own, by the URI that definitions have for them."""
+    client = connect()
+    tags: dict[str, str] = {}
+    for directory in sorted(IMAGES.iterdir()):
+        tags[f"local/{directory.name}"] = tag = f"local-runner-test/{directory.name}:{os.getpid()}"
+        client.images.build(path=str(directory), tag=tag, buildargs={"BASE": processing_image}, rm=True)
+    yield tags
+    for tag in tags.values():
+        client.images.remove(tag, force=True)
+    client.close()
+
+
+def _own_image(request: pytest.FixtureRequest, uri: str) -> str | None:
+    named = (IMAGES / uri.removeprefix("local/")).is_dir()
+    return request.getfixturevalue("own_images")[uri] if named else None
+
+
+@pytest.fixture
+def images(request: pytest.FixtureRequest, point: Point) -> Mapping[str, str]:
+    """The images for Training, Transform and Model steps, which another engine than the point's runs."""
+    uses = f'"local/{MODEL_IMAGE}"' in (point.directory / "definition.json").read_text(encoding="utf-8")
+    return request.getfixturevalue("own_images") if uses else {}
+
+
 @pytest.mark.parametrize(("point", "name"), RUNS)
-def test_point(point: Point, name: str, engine_of: Callable[[str], Engine], states: Path) -> None:
+def test_point(
+    point: Point, name: str, engine_of: Callable[[str], Engine], images: Mapping[str, str], states: Path
+) -> None:
     engine, state, data = engine_of(name), states / name, point.directory / "data"
     if (state / "s3").exists():
         remove_tree(state / "s3")  # what another point left
     before = files(data)
     if point.kind(name).startswith("refused"):
         with pytest.raises(InvalidPipelineError) as refused:
-            _run(point, engine, state)
+            _run(point, engine, state, images)
         assert point.detail(name) in str(refused.value)
         return
     expected = expectation(point.directory / "expected.json")
-    record, found = _run(point, engine, state)
+    record, found = _run(point, engine, state, images)
     missed = found(expected)
     if point.kind(name) == "differs":
         assert missed, "it does not differ"
@@ -101,7 +144,9 @@ def test_point(point: Point, name: str, engine_of: Callable[[str], Engine], stat
     assert files(data) == before
 
 
-def _run(point: Point, engine: Engine, state: Path) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], list[str]]]:
+def _run(
+    point: Point, engine: Engine, state: Path, images: Mapping[str, str]
+) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], list[str]]]:
     """Run the point: the record, and what tells its differences to an expectation."""
     document = point.directory / "definition.json"
     file = point.directory / "expected.json"
@@ -112,8 +157,11 @@ def _run(point: Point, engine: Engine, state: Path) -> tuple[dict[str, Any], Cal
         parameters=dict(options["parameters"]),
         data=buckets(point.directory),
         faults=options["faults"],
+        images=images,
     )
-    _, execution = run_pipeline(load_settings(PROJECT), request, state, PlainListener(sys.stdout), engine)
+    # Functions in the place of other services are named in a local_runner.toml of the point's own.
+    settings = load_settings(point.directory if (point.directory / "local_runner.toml").is_file() else PROJECT)
+    _, execution = run_pipeline(settings, request, state, PlainListener(sys.stdout), engine)
     code = EXIT_CODES.get(execution.status, EXIT_FAILED)
     return to_record(execution), lambda wanted: differences(wanted, to_record(execution), code, state / "s3")
 

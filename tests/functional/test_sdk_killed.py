@@ -63,7 +63,7 @@ def test_a_killed_runner(tmp_path: Path, processing_image: str, both: bool) -> N
     if both:
         assert _containers(run_id)
         subprocess.run([*command, new_execution_id(), "0"], check=True)
-    _until(lambda: not _found(run_id) and (not directory.exists() or not _alone()))
+    _until(lambda: not _found(run_id) and not directory.exists())
     _until(lambda: not _networks() or not _alone())
 
 
@@ -88,8 +88,13 @@ def _networks() -> list[object]:
 
 
 def _alone() -> bool:
-    """Whether no other test, in a process of its own, has the sdk engine now: the network is for all of them."""
-    with (Path(tempfile.gettempdir()) / f"local-runner-sdk-{os.getuid()}.lock").open("ab") as lock:
+    """Whether no other test, in a process of its own, has the sdk engine now: the network is for all of them.
+
+    Asked in turn, as the engines do: one that ends now would take this for another engine, and leave the network.
+    """
+    base = Path(tempfile.gettempdir()) / f"local-runner-sdk-{os.getuid()}"
+    with base.with_suffix(".turn").open("ab") as turn, base.with_suffix(".lock").open("ab") as lock:
+        fcntl.flock(turn, fcntl.LOCK_EX)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

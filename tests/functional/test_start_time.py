@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import definition, processing, write
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 STATE = PROJECT / ".local_runner"
@@ -82,6 +83,18 @@ def test_a_docker_run_imports_the_docker_package_and_nothing_slower(state: Path)
     found = imports("run", state / "pipeline.py", "--state", state, "--engine", "docker")
     assert "docker" in found
     assert found & SLOW == set()
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("processing_image")
+def test_a_cached_run_needs_no_engine(state: Path) -> None:
+    file = write(state / "one.json", definition(processing("Only", "echo", outputs={"out": "s3://b/out"})))
+    imports("run", file, "--state", state)
+    found = imports("run", file, "--state", state)
+    assert "local_runner.cache.steps" in found
+    assert "botocore.client" not in found  # of botocore only the version is asked
+    engines = {"local_runner.engines.docker", "local_runner.engines.connection"}
+    assert found & ((SLOW - {"botocore"}) | NETWORK | engines) == set()
 
 
 @pytest.mark.docker

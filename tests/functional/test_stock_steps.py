@@ -188,7 +188,7 @@ def test_a_model_is_trained_and_used(state: Path, image: str, engine: str) -> No
     with tarfile.open(archives / "model.tar.gz") as tar:
         assert json.load(tar.extractfile("model.json")) == {"factor": 3, "most": 40}
     with tarfile.open(archives / "output.tar.gz") as tar:
-        assert json.load(tar.extractfile("data/report.json")) == {"values": [1, 2, 40]}
+        assert json.load(tar.extractfile("report.json")) == {"values": [1, 2, 40]}
 
 
 def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None:

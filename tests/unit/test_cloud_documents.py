@@ -8,6 +8,7 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 from cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, get, parts, processing, sample
 
+from local_runner.cloud.aws import CloudError
 from local_runner.cloud.cloudformation import bootstrap_template, release_template
 from local_runner.cloud.policies import ANY_RESOURCE
 from local_runner.cloud.terraform import release_configuration
@@ -118,7 +119,7 @@ def test_the_image_s_repository_is_the_only_one():
 def test_only_what_steps_need_is_allowed():
     least = execution()
     assert least.keys() == {
-        *("Read", "Write", "ListBucket1", "ListBucket2", "ListBucket3", "ProcessingJobs", "PassItself"),
+        *("Read", "Write", "ListBucket1", "ListBucket2", "ListBucket3", "ProcessingJobs", "PassRoles"),
         *("Experiments", "Logs", "Metrics", "PullImages", "LogInToRegistry"),
     }
     more = execution(sample(*MANY_STEPS), kms_key_id=samples.KEY, network=EVERYTHING["network"])
@@ -131,10 +132,13 @@ def test_only_what_steps_need_is_allowed():
     assert "arn:aws:s3:::models/flights*" in more["Write"]["Resource"]
 
 
-def test_the_role_passes_itself_to_sagemaker_and_nothing_else():
-    passing = execution()["PassItself"]
+def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
+    passing = execution()["PassRoles"]
     assert passing["Resource"] == [PLACE.role_arn]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    theirs = "arn:aws:iam::123456789012:role/of-one-step"
+    step = processing("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
+    assert execution(sample(step))["PassRoles"]["Resource"] == [PLACE.role_arn, theirs]
 
 
 def test_the_start_role_starts_this_pipeline_for_this_account():
@@ -156,6 +160,13 @@ def test_what_cannot_be_computed_is_told():
     unknown = parts(document, schedule=None).notes
     assert "Steps[2].Arguments.ProcessingInputs[0].S3Input.S3Uri is the parameter Where" in "\n".join(unknown)
     assert parts(document, role_arn=PLACE.role_arn, schedule=schedule).notes == ()
+
+
+def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
+    steps = [processing(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)]
+    with pytest.raises(CloudError, match=r"IAM takes 10240.*role_arn"):
+        parts(sample(*steps))
+    assert parts(sample(*steps), role_arn=PLACE.role_arn).execution_role is None
 
 
 # ----------------------------------------------------------------------------------------------- CloudFormation

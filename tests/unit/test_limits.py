@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sample_definition import request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred
 from local_runner.planning import limits
+from local_runner.planning.kinds import JOB_KINDS
 from local_runner.planning.limits import request_problems
 
 PROCESSING = "CreateProcessingJobRequest"
@@ -85,6 +86,50 @@ def test_each_breach_is_found(cache_dir: Path, spoil: Callable[[dict[str, Any]],
     (problem,) = request_problems(spoiled, PROCESSING, "R", cache_dir)
     assert problem.where.startswith(where)
     assert says in str(problem)
+
+
+def breaches(name: str, shapes: limits.Shapes) -> Iterator[tuple[str, Any]]:
+    """(path, value) for each limit in a shape: a value that breaks it there."""
+    shape = shapes[name]
+    least, most = shape.get("min", 0), shape.get("max")
+    match shape["type"]:
+        case "structure":
+            for key, member in shape["members"].items():
+                yield from ((f".{key}{path}", {key: value}) for path, value in breaches(member, shapes))
+        case "list":
+            yield from [("", [])] if least else []
+            yield from [("", [None] * (most + 1))] if most else []
+            yield from ((f"[0]{path}", [value]) for path, value in breaches(shape["member"], shapes))
+        case "map":
+            yield from [("", {f"K{number}": "" for number in range(most + 1)})] if most else []
+            yield from ((f".K{path}", {"K": value}) for path, value in breaches(shape["value"], shapes))
+        case "string" if "enum" in shape:
+            yield "", "no such value"
+        case "string":
+            yield from [("", "x" * (least - 1))] if least else []
+            yield from [("", "x" * (most + 1))] if most else []
+            if (pattern := limits._compiled(shape.get("pattern", ".*"))) and not pattern.fullmatch(
+                "\0" * max(least, 1)
+            ):
+                yield "", "\0" * max(least, 1)
+        case "integer" | "long":
+            yield from [("", least - 1)] if "min" in shape else []
+            yield from [("", most + 1)] if "max" in shape else []
+    yield "", object()
+
+
+@pytest.mark.parametrize("shape", sorted(kind.shape for kind in JOB_KINDS.values()))
+def test_every_limit_that_the_model_has_is_looked_at(cache_dir: Path, shape: str) -> None:
+    tried = 0
+    for path, value in breaches(shape, limits.load_shapes(shape, cache_dir)):
+        tried += 1
+        request = value if path else {"Nonsense": value}
+        where = f"R{path}" if path else "R.Nonsense"
+        assert any(problem.where == where for problem in request_problems(request, shape, "R", cache_dir)), (
+            path,
+            value,
+        )
+    assert tried > 50
 
 
 def test_what_is_deferred_or_null_is_passed_over(cache_dir: Path) -> None:

@@ -72,7 +72,7 @@ def test_every_problem_is_listed_where_it_stands(tmp_path: Path) -> None:
         "(A date is text: put it in quotes.)",
         "pipeline.entri: there is no such setting. Settings of [pipeline]: entry.",
         "pipeline.entry: 'pipeline' is not FILE.py or FILE.py:FUNCTION.",
-        "schedules: there is no such table. Tables: pipeline, image, local, environments.",
+        "schedules: there is no such table. Tables: pipeline, image, local, cache, environments.",
     ]
 
 
@@ -86,5 +86,5 @@ def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
 def test_root_is_no_setting(tmp_path: Path) -> None:
     assert (
         problems(tmp_path, 'root = "/"')[1]
-        == "root: there is no such table. Tables: pipeline, image, local, environments."
+        == "root: there is no such table. Tables: pipeline, image, local, cache, environments."
     )

@@ -42,14 +42,24 @@ def moto_server():
 
 
 @pytest.fixture
-def aws(moto_server, monkeypatch):
-    """An empty account of this test's own, in eu-west-1."""
+def reset(moto_server):
+    """Empties the emulator."""
+
+    def empty():
+        urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST")).close()
+
+    return empty
+
+
+@pytest.fixture
+def aws(moto_server, reset, monkeypatch):
+    """An empty account, in eu-west-1."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST")).close()
+    reset()
     return Aws("eu-west-1")
 
 

@@ -1,6 +1,7 @@
 """bootstrap and export as commands, on the project itself: valid documents, and no call to AWS."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def linted(template):
     return [str(match) for match in lint(json.dumps(template), config=ManualArgs(regions=["eu-west-1"]))]
 
 
+@pytest.mark.slow
 def test_documents_of_the_project(command, project):
     printed = command("bootstrap", "--env", "prod", "--print")
     assert printed.returncode == 0, printed.stderr
@@ -69,26 +71,32 @@ def test_documents_of_the_project(command, project):
     assert roles["Resources"].keys() == {"ExecutionRole", "StartRole", "Bucket", "Repository"}
     assert linted(roles) == []
 
-    written = command("export", "--env", "prod", "--image-uri", IMAGE, "-o", "release.json")
+    written = command("export", "--env", "prod", "-o", "release.json")
     assert written.returncode == 0, written.stderr
     template = json.loads((project / "release.json").read_text())
     assert linted(template) == []
     body = template["Resources"]["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]
-    assert IMAGE in body
+    image = re.search(r"docker push (\S+)", written.stderr)[1]
+    assert re.fullmatch(r"123456789012\.dkr\.ecr\.eu-west-1\.amazonaws\.com/local-runner/flightsdaily:[0-9a-f]+", image)
+    assert image in body
     assert "sagemaker-local" not in body
     assert '"DefaultValue": "ml.m5.2xlarge"' in body
     uploads = [line.split() for line in written.stderr.splitlines() if "aws s3 cp" in line]
     assert len(uploads) == 4
     assert all((project / path).is_file() and uri in body for *_, path, uri in uploads)
 
+    # The roles of both are the same.
+    role = roles["Resources"]["ExecutionRole"]
+    assert template["Resources"]["ExecutionRole"] == role
+
     terraform = command("export", "--env", "prod", "--image-uri", IMAGE, "--format", "terraform")
     assert terraform.returncode == 0, terraform.stderr
     assert json.loads(terraform.stdout)["resource"].keys() >= {"aws_sagemaker_pipeline", "aws_scheduler_schedule"}
+    assert IMAGE in terraform.stdout
+    assert "docker push" not in terraform.stderr
 
 
 def test_what_is_missing_is_told(command):
-    no_image = command("export", "--env", "prod")
-    assert (no_image.returncode, "--image-uri REPOSITORY@sha256" in no_image.stderr) == (2, True)
     no_environment = command("export", "--env", "test")
     assert (no_environment.returncode, "Environments: dev, prod" in no_environment.stderr) == (2, True)
     no_print = command("bootstrap", "--env", "prod")

@@ -203,6 +203,15 @@ def test_a_topic_that_is_given_is_used_as_it_is(aws):
     assert promote(aws, alerts, alerts={"topic_arn": topic}) == []
 
 
+def test_a_topic_that_another_takes_the_place_of_goes(aws):
+    promote(aws, alerts, alerts=ALERTS)
+    topic = aws.call("sns", "create_topic", Name="theirs")["TopicArn"]
+    changes = promote(aws, alerts, alerts={"topic_arn": topic})
+    assert told(changes) == [("alert rule", "update"), ("alert topic", "delete")]
+    assert [one["TopicArn"] for one in aws.call("sns", "list_topics")["Topics"]] == [topic]
+    assert promote(aws, alerts, alerts={"topic_arn": topic}) == []
+
+
 def test_a_topic_of_somebody_else_is_left_alone(aws):
     aws.call("sns", "create_topic", Name="Flights-dev-failed")
     with pytest.raises(CloudError, match="is there and is not this project's"):

@@ -9,6 +9,8 @@ from cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
 from local_runner.cloud.aws import CloudError
 from local_runner.cloud.parts import in_order
 from local_runner.cloud.schedule import find_schedule
+from local_runner.cloud.schedule_request import settings_of
+from local_runner.cloud.ticks import next_ticks
 
 START = PLACE.arn("iam", "role/Flights-dev-start", region=False)
 PATTERN = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": ["raw-data"]}}}
@@ -97,6 +99,16 @@ def test_dates_are_compared_as_points_in_time(aws, cycle):
     assert cycle.promote(schedule={**SCHEDULE, **other_way}) == []
 
 
+def test_the_ticks_of_what_is_in_the_account_are_those_of_the_settings(aws, cycle):
+    dates = {"start_date": "2030-01-01T00:00:00", "end_date": "2031-06-01T00:00:00"}
+    cycle.promote(schedule={**SCHEDULE, **dates})
+    recorded = settings_of("scheduler", cycle.previous)
+    live = settings_of("scheduler", find_schedule(aws, NAMES.schedule))
+    ticks = [str(tick) for tick in next_ticks(recorded, samples.NOW)]
+    assert ticks[0] == "Tue 2030-01-01 06:00 CET"
+    assert [str(tick) for tick in next_ticks(live, samples.NOW)] == ticks
+
+
 def test_a_start_date_that_has_passed_is_not_sent(aws, cycle):
     """The service, and the emulator, refuse one of more than five minutes ago."""
     started = {**SCHEDULE, "start_date": "2020-01-01T00:00:00"}
@@ -141,7 +153,9 @@ def test_what_is_paused_stays_paused(aws, cycle):
     changes = cycle.promote(schedule={**SCHEDULE, "expression": "rate(2 days)"})
     assert changed(changes).keys() == {"ScheduleExpression"}
     assert changes[0].summary.endswith("every 2 days (paused)")
-    assert cycle.notes == ["The schedule Flights-dev is paused and stays so. To start it again: local-runner resume"]
+    assert cycle.notes == [
+        "The schedule Flights-dev is paused and stays so. To let it start again: local-runner resume --env dev"
+    ]
     assert find_schedule(aws, NAMES.schedule)["State"] == "DISABLED"
 
 

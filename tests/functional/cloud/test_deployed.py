@@ -1,0 +1,56 @@
+"""The documents deployed by the emulator's CloudFormation: a promotion after that finds nothing to change.
+
+The emulator deploys no pipelines and no schedules of EventBridge Scheduler, and leaves out tags of topics, scanning and
+the blocking of public access; there, the linter of test_cloud_documents.py has the word.
+"""
+
+import ast
+import json
+
+from cloud_samples import BUCKET, NAMES, parts, sample
+
+from local_runner.cloud.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.differences import field_changes
+from local_runner.cloud.rules import find_rule
+
+SETTINGS = {"alerts": {"email": "on-call@example.com"}}
+RULE = {"kind": "rule", "event_pattern": {"source": ["aws.s3"]}, "parameters": {"Day": "$.time"}}
+
+
+def deploy(aws, template):
+    aws.call(
+        "cloudformation",
+        "create_stack",
+        StackName="flights",
+        TemplateBody=json.dumps(template),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    (stack,) = aws.call("cloudformation", "describe_stacks", StackName="flights")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+
+
+def policy_of(aws, role):
+    document = aws.call("iam", "get_role_policy", RoleName=role, PolicyName="local-runner")["PolicyDocument"]
+    # The emulator keeps a policy that came in a template as Python writes it.
+    return ast.literal_eval(document) if isinstance(document, str) else document
+
+
+def test_after_an_export_is_deployed_there_is_nothing_to_promote(aws):
+    made = parts(**SETTINGS, schedule=RULE)
+    deploy(aws, release_template(made, json.dumps(sample())))
+    assert made.schedule.plan(aws) == []
+    assert field_changes(find_rule(aws, NAMES.alert_rule), made.alerts.rule()) == ()
+    assert policy_of(aws, NAMES.execution_role) == made.execution_role.policy
+    assert policy_of(aws, NAMES.start_role) == made.start_role.policy
+
+
+def test_what_bootstrap_makes(aws):
+    made = parts(**SETTINGS)
+    outputs = deploy(aws, bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights"))
+    assert outputs == {"ExecutionRoleArn": made.execution_role_arn, "StartRoleArn": made.start_role.arn(aws)}
+    assert policy_of(aws, NAMES.execution_role) == made.execution_role.policy
+    role = aws.call("iam", "get_role", RoleName=NAMES.execution_role)["Role"]
+    assert {"Key": "local-runner:project", "Value": "Flights"} in role["Tags"]
+    (repository,) = aws.call("ecr", "describe_repositories")["repositories"]
+    assert repository["imageTagMutability"] == "IMMUTABLE"
