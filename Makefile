@@ -13,7 +13,7 @@ ARGS    ?=
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run plan promote validate image test test-fast conformance lint format lock bench clean
+.PHONY: help setup local-run watch plan promote validate image test test-fast conformance lint format lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 local-run: $(STAMP) ## Run the pipeline on this machine against data/sample (DATE=, ENGINE=, ARGS=)
 	@$(BIN)/local-runner run --engine $(ENGINE) $(if $(DATE),--date $(DATE)) $(ARGS)
+
+watch: $(STAMP) ## Run the pipeline again at each save, in hot workers (DATE=, ENGINE=, ARGS=)
+	@$(BIN)/local-runner watch --engine $(ENGINE) $(if $(DATE),--date $(DATE)) $(ARGS)
 
 plan: $(STAMP) ## Show what a promotion would change in the AWS account (ENV=dev, ARGS=); changes nothing
 	@$(BIN)/local-runner plan --env $(ENV) $(ARGS)
@@ -72,7 +75,8 @@ lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --extra dev pyproject.toml -o requirements.lock
 
-bench: $(STAMP) ## Measure the runner's own overhead (benchmarks/RESULTS.md)
+bench: $(STAMP) ## Measure: side by side with stock local mode, and the runner's own overhead (benchmarks/RESULTS.md)
+	@$(BIN)/python benchmarks/side_by_side.py
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 clean: ## Remove local S3, runs, caches and .venv (images stay)

@@ -1,4 +1,4 @@
-"""Measures what the runner itself costs, and writes RESULTS.md beside this file (`make bench`).
+"""Measures what the runner itself costs, and writes RESULTS.md beside this file (`make bench`, after side_by_side.py).
 
 Every number is the wall time of whole processes, as somebody at a terminal waits for them. What is compared is
 measured in turn, not one after the other, and each turn waits (not for ever) for the machine to be quiet.
@@ -219,7 +219,8 @@ class Bench:
         return directory
 
     def run(self, engine: str, target: Path, *arguments: object) -> float:
-        return wall(RUNNER, "run", target, "--engine", engine, "--state", self.state, "--quiet", *arguments)
+        quiet = ("--engine", engine, "--state", self.state, "--no-cache", "--quiet")
+        return wall(RUNNER, "run", target, *quiet, *arguments)
 
 
 def own_cost(bench: Bench) -> Iterable[Measurement]:
@@ -307,7 +308,9 @@ def second_run(bench: Bench) -> Iterable[Measurement]:
         finally:
             subprocess.run(["docker", "rm", "--force", container], check=True, capture_output=True)
 
-    samples = in_turn({"run": lambda: wall("make", "local-run", "ENGINE=docker"), "scripts": scripts})
+    samples = in_turn(
+        {"run": lambda: wall("make", "local-run", "ENGINE=docker", "ARGS=--no-cache"), "scripts": scripts}
+    )
     difference = [run - alone for run, alone in zip(samples["run"], samples["scripts"], strict=True)]
     yield Measurement("Second `make local-run`, docker", samples["run"])
     yield Measurement("Its scripts alone, in one container that is up", samples["scripts"])
@@ -465,7 +468,10 @@ def main() -> None:
                 for title, show in (("Imports of a run without jobs", imported), ("Calls of a run of five jobs", calls))
                 for engine in ENGINES
             }
-            Path(__file__).with_name("RESULTS.md").write_text(report(measurements, profiles))
+            path = Path(__file__).with_name("RESULTS.md")
+            # The first part is side_by_side.py's, up to its mark.
+            first, mark, _ = path.read_text().partition("<!-- side_by_side.py: end -->")
+            path.write_text((f"{first}{mark}\n\n" if mark else "") + report(measurements, profiles))
     finally:
         shutil.rmtree(directory)
 

@@ -363,6 +363,7 @@ def why(
     multiple=True,
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
+@click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
 @click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
 @click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
 @click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
@@ -383,6 +384,7 @@ def run(
     max_parallel: int | None,
     no_limits: bool,
     faults: tuple[Fault, ...],
+    hot: bool,
     only: tuple[str, ...],
     start: tuple[str, ...],
     end: tuple[str, ...],
@@ -423,6 +425,7 @@ def run(
         limits=not no_limits,
         faults=faults,
         python=python,
+        hot=hot,
         selection=Selection(only, start, end, resume),
         cache=not no_cache,
         refresh=refresh,
@@ -433,6 +436,51 @@ def run(
     if as_json:
         click.echo(json.dumps(to_record(execution)))
     sys.exit(EXIT_CODES.get(execution.status, EXIT_FAILED))
+
+
+@cli.command()
+@target_argument
+@parameter_options
+@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
+@click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
+@python_option
+@state_option
+def watch(
+    target: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    date: str | None,
+    data: tuple[tuple[str, Path], ...],
+    engine: str,
+    images: tuple[tuple[str, str], ...],
+    no_limits: bool,
+    python: Path | None,
+    state: Path,
+) -> None:
+    """Run TARGET again at each save: what the saved file affects, in hot workers (as `run --hot`). Ctrl-C ends it.
+
+    A newer save ends the run in progress. An error is shown, and the watch goes on.
+
+    \b
+    Examples:
+      local-runner watch
+      local-runner watch --date 2013-01-02
+    """
+    from local_runner.runner import RunRequest
+    from local_runner.watch import watch as watch_project
+
+    request = RunRequest(
+        target=target,
+        parameters=dict(parameters),
+        date=date,
+        engine=engine,
+        data=dict(data),
+        images=dict(images),
+        limits=not no_limits,
+        python=python,
+    )
+    watch_project(Path.cwd(), request, state, sys.stdout)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 cloud_commands.register(cli)

@@ -275,6 +275,7 @@ class _Executor:
             type=step.type,
             status="Succeeded",
             cached=True,
+            hot=looked.signature.machine.hot,
             exit_code=kept.exit_code,
             exit_message=kept.exit_message,
             outputs=kept.outputs,
@@ -316,6 +317,7 @@ class _Executor:
             failure_reason=collected.failure_reason,
             outputs=collected.outputs,
             log=log,
+            hot=result.hot,
         )
         return Ended(
             execution,

@@ -302,10 +302,12 @@ class HostResult:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended, host by host. ``stopped`` says it was ended from outside, and by what."""
+    """How a job ended, host by host. ``stopped`` says it was ended from outside, and by what; ``hot`` that a hot worker
+    ran it."""
 
     hosts: tuple[HostResult, ...]
     stopped: Literal["", "interrupted", "max_runtime"] = ""
+    hot: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -371,7 +373,8 @@ class Plan:
 # ----------------------------------------------------------------------------------------------- execution
 @dataclass(frozen=True)
 class StepExecution:
-    """What became of one step. ``seconds`` is wall time; ``outputs`` are local directories by OutputName."""
+    """What became of one step. ``seconds`` is wall time; ``outputs`` are local directories by OutputName. ``hot`` says
+    that a hot worker ran its job."""
 
     name: str
     type: str
@@ -384,6 +387,7 @@ class StepExecution:
     outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
     log: Path | None = None
     outcome: bool | None = None
+    hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -400,6 +404,11 @@ class Execution:
     ended: str
     seconds: float
     steps: tuple[StepExecution, ...]
+
+    @property
+    def hot(self) -> bool:
+        """Whether a hot worker ran any of its jobs. The run then does not count as a full one."""
+        return any(step.hot for step in self.steps)
 
     def step(self, name: str) -> StepExecution:
         """The step of that name (KeyError where it never started)."""

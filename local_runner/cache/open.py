@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from local_runner.cache.digests import FileDigests
-from local_runner.cache.key import Machine
+from local_runner.cache.key import HOT, Machine
 from local_runner.cache.machine import image_of
 from local_runner.cache.steps import StepCache
 from local_runner.cache.store import StepStore
@@ -28,6 +28,9 @@ class Wanted(Protocol):
 
     @property
     def limits(self) -> bool: ...
+
+    @property
+    def hot(self) -> bool: ...
 
     @property
     def refresh(self) -> Collection[str]: ...
@@ -52,6 +55,7 @@ def open_cache(
     if engine.name == "sdk":
         return None
     known: dict[str, Machine | None] = {}
+    name = engine.name + HOT if request.hot else engine.name
 
     def machine_of(uri: str) -> Machine | None:
         if uri not in known:
@@ -59,7 +63,7 @@ def open_cache(
                 image = image_of(uri, engine, settings, state, request.images, given=given)
             except LocalRunnerError:
                 image = None  # the job will run, and fail for that reason
-            known[uri] = Machine(engine.name, request.limits, image) if image else None
+            known[uri] = Machine(name, request.limits, image) if image else None
         return known[uri]
 
     return StepCache(

@@ -107,6 +107,15 @@ class DockerEngine:
                 "Say which local image stands in for one: --image URI=TAG, or --image TAG for all of them."
             )
 
+    def prepare_for(self, job: ProcessingJob) -> None:
+        """Prepare a job whose request was not known before the execution began. Raises EngineError."""
+        if job.image_uri not in self._images:
+            self.prepare([job])
+
+    def image_and_limits(self, job: ProcessingJob) -> tuple[str, Limits]:
+        """The local image of a prepared job, and what its host is limited to."""
+        return self._images[job.image_uri], self._limits_of(job.instance_type)
+
     def image_id(self, uri: str) -> str | None:
         """The id of the local image that the URI means, which is a digest of its content; None where it is not here."""
         try:
@@ -116,12 +125,10 @@ class DockerEngine:
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """One container per host, all at once; see the Protocol."""
-        if staged.job.image_uri not in self._images:
-            # A job whose request was not known before the execution began.
-            try:
-                self.prepare([staged.job])
-            except EngineError as error:
-                return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+        try:
+            self.prepare_for(staged.job)
+        except EngineError as error:
+            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
         started = monotonic()
         finished = threading.Event()
         containers: list[str] = []
@@ -266,9 +273,12 @@ class DockerEngine:
             code = int(self._api.wait(container)["StatusCode"])
         # The engine's flag is also set where it was a child of the entrypoint that the kernel killed.
         if code and self._api.inspect_container(container)["State"].get("OOMKilled"):
-            reason = self._limits_of(staged.job.instance_type).reason or "the machine's memory is used up"
-            return HostResult(host.name, code, log.error, out_of_memory=reason)
+            return HostResult(host.name, code, log.error, out_of_memory=self.memory_reason(staged.job.instance_type))
         return HostResult(host.name, code, log.error)
+
+    def memory_reason(self, instance_type: str) -> str:
+        """How much memory a host had that the kernel killed for want of more."""
+        return self._limits_of(instance_type).reason or "the machine's memory is used up"
 
     def _limits_of(self, instance_type: str) -> Limits:
         """The limits of the type, found out and noted once."""
