@@ -441,7 +441,13 @@ def run(
 @cli.command()
 @target_argument
 @parameter_options
-@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="auto is docker where an engine answers, else the sandbox, which has no hot workers.",
+)
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
 @python_option

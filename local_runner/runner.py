@@ -346,8 +346,8 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
 def _proven(
     settings: Settings, request: RunRequest, chosen: Engine, compiled: str | None, storage: Storage
 ) -> Fingerprint | None:
-    """What the run proves for a promotion if it succeeds; None where it is not the whole project on its own image."""
-    whole = request.target is None and not request.steps and not request.images and not request.faults
+    """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole project on its image."""
+    whole = request.target is None and not (request.steps or request.images or request.faults or request.hot)
     if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
         return None
     from local_runner.image.build import image_tag, read_image_source  # loaded already, by the engine
