@@ -219,7 +219,8 @@ class Bench:
         return directory
 
     def run(self, engine: str, target: Path, *arguments: object) -> float:
-        return wall(RUNNER, "run", target, "--engine", engine, "--state", self.state, "--quiet", *arguments)
+        quiet = ("--engine", engine, "--state", self.state, "--no-cache", "--quiet")
+        return wall(RUNNER, "run", target, *quiet, *arguments)
 
 
 def own_cost(bench: Bench) -> Iterable[Measurement]:
@@ -307,7 +308,9 @@ def second_run(bench: Bench) -> Iterable[Measurement]:
         finally:
             subprocess.run(["docker", "rm", "--force", container], check=True, capture_output=True)
 
-    samples = in_turn({"run": lambda: wall("make", "local-run", "ENGINE=docker"), "scripts": scripts})
+    samples = in_turn(
+        {"run": lambda: wall("make", "local-run", "ENGINE=docker", "ARGS=--no-cache"), "scripts": scripts}
+    )
     difference = [run - alone for run, alone in zip(samples["run"], samples["scripts"], strict=True)]
     yield Measurement("Second `make local-run`, docker", samples["run"])
     yield Measurement("Its scripts alone, in one container that is up", samples["scripts"])

@@ -276,6 +276,8 @@ def clean(
 ) -> None:
     """Remove the step cache and the records of executions that are over; local S3 and the images stay.
 
+    Without an option it also ends the hot workers of `run --hot`.
+
     \b
     Examples:
       local-runner clean --cache
@@ -286,6 +288,11 @@ def clean(
 
     state = state.absolute()
     what = "would be removed" if dry_run else "removed"
+    if not (of_cache or of_runs or dry_run or older_than or max_size):
+        from local_runner.engines.hot_worker import end_workers
+
+        if workers := end_workers(state):
+            click.echo(f"Hot workers: {workers} ended.")
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size

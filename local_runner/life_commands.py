@@ -47,6 +47,11 @@ def _common(command: Command) -> Command:
     )(command)
 
 
+break_lock_option = click.option(
+    "--break-lock", is_flag=True, help="Take the lock that a promotion left that was cut off."
+)
+
+
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
@@ -215,7 +220,8 @@ def _set_state(env: str, state: Path, *, paused: bool) -> None:
     if changed is None:
         click.echo(f"The schedule {name} is {'paused' if paused else 'on'} already.")
     else:
-        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {told(changed)}.")
+        words = told({key: value for key, value in changed.items() if key != "State"})
+        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {words}.")
 
 
 @click.command()
@@ -245,7 +251,8 @@ def releases(env: str, state: Path, as_json: bool) -> None:
 @_common
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="The release.  [default: the one before]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def rollback(env: str, state: Path, number: int | None, yes: bool) -> None:
+@break_lock_option
+def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: bool) -> None:
     """Bring an earlier release back: its definition, code, image and schedule. That becomes a new release.
 
     \b
@@ -267,7 +274,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool) -> None:
         click.echo(f"  {change.action} {change.resource} {change.name}: {change.summary}")
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
-    record = bring_back(deployment, found)
+    record = bring_back(deployment, found, break_lock=break_lock)
     click.echo(f"Release {record.number} is what release {record.restores} was.")
 
 
@@ -275,7 +282,8 @@ def rollback(env: str, state: Path, number: int | None, yes: bool) -> None:
 @_common
 @click.option("--stop-running", is_flag=True, help="Stop executions that are running, and wait for their end.")
 @click.option("--yes-retire", metavar="PIPELINE", help="The pipeline's name, in place of the question.")
-def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None) -> None:
+@break_lock_option
+def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, break_lock: bool) -> None:
     """Take the pipeline out of the account: schedule, alerts, pipeline, and the roles made for it.
 
     Data, images, code and the records of releases stay. Running it again after it was cut off finishes it.
@@ -310,11 +318,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None) ->
     typed = yes_retire if yes_retire is not None else click.prompt("Type the pipeline's name to go on", err=True)
     if typed != name:
         raise CloudError(f"'{typed}' is not '{name}'. Nothing was deleted.")
-    for change in changes:
-        if change.resource == "pipeline" and stop_running:
-            retiring.stop_running(aws, name, _say)
-        change.apply(aws)
-        click.echo(f"Deleted: {change.resource} {change.name}")
+    retiring.retire(deployment, changes, lambda text: click.echo(text), stops=stop_running, break_lock=break_lock)
 
 
 def register(cli: click.Group) -> None:

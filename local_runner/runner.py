@@ -213,10 +213,13 @@ def run_plan(
 
     ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
     """
+    killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()
     jobs = [(step.step.path, step.job) for step in plan.steps if isinstance(step.job, ProcessingJob)]
-    chosen, reuse = _engine_and_cache(settings, request, state, plan, storage, jobs, listener.note, engine)
+    chosen, reuse = _engine_and_cache(
+        settings, request, state, plan, storage, jobs, listener.note, engine, needed=killed
+    )
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
@@ -226,7 +229,7 @@ def run_plan(
             raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
-        proves = _proven(settings, request, chosen, compiled, storage)
+        proves = _proven(settings, request, state, chosen, compiled, storage)
         execution = execute(
             plan,
             chosen,
@@ -290,8 +293,12 @@ def _engine_and_cache(
     jobs: Sequence[tuple[str, ProcessingJob]],
     note: Callable[[str], None],
     engine: Engine | None,
+    *,
+    needed: bool,
 ) -> tuple[Engine, StepCache | None]:
-    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet."""
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet,
+    unless it is ``needed`` to remove what a killed execution left in it.
+    """
 
     def make() -> Engine:
         made = select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
@@ -303,7 +310,7 @@ def _engine_and_cache(
     from local_runner.cache.open import begins_cached, open_cache
 
     name = engine_name(request.engine)
-    if engine is None and name in ("docker", "sandbox"):
+    if engine is None and not needed and name in ("docker", "sandbox"):
         chosen: Engine = LazyEngine(name, make, jobs)
         cache = open_cache(settings, request, state, plan, chosen, note)
         if cache is not None and begins_cached(plan, cache, storage):
@@ -344,15 +351,16 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
 
 
 def _proven(
-    settings: Settings, request: RunRequest, chosen: Engine, compiled: str | None, storage: Storage
+    settings: Settings, request: RunRequest, state: Path, chosen: Engine, compiled: str | None, storage: Storage
 ) -> Fingerprint | None:
-    """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole project on its image."""
-    whole = request.target is None and not (request.steps or request.images or request.faults or request.hot)
+    """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole on its own image."""
+    part = request.steps or request.selection or request.images or request.faults
+    whole = request.target is None and not part and not request.hot
     if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
         return None
-    from local_runner.image.build import image_tag, read_image_source  # loaded already, by the engine
+    from local_runner.cache.machine import project_image  # remembers the tag, so that no engine has to be loaded
 
-    image = image_tag(settings, read_image_source(settings)).rpartition(":")[2]
+    image = project_image(settings, state).rpartition(":")[2]
     return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image)
 
 

@@ -80,6 +80,12 @@ def is_live(state: Path, execution_id: str) -> bool:
         return True
 
 
+def killed_one(state: Path) -> bool:
+    """Whether an execution was killed and left its scratch space, and with it perhaps containers."""
+    left = [path.parent.name for path in (state / "runs").glob("*/work")]
+    return any(not is_live(state, name) for name in left)
+
+
 def sweep(state: Path) -> bool:
     """Remove the scratch space of killed executions and the oldest records beyond KEPT_RUNS.
 

@@ -1,10 +1,10 @@
 """What a Processing step depends on, and the key that stands for all of it. Reads the files of the job's inputs.
 
-In the key: the resolved request, the image's content, the engine's kind and whether it limits jobs, and of every input
-the names, permissions and digests of its objects. What belongs to one execution only (its id, its times, the job's
-name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not what they are.
-Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That a job can read
-its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
+In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
+and of every input the names, permissions and digests of its objects. What belongs to one execution only (its id, its
+times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
+what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
+a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
 """
 
 from __future__ import annotations
@@ -48,8 +48,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a step depends on. ``inputs`` are the objects of each input by their names below its LocalPath."""
+    """What a step depends on. ``inputs`` are the objects of each input by their names below its LocalPath.
 
+    The step's name is part of it, as two steps that ask for the same are not meant to be one.
+    """
+
+    step: str
     machine: Machine
     request: Mapping[str, Any]
     inputs: Mapping[str, Files]
@@ -59,6 +63,7 @@ class Signature:
         """What stands for all of it: 64 hex digits."""
         document = {
             "format": _FORMAT,
+            "step": self.step,
             "machine": vars(self.machine),
             "request": self.request,
             "inputs": {name: file_listing_digest(files.items()) for name, files in self.inputs.items()},
@@ -68,7 +73,7 @@ class Signature:
     def record(self) -> dict[str, Any]:
         """All of it, JSON-ready."""
         inputs = {name: {file: list(content) for file, content in files.items()} for name, files in self.inputs.items()}
-        return {"machine": vars(self.machine), "request": self.request, "inputs": inputs}
+        return {"step": self.step, "machine": vars(self.machine), "request": self.request, "inputs": inputs}
 
 
 def signature_from(record: Mapping[str, Any]) -> Signature:
@@ -77,7 +82,7 @@ def signature_from(record: Mapping[str, Any]) -> Signature:
         name: {file: FileContent(*content) for file, content in files.items()}
         for name, files in record["inputs"].items()
     }
-    return Signature(Machine(**record["machine"]), record["request"], inputs)
+    return Signature(record["step"], Machine(**record["machine"]), record["request"], inputs)
 
 
 def why_not_cached(job: ProcessingJob) -> str | None:
@@ -90,10 +95,10 @@ def why_not_cached(job: ProcessingJob) -> str | None:
 
 
 def sign(
-    job: ProcessingJob, machine: Machine, inputs: Mapping[str, Files], places: Sequence[tuple[str, str]]
+    step: str, job: ProcessingJob, machine: Machine, inputs: Mapping[str, Files], places: Sequence[tuple[str, str]]
 ) -> Signature:
-    """The signature of a job with these inputs. ``places`` are the texts that are placeholders in S3 URIs."""
-    return Signature(machine, _stable(job.request, places), inputs)
+    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs."""
+    return Signature(step, machine, _stable(job.request, places), inputs)
 
 
 def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> dict[str, Digested]:

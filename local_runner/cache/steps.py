@@ -85,7 +85,7 @@ class StepCache:
             self._say(f"Step '{planned.step.name}' is not cached: {_trouble(error, self.store.directory)}")
             return None
         files = {name: contents(each) for name, each in inputs.items()}
-        signature = sign(job, machine, files, places_of(execution, job.name, self.sources))
+        signature = sign(planned.step.name, job, machine, files, places_of(execution, job.name, self.sources))
         looked = Looked(signature, signature.key, inputs)
         with self._lock:
             self.looked[planned.step.name] = looked

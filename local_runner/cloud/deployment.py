@@ -45,7 +45,7 @@ class Deployment:
     @property
     def prefix(self) -> str:
         """Where in the bucket they are, without slashes around it."""
-        return self.environment.prefix or self.names.pipeline
+        return self.environment.prefix or self.names.pipeline_name
 
 
 def open_deployment(settings: Settings, name: str, state: Path, note: Callable[[str], None]) -> Deployment:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from local_runner.cloud.aws import Aws, AwsError, CloudError
 from local_runner.cloud.executions import CloudExecution, describe_execution, execution_steps
@@ -32,31 +33,47 @@ def print_logs(
     types = {item.name: item.type for item in definition.steps}
     if step is not None and types and step not in types:
         raise CloudError(f"The pipeline has no step '{step}'. Its steps: {', '.join(types)}.")
-    pace, logs, shown = pace or Pace(), dict[str, JobLog](), False
+    pace, reading = pace or Pace(), _Reading(aws, execution.arn, types, step, tail, show)
+    watched = follows and not execution.over
     while True:
         try:
-            execution = describe_execution(aws, execution.arn)
-            wanted = [
-                item
-                for item in execution_steps(aws, execution.arn, types)
-                if step in (None, item.name.partition("[")[0])
-            ]
-            news = False
-            for item in wanted:
-                if item.job is None:
-                    continue
-                log = logs.setdefault(item.job.name, JobLog(item.job, tail))
-                for line in log.more(aws):
-                    show(f"{item.name}/{line.host} | {printable(line.text)}")
-                    news = shown = True
+            over = describe_execution(aws, execution.arn).over
+            news = reading.more()
+            if over and watched:
+                watched = False  # what was printed last may arrive after the end
+            elif over or not follows:
+                break
         except AwsError as error:
             if not follows or not error.transient:
                 raise
             note(f"{error.message} Trying again.")
             news = False
-        else:
-            if execution.over or not follows:
-                break
         pace.wait(changed=news)
-    if not shown:
-        note("Nothing was logged." if logs else "No job has been started: there is nothing to show.")
+    if not reading.shown:
+        note("Nothing was logged." if reading.logs else "No job has been started: there is nothing to show.")
+
+
+@dataclass
+class _Reading:
+    """The logs of an execution's jobs so far, by the jobs' names."""
+
+    aws: Aws
+    arn: str
+    types: Mapping[str, str]
+    step: str | None
+    tail: int | None
+    show: Callable[[str], None]
+    logs: dict[str, JobLog] = field(default_factory=dict[str, JobLog])
+    shown: int = 0
+
+    def more(self) -> bool:
+        """Show what is new; whether anything was."""
+        before = self.shown
+        for item in execution_steps(self.aws, self.arn, self.types):
+            if item.job is None or self.step not in (None, item.name.partition("[")[0]):
+                continue
+            log = self.logs.setdefault(item.job.name, JobLog(item.job, self.tail))
+            for line in log.more(self.aws):
+                self.show(f"{item.name}/{line.host} | {printable(line.text)}")
+                self.shown += 1
+        return self.shown > before

@@ -30,7 +30,14 @@ def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = Fal
     """
     asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
     now = datetime.now(UTC)
-    text = json.dumps({"holder": aws.caller_arn, "since": now.isoformat(), "expires": (now + _HELD).isoformat()})
+    lock = {
+        "holder": aws.caller_arn,
+        "machine": socket.gethostname(),
+        "process": os.getpid(),
+        "since": now.isoformat(),
+        "expires": (now + _HELD).isoformat(),
+    }
+    text = json.dumps(lock)
     etag = _take(aws, asked, text, break_lock, now)
     try:
         yield

@@ -154,7 +154,7 @@ def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
 
 
 def _summary(fields: tuple[FieldChange, ...]) -> str:
-    places = list(dict.fromkeys(_about(change.path) for change in fields))
+    places = list(dict.fromkeys(_about(change.path) for change in fields if not change.path.startswith("Tags.")))
     shown = ", ".join(places[:4]) + (" ..." if len(places) > 4 else "")
     return f"{shown} changed" if shown else "the definition changed"
 
@@ -165,8 +165,8 @@ def _about(path: str) -> str:
 
 
 def _json(text: Any) -> Any:
-    """A definition that somebody wrote, as text or read already; one that is no JSON is none."""
+    """A definition that somebody wrote; one that is no JSON is none."""
     try:
-        return json.loads(text) if isinstance(text, str) else text or {}
+        return json.loads(text)
     except (TypeError, ValueError):
         return {}

@@ -6,14 +6,17 @@ that a retirement that was cut off goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from local_runner.cloud.alerts import Alerts
 from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.bucket import ABSENT
 from local_runner.cloud.deployment import Deployment
 from local_runner.cloud.executions import MISSING, running_executions
 from local_runner.cloud.following import Pace
+from local_runner.cloud.lock import promotion_lock
 from local_runner.cloud.models import Change
 from local_runner.cloud.parts import tags_for
 from local_runner.cloud.pausing import find_either
@@ -45,6 +48,29 @@ def retirement(deployment: Deployment) -> list[Change]:
         *_pipeline(aws, names.pipeline_name, tags, environment.name),
         *(change for role in roles for change in replace(role, wanted=False).plan(aws)),
     ]
+
+
+def retire(
+    deployment: Deployment,
+    changes: Sequence[Change],
+    note: Callable[[str], None],
+    *,
+    stops: bool,
+    break_lock: bool = False,
+) -> None:
+    """Make these changes, under the lock of promotions. ``stops``: executions that run are stopped, and waited for.
+
+    Raises LockedError while somebody promotes, and AwsError; what is left then goes the next time.
+    """
+    aws, bucket = deployment.aws, deployment.bucket
+    has_bucket = aws.find("s3", "head_bucket", *ABSENT, Bucket=bucket) is not None
+    lock = promotion_lock(aws, bucket, deployment.prefix, break_lock=break_lock) if has_bucket else nullcontext()
+    with lock:
+        for change in changes:
+            if change.resource == "pipeline" and stops:
+                stop_running(aws, deployment.names.pipeline_name, note)
+            change.apply(aws)
+            note(f"Deleted: {change.resource} {change.name}")
 
 
 def stop_running(aws: Aws, pipeline_name: str, note: Callable[[str], None], pace: Pace | None = None) -> None:

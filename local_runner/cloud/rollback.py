@@ -72,10 +72,10 @@ def rollback_to(deployment: Deployment, number: int | None) -> Rollback:
     return Rollback(current, target, _resources(deployment, current, target))
 
 
-def bring_back(deployment: Deployment, rollback: Rollback, now: datetime | None = None) -> ReleaseRecord:
+def bring_back(deployment: Deployment, rollback: Rollback, *, break_lock: bool = False) -> ReleaseRecord:
     """Make it so, and record it as a new release. Raises LockedError while somebody promotes, AwsError, CloudError."""
     aws, bucket, prefix = deployment.aws, deployment.bucket, deployment.prefix
-    with promotion_lock(aws, bucket, prefix):
+    with promotion_lock(aws, bucket, prefix, break_lock=break_lock):
         newest = release_numbers(aws, bucket, prefix)[-1]
         if newest != rollback.current.number:
             raise CloudError(f"Release {newest} was made meanwhile. Nothing was changed. Look again, then repeat.")
@@ -88,7 +88,7 @@ def bring_back(deployment: Deployment, rollback: Rollback, now: datetime | None 
         record = rollback.target.model_copy(
             update={
                 "number": newest + 1,
-                "created": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "created_by": aws.caller_arn,
                 "restores": rollback.target.number,
             }
@@ -184,9 +184,9 @@ def _missing_code(aws: Aws, target: ReleaseRecord) -> list[str]:
 
 
 def _missing_image(aws: Aws, target: ReleaseRecord) -> list[str]:
-    """The image, if ECR does not have it; other registries cannot be asked from here."""
+    """The image, if the account's registry does not have it; those of others cannot be asked."""
     image = _ECR.fullmatch(target.image_uri or "")
-    if image is None:
+    if image is None or image[1] != aws.account:
         return []
     registry, repository, digest = image.groups()
     asked = {"registryId": registry, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}

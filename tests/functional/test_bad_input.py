@@ -292,7 +292,8 @@ def test_a_broken_pipeline_file(tmp_path: Path, text: str, wanted: list[str]):
 
 # ------------------------------------------------------------------------------------------------------- engines
 def test_docker_where_none_answers(refused: Check):
-    done = local_runner("run", "--engine", "docker", changes={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = local_runner("run", "--engine", "docker", "--no-cache", changes=nowhere)
     said = refusal(done)
     assert "No Docker engine answers at unix:///nowhere/docker.sock (No such file or directory)" in said
     assert "--engine sandbox" in said
@@ -510,7 +511,7 @@ def test_an_engine_that_dies(
     assert not (state / "s3/b/second").exists()
     # The next run, on the engine as it is again, removes what that one could not.
     again = write(tmp_path / "b.json", definition(first))
-    assert local_runner("run", again, "--engine", "docker", "--state", state).returncode == 0
+    assert local_runner("run", again, "--engine", "docker", "--no-cache", "--state", state).returncode == 0
     left = subprocess.run(
         ["docker", "ps", "-aq", "--filter", f"label=local-runner.run={run.record['id']}"],
         capture_output=True,

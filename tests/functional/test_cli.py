@@ -18,7 +18,7 @@ STEP_KEYS = [
     *("name", "type", "status", "cached", "seconds", "exit_code"),
     *("exit_message", "failure_reason", "outputs", "log"),
 ]
-COMMANDS = ("compile", "validate", "image", "run", "doctor")
+COMMANDS = ("compile", "validate", "image", "run", "why", "clean", "doctor")
 THEIR_IMAGE = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/proc:3"
 
 
@@ -238,7 +238,7 @@ def test_state_holds_everything_a_run_leaves(engine: str, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     run = state / "runs" / record(done.stdout)["id"]
     assert (state / "s3/b/k/f").read_text() == "1\n"
-    assert sorted(path.name for path in run.iterdir()) == ["execution.json", "lock", "logs"]
+    assert sorted(path.name for path in run.iterdir()) == ["described.json", "execution.json", "lock", "logs"]
     assert {path.name for path in PROJECT.iterdir()} == before
 
 

@@ -60,7 +60,7 @@ def choice(*inside: dict[str, Any]) -> dict[str, Any]:
     return {"Name": "Choice", "Type": "Condition", "DependsOn": ["A"], "Arguments": arguments}
 
 
-STEPS = [job("A"), choice(job("B", "A"), job("C", "B")), job("Aside")]
+STEPS = [job("A"), choice(job("B", "A"), job("C", "B")), job("Other")]
 
 
 class Project:
@@ -84,7 +84,7 @@ class Project:
 
             return run
 
-        engine = FakeEngine({name: function(name) for name in ("A", "B", "C", "Aside")})
+        engine = FakeEngine({name: function(name) for name in ("A", "B", "C", "Other")})
         try:
             settings = load_settings(self.root)
             request = RunRequest(target=str(target), **{"cache": False, **more})
@@ -106,7 +106,7 @@ def project(tmp_path: Path) -> Project:
         (Selection(start=["Choice"]), ["B", "C"]),
         (Selection(end=["B"]), ["A", "B"]),
         (Selection(start=["A"], end=["B"]), ["A", "B"]),
-        (Selection(only=["Aside"]), ["Aside"]),
+        (Selection(only=["Other"]), ["Other"]),
     ],
 )
 def test_a_selection_goes_on_from_the_last_execution(
@@ -186,7 +186,7 @@ def test_pruning_goes_by_age_and_then_by_size(project: Project) -> None:
     assert not others[0].exists()
     assert prune_steps(project.state, max_age=None, max_size=0).removed == 2
     assert project.run(cache=True).status == "Succeeded"
-    assert project.ran == ["A", "Aside", "B", "C"]
+    assert sorted(project.ran) == ["A", "B", "C", "Other"]
 
 
 def test_records_of_executions_that_are_over_are_removed(project: Project) -> None:

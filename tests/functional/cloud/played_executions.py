@@ -22,7 +22,7 @@ from typing import Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-_DELETION = re.compile(r"^DELETE |^(AWSEvents\.)?(Delete|Remove)\w+ |Action=Delete")
+_DELETION = re.compile(r"^DELETE (?!.*promotion.lock)|^(AWSEvents\.)?(Delete|Remove)\w+ |Action=Delete")
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
 
 

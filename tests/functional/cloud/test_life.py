@@ -16,6 +16,8 @@ from command_line import PROJECT, Running, link_caches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from played_executions import Played, PlayedStep, Service, serving
+from test_promotion import account, release
+from test_promotion import promoted as promoted_release
 
 from local_runner.cli import cli
 from local_runner.cloud.aws import Aws
@@ -101,7 +103,7 @@ def promoted(service: Service, aws: Aws) -> Service:
     """The account after one promotion."""
     document = json.dumps(DEFINITION)
     aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(document, NAME, ""), PLACE, BUCKET, "FlightsDaily")
+    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(document, NAME, ""), PLACE, BUCKET, NAME)
     tags = [{"Key": key, "Value": value} for key, value in tags_for(ENVIRONMENT, NAMES).items()]
     assert parts.execution_role
     assert parts.start_role
@@ -125,7 +127,7 @@ def promoted(service: Service, aws: Aws) -> Service:
 
 def keep(aws: Aws, release: ReleaseRecord) -> None:
     body = release.model_dump_json().encode()
-    aws.call("s3", "put_object", Bucket=BUCKET, Key=release_key("FlightsDaily", release.number), Body=body)
+    aws.call("s3", "put_object", Bucket=BUCKET, Key=release_key(NAME, release.number), Body=body)
 
 
 def log(aws: Aws, job: str, *lines: str, host: str = "algo-1") -> None:
@@ -323,7 +325,7 @@ def test_a_test_run_of_this_project_is_known(promoted: Service, aws: Aws, state:
 # --------------------------------------------------------------------------------------------- pause and resume
 def test_pause_and_resume_twice_each(promoted: Service, aws: Aws, run) -> None:
     before = aws.call("scheduler", "get_schedule", Name=NAMES.schedule)
-    assert run("pause").output == f"The schedule {NAME} is paused: every day at 06:00 Europe/Berlin (paused).\n"
+    assert run("pause").output == f"The schedule {NAME} is paused: every day at 06:00 Europe/Berlin.\n"
     assert aws.call("scheduler", "get_schedule", Name=NAMES.schedule)["State"] == "DISABLED"
     assert run("pause").output == f"The schedule {NAME} is paused already.\n"
     status = run("status", "--exit-code")
@@ -434,10 +436,10 @@ def test_releases_are_listed_with_the_current_one_marked(promoted: Service, aws:
 
 
 def test_a_damaged_record_is_named(promoted: Service, aws: Aws, run) -> None:
-    aws.call("s3", "put_object", Bucket=BUCKET, Key="FlightsDaily/releases/2.json", Body=b'{"number": 2}')
+    aws.call("s3", "put_object", Bucket=BUCKET, Key="FlightsDaily-dev/releases/2.json", Body=b'{"number": 2}')
     done = run("releases")
     assert done.exit_code == 2
-    assert f"s3://{BUCKET}/FlightsDaily/releases/2.json is no record of a release: environment: " in done.output
+    assert f"s3://{BUCKET}/FlightsDaily-dev/releases/2.json is no record of a release: environment: " in done.output
 
 
 # ----------------------------------------------------------------------------------------------------- rollback
@@ -480,11 +482,11 @@ def test_a_rollback_brings_definition_and_schedule_back_as_a_new_release(promote
     assert "Release 4 is what release 2 was." in run("rollback", "--to", "2", "--yes").output
     assert state_of(aws) == second
     keys = [it["Key"] for it in aws.call("s3", "list_objects_v2", Bucket=BUCKET)["Contents"]]
-    assert "FlightsDaily/promotion.lock" not in keys
+    assert "FlightsDaily-dev/promotion.lock" not in keys
 
 
 def test_a_release_whose_code_or_image_is_gone_does_not_come_back(promoted: Service, aws: Aws, run) -> None:
-    uri = f"s3://{BUCKET}/FlightsDaily/code/abc/fit.py"
+    uri = f"s3://{BUCKET}/FlightsDaily-dev/code/abc/fit.py"
     image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/local-runner/flights@sha256:{'0' * 64}"
     keep(aws, record(2, code={"fit.py": uri}, image_uri=image))
     keep(aws, record(3))
@@ -498,7 +500,7 @@ def test_a_release_whose_code_or_image_is_gone_does_not_come_back(promoted: Serv
 def test_a_rollback_waits_for_no_other_promotion(promoted: Service, aws: Aws, run) -> None:
     promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
     before = state_of(aws)
-    with promotion_lock(aws, BUCKET, "FlightsDaily"):
+    with promotion_lock(aws, BUCKET, NAME):
         done = run("rollback", "--yes")
     assert done.exit_code == 2
     assert "Another promotion holds the lock" in done.output
@@ -542,11 +544,11 @@ def test_retire_asks_for_the_name_and_leaves_no_orphan(promoted: Service, aws: A
         "execution role",
     ]
     keys = [it["Key"] for it in aws.call("s3", "list_objects_v2", Bucket=BUCKET)["Contents"]]
-    assert keys == ["FlightsDaily/releases/1.json"]
+    assert keys == ["FlightsDaily-dev/releases/1.json"]
     assert "There is nothing of FlightsDaily-dev" in run("retire").output
 
 
-@pytest.mark.parametrize("allowed", range(0, 8, 2))
+@pytest.mark.parametrize("allowed", [0, 3, 6])
 def test_a_retirement_that_was_cut_off_is_finished_by_the_next(promoted: Service, aws: Aws, run, allowed: int) -> None:
     """The first ``allowed`` deletions are made, and then the account refuses every other."""
     promoted.writes_left = allowed
@@ -622,3 +624,35 @@ def test_an_environment_that_is_not_there(service: Service, run) -> None:
     done = run("status", "--env", "prdo")
     assert done.exit_code == 2
     assert "has no [environments.prdo]" in done.output
+
+
+# ------------------------------------------------------------------------------------------- after real promotions
+def test_two_promotions_a_rollback_and_the_end(service: Service, aws: Aws, tmp_path: Path, run) -> None:
+    aws.call("ecr", "create_repository", repositoryName="flights")
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    part = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": f"sha256:{'1' * 64}"}
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": part, "layers": [part]}
+    pushed = aws.call("ecr", "put_image", repositoryName="flights", imageManifest=json.dumps(manifest), imageTag="1")
+    digest = pushed["image"]["imageId"]["imageDigest"]
+    image = {"image_uri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/flights@{digest}"}
+    promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
+    first = account(aws)
+    promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.4xlarge"))
+    assert account(aws)["pipeline"] != first["pipeline"]
+    status = run("status", "--exit-code")
+    assert status.exit_code == 0, status.output
+    assert "Drift\n  none" in status.output
+    done = run("rollback", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Release 3 is what release 1 was." in done.output
+    again = account(aws)
+    assert json.loads(again["pipeline"][0]) == json.loads(first["pipeline"][0])
+    assert again["schedule"] == first["schedule"]
+    assert again["roles"] == first["roles"]
+    status = run("status", "--exit-code")
+    assert status.exit_code == 0, status.output
+    gone = run("retire", "--yes-retire", NAME)
+    assert gone.exit_code == 0, gone.output
+    assert not any(left(aws).values()), left(aws)
+    promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
+    assert account(aws)["schedule"] == first["schedule"]
