@@ -276,6 +276,8 @@ def clean(
 ) -> None:
     """Remove the step cache and the records of executions that are over; local S3 and the images stay.
 
+    Without an option it also ends the hot workers of `run --hot`.
+
     \b
     Examples:
       local-runner clean --cache
@@ -286,6 +288,11 @@ def clean(
 
     state = state.absolute()
     what = "would be removed" if dry_run else "removed"
+    if not (of_cache or of_runs or dry_run or older_than or max_size):
+        from local_runner.engines.hot_worker import end_workers
+
+        if workers := end_workers(state):
+            click.echo(f"Hot workers: {workers} ended.")
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size
@@ -441,7 +448,13 @@ def run(
 @cli.command()
 @target_argument
 @parameter_options
-@click.option("--engine", type=click.Choice(["auto", "docker", "sandbox"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "sandbox"]),
+    default="auto",
+    show_default=True,
+    help="auto is docker where an engine answers, else the sandbox, which has no hot workers.",
+)
 @click.option("--image", "images", type=_Image(), multiple=True, help="The local image for one URI, or for all.")
 @click.option("--no-limits", is_flag=True, help="Do not limit jobs to the memory and CPUs of their instance type.")
 @python_option

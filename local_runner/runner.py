@@ -353,9 +353,9 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
 def _proven(
     settings: Settings, request: RunRequest, state: Path, chosen: Engine, compiled: str | None, storage: Storage
 ) -> Fingerprint | None:
-    """What the run proves for a promotion if it succeeds; None where it is not the whole project on its own image."""
-    selected = request.steps or request.selection
-    whole = request.target is None and not selected and not request.images and not request.faults
+    """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole on its own image."""
+    part = request.steps or request.selection or request.images or request.faults
+    whole = request.target is None and not part and not request.hot
     if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
         return None
     from local_runner.cache.machine import project_image  # remembers the tag, so that no engine has to be loaded

@@ -168,7 +168,7 @@ def test_a_record_has_the_documented_keys_absolute_paths_and_milliseconds() -> N
     step = replace(FITTED, outputs={"model": Path("s3/model")}, log=Path("logs/Fit"), seconds=1.23456)
     record = to_record(replace(execution_of(step), seconds=4.0009))
     assert list(record) == [
-        *("id", "pipeline", "status", "engine", "failure_reason", "parameters"),
+        *("id", "pipeline", "status", "engine", "hot", "failure_reason", "parameters"),
         *("started", "ended", "seconds", "steps"),
     ]
     assert record["seconds"] == 4.001
@@ -178,6 +178,7 @@ def test_a_record_has_the_documented_keys_absolute_paths_and_milliseconds() -> N
             "type": "Processing",
             "status": "Succeeded",
             "cached": True,
+            "hot": False,
             "seconds": 1.235,
             "exit_code": None,
             "exit_message": None,
