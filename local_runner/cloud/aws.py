@@ -47,6 +47,17 @@ _BUSY = frozenset(
         "TooManyRequestsException",
     }
 )
+_PERMISSIONS = {
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+}
+"""Calls whose permission has another name (S3 user guide, "Required permissions for Amazon S3 API operations")."""
+
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"})
 
 
@@ -180,7 +191,7 @@ class Aws:
             what = f"AWS does not accept the credentials ({code}). Check them: aws sts get-caller-identity."
         elif code in _DENIED:
             what = (
-                f"AWS does not allow {action} to these credentials: {said or code}\n"
+                f"AWS does not allow {_PERMISSIONS.get(action, action)} to these credentials: {said or code}\n"
                 "Ask for that permission, or let somebody who has it prepare the account: local-runner bootstrap."
             )
         else:

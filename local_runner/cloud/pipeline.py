@@ -77,7 +77,7 @@ class Pipeline:
         """The definition with the image of the registry; in a plan, one that is still to be pushed has its tag."""
         if self.image is None:
             return self.desired.definition(None)
-        uri = self.image.uri or (self.image.target.tagged if planned else None)
+        uri = self.image.uri or (self.image.tagged if planned else None)
         assert uri is not None, "the image is pushed before the pipeline is written"
         return self.desired.definition(uri)
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from local_runner.cloud.aws import Aws, AwsError, CloudError
 from local_runner.cloud.differences import field_changes
 from local_runner.cloud.models import Change, FieldChange
+from local_runner.cloud.role_words import permission_words
 from local_runner.cloud.rules import is_ours, tags_of
 
 POLICY_NAME = "local-runner"
@@ -76,11 +77,12 @@ class Role:
         )
 
     def _change(self, action: Any, fields: tuple[FieldChange, ...]) -> Change:
-        names = sorted({change.path.split(".")[2] for change in fields if change.path.startswith("Policy.Statement.")})
-        may = f"{self.description}; may {', '.join(names)}" if action == "create" else f"{', '.join(names)} changed"
-        return Change(
-            self.kind, self.name, action, may if names else f"the {self.kind} is changed", self._write, fields
-        )
+        sids = {change.path.split(".")[2] for change in fields if change.path.startswith("Policy.Statement.")}
+        if not sids:
+            summary = f"the {self.kind} is changed"
+        else:
+            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_words(sids)}"
+        return Change(self.kind, self.name, action, summary, self._write, fields)
 
     def _write(self, aws: Aws) -> None:
         trust = json.dumps(self.trust)

@@ -11,6 +11,7 @@ from cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, get, parts, processing, s
 from local_runner.cloud.aws import CloudError
 from local_runner.cloud.cloudformation import bootstrap_template, release_template
 from local_runner.cloud.policies import ANY_RESOURCE
+from local_runner.cloud.role_words import permission_words
 from local_runner.cloud.terraform import release_configuration
 
 EVERYTHING = {
@@ -130,6 +131,20 @@ def test_only_what_steps_need_is_allowed():
     assert more["Queues"]["Resource"] == [PLACE.arn("sqs", "callbacks")]
     assert more["Encryption"]["Resource"] == [samples.KEY]
     assert "arn:aws:s3:::models/flights*" in more["Write"]["Resource"]
+
+
+def test_what_roles_may_do_is_told_in_words():
+    assert permission_words(execution()) == (
+        "read from S3, write to S3, list buckets, run processing jobs, give its jobs their roles, "
+        "pull images, keep executions as trials, write logs, write metrics"
+    )
+    kinds = ("Training", "Transform", "Tuning", "AutoML", "Model", "RegisterModel")
+    steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
+    made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
+    for role in (made.execution_role, made.start_role):
+        for sid in statements(role.policy):
+            assert "statement" not in permission_words([sid]), "there are words for it"
+    assert permission_words(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
 
 def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():

@@ -16,10 +16,12 @@ class Proxy:
     """``rule(call)`` is asked for each call: None lets it through, else an error code, sent in place of the answer.
 
     ``after`` says whether the emulator still makes the call whose answer is an error. ``calls`` are all there were.
+    ``edit(call, body, answer)`` may put another answer, (status, headers, content), in place of the emulator's.
     """
 
     def __init__(self, target):
         self.rule, self.after, self.calls = (lambda _: None), False, []
+        self.edit = lambda _call, _body, answer: answer
         self._over = threading.Event()
         self._target, self._lock = urlsplit(target).netloc, threading.Lock()
         proxy = self
@@ -68,7 +70,7 @@ class Proxy:
             handler.close_connection = self._over.wait(60)
             return
         if code is None or self.after:
-            status, headers, content = self.forward(handler, body)
+            status, headers, content = self.edit(call, body, self.forward(handler, body))
         if code is not None:
             status, headers, content = refusal(service, code)
         handler.send_response(status)

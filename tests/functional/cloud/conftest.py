@@ -4,10 +4,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 from cloud_proxy import Proxy
+from ecr import HTPASSWD, Ecr
 
 from local_runner.cloud.aws import Aws
 
@@ -74,12 +77,31 @@ def proxy(aws, moto_server, monkeypatch):
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory):
     """HOST:PORT of a docker-registry of this test process."""
-    directory = tmp_path_factory.mktemp("registry")
+    with served(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture
+def ecr(proxy, tmp_path):
+    """The account's ECR, with a docker-registry behind it that wants ECR's login."""
+    directory = tmp_path / "ecr"
+    directory.mkdir()
+    (directory / "htpasswd").write_text(HTPASSWD)
+    login = f"auth: {{htpasswd: {{realm: ecr, path: {directory / 'htpasswd'}}}}}\n"
+    with served(directory, login) as address:
+        found = Ecr(address)
+        proxy.edit = found.edit
+        yield found
+
+
+@contextmanager
+def served(directory, more=""):
+    """A docker-registry that keeps images in a directory; ``more`` are further lines of its settings."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     (directory / "config.yml").write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: '{address}'}}\n"
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: '{address}'}}\n{more}"
     )
     command = ["docker-registry", "serve", str(directory / "config.yml")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -88,9 +110,13 @@ def registry(tmp_path_factory):
             try:
                 urllib.request.urlopen(f"http://{address}/v2/", timeout=1).close()
                 break
+            except urllib.error.HTTPError:
+                break  # it answers, and wants a login
             except OSError:
                 assert process.poll() is None, "docker-registry ended"
                 time.sleep(0.1)
+        else:
+            raise AssertionError("docker-registry does not answer")
         yield address
     finally:
         process.terminate()

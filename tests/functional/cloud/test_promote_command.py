@@ -76,6 +76,16 @@ def test_one_that_is_killed_is_finished_by_the_next_which_finds_the_lock_of_the_
     assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
 
 
+def test_a_write_that_is_denied_ends_with_what_to_ask_for(command, proxy, aws):
+    proxy.rule = lambda call: "AccessDenied" if call == "sagemaker:CreatePipeline" else None
+    done = command("promote", "--yes", "--allow-unverified", "a test")
+    assert done.returncode == 2
+    assert "Error: AWS does not allow sagemaker:CreatePipeline to these credentials" in done.stderr
+    assert "Ask for that permission" in done.stderr
+    assert "is in place" not in done.stdout
+    assert aws.call("sagemaker", "list_pipelines")["PipelineSummaries"] == []
+
+
 def test_no_region_is_told(aws, tmp_path):
     done = local_runner("plan", "--state", link_caches(tmp_path / "state"))
     assert done.returncode == 2

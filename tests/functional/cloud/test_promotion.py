@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import threading
 import urllib.request
 from contextlib import suppress
@@ -221,6 +222,41 @@ def test_a_read_that_is_denied_is_told_by_its_name(proxy, tmp_path):
             planned(aws, desired)
         assert "does not allow" in caught.value.message or "not one of the account" in caught.value.message
     proxy.clear()
+    assert planned(aws, desired).changes == ()
+
+
+@pytest.mark.slow
+def test_a_write_that_is_denied_is_told_by_the_permission_that_it_needs(proxy, tmp_path):
+    """Each write in turn: what was made before it stays, and the repetition goes on from there."""
+    aws = Aws(REGION)
+    desired = release(aws, tmp_path)
+    refused = []
+
+    def each_once(call):
+        # Objects have a key each, and one permission for all of them.
+        kind = re.sub(r"(?<=^s3:)(\w+) [^?]*/[^?]*/[^?]*", r"\1 object", call)
+        if not is_write(call) or kind in refused or "promotion.lock" in call:
+            return None
+        refused.append(kind)
+        return "AccessDenied"
+
+    proxy.rule = each_once
+    messages = []
+    for _ in range(40):
+        try:
+            promoted(aws, desired)
+            break
+        except AwsError as error:
+            messages.append(error.message)
+    permissions = []
+    for call, message in zip(refused, messages, strict=True):  # one each: nothing is tried after a refusal
+        (permission,) = re.findall(r"^AWS does not allow (\w+:\w+) to these credentials: ", message)
+        assert "Ask for that permission, or let somebody who has it prepare the account" in message
+        assert call == permission or " " in call  # the name of the operation is not in every protocol
+        permissions.append(permission)
+    assert len(permissions) > 10
+    assert {"s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutEncryptionConfiguration"} < set(permissions)
+    assert {"iam:CreateRole", "iam:PutRolePolicy", "sagemaker:CreatePipeline"} < set(permissions)
     assert planned(aws, desired).changes == ()
 
 

@@ -59,7 +59,7 @@ def test_the_change_of_a_policy_is_told_by_field(aws):
     promote(aws, execution_role)
     changes = promote(aws, execution_role, kms_key_id=samples.KEY)
     assert told(changes) == [("execution role", "update")]
-    assert changes[0].summary == "Encryption changed"
+    assert changes[0].summary == "changed permissions: use the KMS key"
     assert {field.path for field in changes[0].fields} == {
         f"Policy.Statement.Encryption.{key}" for key in ("Effect", "Action", "Resource")
     }

@@ -1,0 +1,40 @@
+"""What a role may do, in plain words, by the Sids of its statements. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORDS = {
+    "Read": "read from S3",
+    "Write": "write to S3",
+    "ListBucket": "list buckets",
+    "ProcessingJobs": "run processing jobs",
+    "TrainingJobs": "run training jobs",
+    "TransformJobs": "run batch transforms",
+    "HyperParameterTuningJobs": "run tuning jobs",
+    "AutoMLJobV2s": "run AutoML jobs",
+    "Models": "create models",
+    "RegisterModels": "register models",
+    "PassRoles": "give its jobs their roles",
+    "PullImages": "pull images",
+    "LogInToRegistry": "pull images",
+    "Functions": "call Lambda functions",
+    "Queues": "send to callback queues",
+    "Encryption": "use the KMS key",
+    "Network": "use the network of the account",
+    "Experiments": "keep executions as trials",
+    "Logs": "write logs",
+    "Metrics": "write metrics",
+    "StartPipeline": "start the pipeline",
+    "DeadLetters": "send to the dead-letter queue",
+}
+"""In the order in which they are told."""
+
+
+def permission_words(sids: Iterable[str]) -> str:
+    """What statements of these Sids allow: "read from S3, run processing jobs"; others' by their Sid."""
+    # A policy has one statement for each bucket that is listed, with a number.
+    names = {re.sub(r"(?<=^ListBucket)\d+$", "", sid) for sid in sids}
+    known = [words for name, words in _WORDS.items() if name in names]
+    return ", ".join(dict.fromkeys([*known, *(f"statement {name}" for name in sorted(names - _WORDS.keys()))]))

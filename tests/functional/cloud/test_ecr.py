@@ -1,0 +1,153 @@
+"""The image in ECR with a real registry behind it: logged in to, pushed, pinned, and nothing of the login kept."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from command_line import PROJECT, local_runner
+from ecr import PASSWORD
+
+from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.image import Image, ImageTarget
+
+pytestmark = pytest.mark.docker
+
+REGION = "eu-west-1"
+BUCKET = f"sagemaker-{REGION}-123456789012"
+REPOSITORY = "local-runner/flightsdaily"
+
+
+@pytest.fixture
+def client():
+    from local_runner.engines.connection import connect
+
+    return connect()
+
+
+@pytest.fixture
+def project(tmp_path, client):
+    """The example project, whose image is nothing but a file."""
+    root = tmp_path / f"ecr-test-{os.getpid()}"
+    shutil.copytree(PROJECT / "processing", root / "processing")
+    for name in ("pipeline.py", "local_runner.toml"):
+        shutil.copy(PROJECT / name, root)
+    (root / "processing" / "Dockerfile").write_text("FROM scratch\nCOPY requirements.txt /\n")
+    (root / "processing" / "requirements.txt").write_text("")
+    yield root
+    for image in client.images.list(f"local-runner/{root.name}"):
+        client.api.remove_image(image.tags[0])
+
+
+@pytest.fixture
+def command(project, tmp_path):
+    """Runs a command on that project. The machine has a login to the registry already, which is a wrong one."""
+
+    def run(*arguments):
+        return local_runner(*arguments, cwd=project, changes={"AWS_REGION": REGION, "HOME": str(tmp_path / "home")})
+
+    return run
+
+
+def test_the_image_is_pushed_with_ecr_s_login_which_is_kept_nowhere(ecr, proxy, command, project, client, tmp_path):
+    config = tmp_path / "home" / ".docker" / "config.json"
+    config.parent.mkdir(parents=True)
+    wrong = base64.b64encode(b"somebody:else").decode()
+    config.write_text(json.dumps({"auths": {ecr.address: {"auth": wrong}}}))
+    before = config.read_bytes()
+
+    done = command("promote", "--yes", "--allow-unverified", "a test")
+    assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
+    assert f"Pushing local-runner/{project.name}:" in done.stderr
+    assert proxy.calls.count("ecr:GetAuthorizationToken") == 1
+    aws = Aws(REGION)
+    (made,) = aws.call("ecr", "describe_repositories")["repositories"]
+    assert (made["repositoryName"], made["imageTagMutability"]) == (REPOSITORY, "IMMUTABLE")
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+
+    definition = aws.call("sagemaker", "describe_pipeline", PipelineName="FlightsDaily-dev")["PipelineDefinition"]
+    (image,) = {step["Arguments"]["AppSpecification"]["ImageUri"] for step in steps_of(json.loads(definition)["Steps"])}
+    place, _, digest = image.partition("@")
+    assert place == f"{ecr.address}/{REPOSITORY}"
+    login = {"username": "AWS", "password": PASSWORD}
+    assert client.api.inspect_distribution(image, auth_config=login)["Descriptor"]["digest"] == digest
+
+    proxy.clear()
+    again = command("plan", "--exit-code")
+    assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True), again.stdout
+    assert proxy.writes == []
+    assert "ecr:GetAuthorizationToken" not in proxy.calls
+
+    told = done.stdout + done.stderr + again.stdout + again.stderr + definition
+    kept = told.encode() + b"".join(
+        aws.call("s3", "get_object", Bucket=BUCKET, Key=item["Key"])["Body"].read()
+        for item in aws.pages("s3", "list_objects_v2", "Contents", Bucket=BUCKET)
+    )
+    kept += b"".join(file.read_bytes() for file in project.rglob("*") if file.is_file())
+    assert image.encode() in kept
+    assert PASSWORD.encode() not in kept
+    assert ecr.token.encode() not in kept
+    assert config.read_bytes() == before
+    assert [path.name for path in Path(config.parent).iterdir()] == ["config.json"]
+
+
+def steps_of(steps):
+    """The Processing steps, also those of conditions."""
+    for step in steps:
+        if step["Type"] == "Condition":
+            yield from steps_of([*step["Arguments"]["IfSteps"], *step["Arguments"]["ElseSteps"]])
+        elif step["Type"] == "Processing":
+            yield step
+
+
+def test_a_login_that_the_registry_does_not_take_is_told_and_a_repetition_goes_on(ecr, proxy, client):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("empty"))
+    tag = f"local-runner-test/ecr:{os.getpid()}"
+    client.api.import_image_from_data(layer.getvalue(), *tag.split(":"))
+    aws = Aws(REGION)
+    target = ImageTarget("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
+    try:
+        ecr.password = "another-one"
+        repository, push = Image(target, {}, lambda: tag, lambda _: None).plan(aws)
+        assert (repository.name, push.name) == ("flights", target.uri)
+        repository.apply(aws)
+        with pytest.raises(CloudError) as caught:
+            push.apply(aws)
+        said = caught.value.message
+        assert f"The registry of {ecr.address}/flights did not do as asked" in said
+        assert "ecr:PutImage" in said
+        assert "docker login" not in said
+        assert "another-one" not in said
+        assert ecr.token not in said
+        assert ecr.digest("flights", "abc") is None
+
+        ecr.password = PASSWORD
+        image = Image(target, {}, lambda: tag, lambda _: None)
+        (push,) = image.plan(aws)
+        assert push.name == f"{ecr.address}/flights"  # by now there is a repository that says so
+        push.apply(aws)
+        assert image.uri == f"{ecr.address}/flights@{ecr.digest('flights', 'abc')}"
+
+        # Another promotion of this content pushed it after the look, and tags are never moved.
+        looks = []
+
+        def too_early(call):
+            if call != "ecr:DescribeImages" or looks:
+                return None
+            looks.append(call)
+            return "ImageNotFoundException"
+
+        proxy.rule = too_early
+        ecr.password = "another-one"
+        push.apply(aws)
+        assert looks
+        assert image.uri == f"{ecr.address}/flights@{ecr.digest('flights', 'abc')}"
+        assert [one for one in client.images.list() if f"{ecr.address}/flights:abc" in one.tags] == []
+    finally:
+        client.api.remove_image(tag)
