@@ -6,6 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+HANG = "hang"
+"""In place of an error code: the call is not made and not answered, for as long as the test goes on."""
+
 READS = re.compile("Describe|Get|List|Batch|Head|GET|HEAD")
 
 
@@ -17,6 +20,7 @@ class Proxy:
 
     def __init__(self, target):
         self.rule, self.after, self.calls = (lambda _: None), False, []
+        self._over = threading.Event()
         self._target, self._lock = urlsplit(target).netloc, threading.Lock()
         proxy = self
 
@@ -40,6 +44,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_):
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -59,6 +64,9 @@ class Proxy:
         with self._lock:
             self.calls.append(call)
             code = self.rule(call)
+        if code == HANG:
+            handler.close_connection = self._over.wait(60)
+            return
         if code is None or self.after:
             status, headers, content = self.forward(handler, body)
         if code is not None:

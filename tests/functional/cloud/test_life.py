@@ -507,6 +507,21 @@ def test_a_rollback_waits_for_no_other_promotion(promoted: Service, aws: Aws, ru
     assert state_of(aws) == before
 
 
+def test_a_rollback_that_was_cut_off_is_finished_by_the_next(promoted: Service, aws: Aws, run) -> None:
+    first = state_of(aws)
+    promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
+    promoted.denied = {f"PUT /schedules/{NAME}"}
+    cut = run("rollback", "--yes")
+    assert cut.exit_code == 2, cut.output
+    assert state_of(aws) == (first[0], "cron(0 7 * * ? *)")
+    assert [item["number"] for item in json.loads(run("releases", "--json").output)] == [2, 1]
+    promoted.denied = set()
+    done = run("rollback", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Release 3 is what release 1 was." in done.output
+    assert state_of(aws) == first
+
+
 def test_a_rollback_without_releases(promoted: Service, run) -> None:
     assert "There is no release before 1" in run("rollback", "--yes").output
     assert "There is no release 9. Releases: 1." in run("rollback", "--to", "9", "--yes").output

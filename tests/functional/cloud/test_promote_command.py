@@ -1,0 +1,141 @@
+"""plan and promote on the command line, and the image in a real registry."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import time
+
+import pytest
+from cloud_proxy import HANG
+from command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
+
+from local_runner.cloud.aws import Aws, CloudError
+from local_runner.cloud.image import Image, ImageTarget
+
+IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
+REGION = {"AWS_REGION": "eu-west-1"}
+
+
+@pytest.fixture
+def command(aws, tmp_path):
+    """Runs a command on this project against the emulator, with a state directory of the test's own."""
+    state = link_caches(tmp_path / "state")
+
+    def run(*arguments):
+        given = ("--image-uri", IMAGE, "--state", state)
+        return local_runner(*arguments, *given, changes=REGION)
+
+    run.state = state
+    return run
+
+
+def test_a_promotion_from_plan_to_plan(command, aws):
+    changes = command("plan", "--json", "--exit-code")
+    assert changes.returncode == 3
+    found = json.loads(changes.stdout)
+    assert [change["resource"] for change in found["changes"]][:2] == ["bucket", "code"]
+    assert found["aws_calls"] < 30
+    untested = command("promote", "--yes")
+    assert (untested.returncode, "make local-run" in untested.stderr) == (2, True)
+    unasked = command("promote", "--allow-unverified", "a test")
+    assert (unasked.returncode, "repeat with --yes" in unasked.stderr) == (2, True)
+    assert aws.call("s3", "list_buckets")["Buckets"] == []
+    done = command("promote", "--allow-unverified", "a test", "--yes")
+    assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
+    again = command("plan", "--exit-code")
+    assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True)
+
+
+def test_one_that_is_killed_is_finished_by_the_next_which_finds_the_lock_of_the_dead(command, proxy):
+    """SIGKILL while a write is under way: nothing of the process is left to tidy up."""
+    proxy.rule = lambda call: HANG if call.startswith("sagemaker:CreatePipeline") else None
+    line = [
+        *PROGRAM,
+        "promote",
+        "--yes",
+        "--allow-unverified",
+        "a test",
+        "--image-uri",
+        IMAGE,
+        "--state",
+        command.state,
+    ]
+    process = subprocess.Popen(line, cwd=PROJECT, env=environment(**REGION), stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not any(call.startswith("sagemaker:CreatePipeline") for call in list(proxy.calls)):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    proxy.clear()
+    done = command("promote", "--yes", "--allow-unverified", "a test")
+    assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
+
+
+def test_no_region_is_told(aws, tmp_path):
+    done = local_runner("plan", "--state", link_caches(tmp_path / "state"))
+    assert done.returncode == 2
+    assert "There is no region" in done.stderr
+
+
+@pytest.mark.docker
+def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
+    from local_runner.engines.connection import connect
+
+    client = connect()
+    tag = f"local-runner-test/push:{os.getpid()}"
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("empty"))
+    client.api.import_image_from_data(layer.getvalue(), *tag.split(":"))
+    built = []
+
+    def build():
+        built.append(tag)
+        return tag
+
+    try:
+        target = ImageTarget(f"{registry}/flights", "abcdef123456")
+        image = Image(target, {}, build, lambda _: None)
+        (change,) = image.plan(aws)
+        assert (change.resource, image.uri) == ("image", None)
+        change.apply(aws)
+        pinned = image.uri
+        assert pinned.startswith(f"{registry}/flights@sha256:")
+        assert client.api.inspect_distribution(pinned)["Descriptor"]["digest"] == pinned.partition("@")[2]
+        change.apply(aws)  # cut off and repeated: nothing is pushed again
+        fresh = Image(target, {}, build, lambda _: None)
+        assert fresh.plan(aws) == []
+        assert (fresh.uri, built) == (pinned, [tag])
+        assert [one for one in client.images.list() if f"{target.uri}:{target.tag}" in one.tags] == []
+    finally:
+        client.api.remove_image(tag)
+
+
+@pytest.mark.docker
+def test_a_registry_that_cannot_be_reached_is_told(aws):
+    image = Image(ImageTarget("127.0.0.1:9/flights", "abc"), {}, lambda: "none", lambda _: None)
+    with pytest.raises(CloudError, match=r"The registry of 127.0.0.1:9/flights did not do as asked"):
+        image.plan(aws)
+
+
+def test_the_ecr_repository_is_scanned_and_its_tags_stay(aws):
+    target = ImageTarget("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
+    image = Image(target, {"a": "b"}, lambda: pytest.fail("nothing is pushed"), lambda _: None)
+    changes = image.plan(aws)
+    assert [change.resource for change in changes] == ["repository", "image"]
+    changes[0].apply(aws)
+    changes[0].apply(aws)
+    (made,) = aws.call("ecr", "describe_repositories")["repositories"]
+    assert made["imageTagMutability"] == "IMMUTABLE"
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+    manifest = json.dumps({"schemaVersion": 2, "config": {"digest": "sha256:" + "1" * 64}, "layers": []})
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    image_there = {"imageManifest": manifest, "imageManifestMediaType": kind, "imageTag": "abc"}
+    aws.call("ecr", "put_image", repositoryName="flights", **image_there)
+    assert image.plan(Aws("eu-west-1")) == []
+    assert image.uri.startswith(f"{target.uri}@sha256:")
