@@ -45,6 +45,7 @@ class HotEngine:
     name: str = "docker"
     _said: set[str] = field(default_factory=set[str])
     _broken: set[str] = field(default_factory=set[str])
+    _users: dict[str, str] = field(default_factory=dict[str, str])
     _used: set[WorkerKind] = field(default_factory=set[WorkerKind])
     _starting: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
@@ -57,6 +58,8 @@ class HotEngine:
         jobs = list(jobs)
         self.cold.prepare(jobs)
         for kind in dict.fromkeys(self._kind(job) for job in jobs if not _needs_cold(job)):
+            if self._user_of(kind.image):
+                continue
             thread = threading.Thread(target=self._warm, args=(kind,), daemon=True, name="hot worker")
             thread.start()
             self._starting.append(thread)
@@ -91,6 +94,8 @@ class HotEngine:
         except EngineError as error:
             return JobResult((HostResult(host.name, None, error.message),))
         kind = self._kind(job)
+        if user := self._user_of(kind.image):
+            raise NotRunHotError(f"its image has USER {user}, and a hot worker's jobs are root")
         script = _script_of(job, host)
         request = {
             "program": kind.program,
@@ -134,6 +139,13 @@ class HotEngine:
         self._used.add(kind)
         return kind
 
+    def _user_of(self, image: str) -> str:
+        """The image's USER where that is not root, else nothing."""
+        if image not in self._users:
+            user = str(self.cold.client.api.inspect_image(image)["Config"].get("User") or "")
+            self._users[image] = "" if user.partition(":")[0] in ("", "0", "root") else user
+        return self._users[image]
+
     def _warm(self, kind: WorkerKind) -> None:
         try:
             ensure_worker(self.cold.client.api, kind)
@@ -165,7 +177,13 @@ def _needs_cold(job: ProcessingJob) -> str | None:
         return "it has no network, and a hot worker has one"
     if any(item.input_mode == "Pipe" for item in job.inputs):
         return "it has an input of mode Pipe"
-    if len(words) < 2 or words[0] not in _PYTHON or not words[1].startswith("/") or not words[1].endswith(".py"):
+    if (
+        not job.entrypoint
+        or len(words) < 2
+        or words[0] not in _PYTHON
+        or not words[1].startswith("/")
+        or not words[1].endswith(".py")
+    ):
         return "its entrypoint is not python3 with a script's path"
     return None
 

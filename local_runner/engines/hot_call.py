@@ -102,7 +102,7 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
             selector.register(output, selectors.EVENT_READ, source)
         while selector.get_map():
             for key, _ in selector.select(_POLL_SECONDS):
-                data = os.read(key.fd, 1 << 16)
+                data = _read(key.fd)
                 if not data:
                     selector.unregister(key.fileobj)
                 if key.fileobj is connection:
@@ -123,6 +123,14 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
                 _command(connection, b"K")
                 deadline = float("inf")
     return _ended(answer, stopped)
+
+
+def _read(descriptor: int) -> bytes:
+    """What there is, or nothing at the end."""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except ConnectionResetError:
+        return b""  # the worker closed before it had read the last command; its answer came before this
 
 
 def _command(connection: socket.socket, command: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from command_line import PROJECT, Running, definition, link_caches, processing, 
 
 from local_runner.contract import collect, stage
 from local_runner.engines import Engine
+from local_runner.engines.connection import connect
 from local_runner.engines.docker import DockerEngine
 from local_runner.engines.hot import HotEngine
 from local_runner.engines.hot_worker import end_workers
@@ -248,6 +250,7 @@ def test_random_numbers_differ(bench: Bench) -> None:
 COLD = {
     "several instances": {"instance_count": 2},
     "no network": {"network_isolation": True},
+    "arguments for the image's own entrypoint": {"entrypoint": None, "arguments": ("python3", f"{CODE}/job.py")},
     "a shell": {"entrypoint": ("/bin/sh", "-c", "echo x"), "arguments": None},
     "an option": {"entrypoint": ("python3", "-u", f"{CODE}/job.py")},
     "a script that is not there": {"entrypoint": ("python3", f"{CODE}/other.py")},
@@ -262,6 +265,23 @@ def test_what_cannot_be_run_hot_runs_cold_and_says_so_once(bench: Bench, what: s
     for _ in range(2):
         assert not bench.run(bench.hot, "print('x')", **COLD[what]).hot
     assert len([note for note in bench.notes if "runs cold" in note]) == 1
+
+
+def test_an_image_with_a_user_makes_the_job_cold(tmp_path: Path, processing_image: str) -> None:
+    """What a job may do is its user's, hot or cold."""
+    client, tag = connect(), "local-runner-test/hot-user"
+    dockerfile = io.BytesIO(f"FROM {processing_image}\nUSER 65534".encode())
+    client.images.build(fileobj=dockerfile, tag=tag, rm=True)
+    bench = Bench(tmp_path, tag)
+    try:
+        seen = bench.run(bench.hot, "import os; print(os.getuid())")
+        assert (seen.hot, seen.log.split()) == (False, ["65534"])
+        assert any("USER 65534" in note for note in bench.notes)
+    finally:
+        bench.hot.close()
+        end_workers(tmp_path / "state")
+        client.images.remove(tag, force=True)
+        client.close()
 
 
 def test_a_file_named_as_a_loaded_package_makes_the_job_cold(bench: Bench) -> None:
@@ -294,9 +314,8 @@ def _after(seconds: float) -> threading.Event:
 
 def test_memory_is_limited(bench: Bench) -> None:
     """A hot job that wants more than its instance has is killed, and the worker goes on."""
-    code = "held = bytearray(9 << 30)"
-    seen = bench.run(bench.hot, code)
-    assert seen.exit_code in (1, 137)
+    seen = bench.run(bench.hot, "held = bytearray(5 << 30)", instance_type="ml.t3.medium")
+    assert (seen.exit_code, seen.hot) == (137, True)
     assert bench.run(bench.hot, "print('on')").log == "on\n"
 
 
