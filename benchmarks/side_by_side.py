@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "RESULTS.md", HERE / "side-by-side.svg"
 BEGIN, END = "<!-- side_by_side.py: begin -->", "<!-- side_by_side.py: end -->"
 BUCKET = "sagemaker-local"
+STOCK_NETWORK = "sagemaker-local"
 
 # Both scripts at once, in one container that is up already.
 SCRIPTS_ALONE = """
@@ -116,7 +117,14 @@ class Bench:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        return wall(sys.executable, HERE / "stock.py", self.image, BUCKET, cwd=self.root, environment=environment)
+        before = _docker("ps", "--all", "--quiet", "--filter", f"network={STOCK_NETWORK}")
+        try:
+            return wall(sys.executable, HERE / "stock.py", self.image, BUCKET, cwd=self.root, environment=environment)
+        finally:  # it removes neither its containers nor its network
+            after = _docker("ps", "--all", "--quiet", "--filter", f"network={STOCK_NETWORK}")
+            _docker("rm", "--force", *(after - before))
+            if not before:
+                _docker("network", "rm", STOCK_NETWORK)
 
     def saved(self) -> float:
         """From a save of one script to the line that says how the run of it ended, as read from the watch."""
@@ -175,6 +183,11 @@ class Bench:
 
 
 _CREDENTIALS = {"aws_access_key_id": "bench", "aws_secret_access_key": "bench", "region_name": "us-east-1"}
+
+
+def _docker(*arguments: str) -> set[str]:
+    """The words that the docker command prints."""
+    return set(subprocess.run(["docker", *arguments], capture_output=True, text=True).stdout.split())
 
 
 @contextmanager

@@ -13,12 +13,19 @@ from typing import Any
 import pytest
 from command_line import PROGRAM, PROJECT, definition, environment, link_caches, local_runner, processing, write
 
-KEYS = ["id", "pipeline", "status", "engine", "failure_reason", "parameters", "started", "ended", "seconds", "steps"]
+KEYS = [
+    *("id", "pipeline", "status", "engine", "hot", "failure_reason"),
+    *("parameters", "started", "ended", "seconds", "steps"),
+]
 STEP_KEYS = [
-    *("name", "type", "status", "cached", "seconds", "exit_code"),
+    *("name", "type", "status", "cached", "hot", "seconds", "exit_code"),
     *("exit_message", "failure_reason", "outputs", "log"),
 ]
-COMMANDS = ("compile", "validate", "image", "run", "why", "clean", "doctor")
+COMMANDS = (
+    *("compile", "validate", "image", "run", "why", "clean", "doctor", "watch"),
+    *("plan", "promote", "bootstrap", "export"),
+    *("status", "trigger", "logs", "pause", "resume", "releases", "rollback", "retire"),
+)
 THEIR_IMAGE = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/proc:3"
 
 

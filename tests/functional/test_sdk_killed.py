@@ -80,9 +80,10 @@ def _containers(run_id: str) -> list[str]:
 
 
 def _networks() -> list[object]:
+    """Those that the engine made: one that stock local mode itself left on this machine stays."""
     client = connect()
     try:
-        return client.api.networks(names=[NETWORK])
+        return client.api.networks(names=[NETWORK], filters={"label": LABEL})
     finally:
         client.close()
 
