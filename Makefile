@@ -77,6 +77,7 @@ lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 
 bench: $(STAMP) ## Measure: side by side with stock local mode, and the runner's own overhead (benchmarks/RESULTS.md)
 	@$(BIN)/python benchmarks/side_by_side.py
+	@$(BIN)/python benchmarks/cached.py
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 clean: ## Remove local S3, runs, caches and .venv (images stay)
