@@ -10,15 +10,14 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from local_runner import fingerprint, runs
 from local_runner.compile.compiler import compile_pipeline, local_values
-from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
@@ -370,19 +369,11 @@ def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:
     return min(wanted, definition.max_parallel_steps or wanted)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value. A step's code is named in its arguments, also where its job is not known yet."""
-    if isinstance(value, str):
-        yield value
-    for item in (as_object(value) or {}).values():
-        yield from _texts(item)
-    for item in as_list(value) or ():
-        yield from _texts(item)
-
-
 def _with_code_as_it_is_now(storage: Storage, plan: Plan, snapshot: Path) -> Storage:
     """The storage with the plan's code copied aside, so that all steps of a run see one state of the scripts."""
-    uris = {uri for planned in plan.steps for uri in _texts(planned.step.arguments) if storage.is_code(uri)}
+    # A step's code is named in its arguments, also where its job is not known yet.
+    texts = (text for planned in plan.steps for text in fingerprint.texts_of(planned.step.arguments))
+    uris = {text for text in texts if storage.is_code(text)}
     for uri in uris:
         for entry in storage.list_objects(uri).objects:
             place = snapshot / entry.key.removeprefix(f"{CODE_PREFIX}/")

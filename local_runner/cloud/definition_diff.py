@@ -72,9 +72,10 @@ def code_words(one: str, other: str, content: Content) -> str:
     except UnicodeDecodeError:
         return f"{name} {len(before)} -> {len(after)} bytes"
     added = removed = 0
-    for line in difflib.ndiff(lines[0], lines[1]):
-        added += line.startswith("+ ")
-        removed += line.startswith("- ")
+    for kind, first, last, new_first, new_last in difflib.SequenceMatcher(None, *lines).get_opcodes():
+        if kind != "equal":
+            added += new_last - new_first
+            removed += last - first
     return f"{name} +{added} -{removed}"
 
 
