@@ -72,7 +72,7 @@ def code_words(one: str, other: str, content: Content) -> str:
     except UnicodeDecodeError:
         return f"{name} {len(before)} -> {len(after)} bytes"
     added = removed = 0
-    for kind, first, last, new_first, new_last in difflib.SequenceMatcher(None, *lines).get_opcodes():
+    for kind, first, last, new_first, new_last in difflib.SequenceMatcher(None, lines[0], lines[1]).get_opcodes():
         if kind != "equal":
             added += new_last - new_first
             removed += last - first
