@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local_runner import job_tree
 from local_runner.models import StagedJob
 from local_runner.storage import DataError, Storage
 
 LOOK_SECONDS = 0.5
+_CHUNK = 1 << 20
 
 _Identity = tuple[int, int, int]
 
@@ -53,28 +56,42 @@ class _Output:
     directory: Path
     s3_uri: str
     scratch: Path
-    seen: dict[Path, _Identity] = field(default_factory=dict[Path, _Identity])
-    sent: dict[Path, _Identity] = field(default_factory=dict[Path, _Identity])
+    seen: dict[str, _Identity] = field(default_factory=dict[str, _Identity])
+    sent: dict[str, _Identity] = field(default_factory=dict[str, _Identity])
 
     def upload(self, storage: Storage) -> None:
         """Send what has not changed since the last look and has not been sent as it is."""
-        files = dict(_files(self.directory))
+        files = {
+            path: _identity(state)
+            for path, _, _, state in job_tree.entries(self.directory)
+            if stat.S_ISREG(state.st_mode) and job_tree.is_key(path)
+        }
         settled = [path for path, now in files.items() if self.seen.get(path) == now != self.sent.get(path)]
         self.seen = files
-        sent: dict[Path, _Identity] = {}
+        sent: dict[str, _Identity] = {}
         for path in settled:
-            # A copy, as the job may write on to its file. One that changes meanwhile is for another time.
-            copy = self.scratch / path.relative_to(self.directory)
             with suppress(OSError):
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, copy)
-                if _identity(path.lstat()) == files[path]:
+                if self._copied(path, files[path]):
                     sent[path] = files[path]
-                    continue
-            copy.unlink(missing_ok=True)
         if sent:
             storage.publish(self.scratch, self.s3_uri)
             self.sent |= sent
+
+    def _copied(self, path: str, wanted: _Identity) -> bool:
+        """Copy a file aside, as the job may write on to its own. One that changes meanwhile is for another time."""
+        copy = self.scratch / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        whole = False
+        try:
+            with os.fdopen(job_tree.open_file(self.directory, path), "rb") as file, copy.open("wb") as kept:
+                if _identity(os.fstat(file.fileno())) == wanted:
+                    shutil.copyfileobj(file, kept, _CHUNK)
+                    whole = _identity(os.fstat(file.fileno())) == wanted
+            copy.chmod(job_tree.FILE_MODE)
+        finally:
+            if not whole:
+                copy.unlink(missing_ok=True)
+        return whole
 
 
 def _look(outputs: list[_Output], storage: Storage, over: threading.Event) -> None:
@@ -83,17 +100,6 @@ def _look(outputs: list[_Output], storage: Storage, over: threading.Event) -> No
         for output in outputs:
             with suppress(DataError, OSError):
                 output.upload(storage)
-
-
-def _files(directory: Path) -> Iterator[tuple[Path, _Identity]]:
-    """The regular files below a directory. Links are not followed, as in an upload at the end."""
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            path = Path(folder) / name
-            with suppress(OSError):
-                state = path.lstat()
-                if path.is_file() and not path.is_symlink():
-                    yield path, _identity(state)
 
 
 def _identity(state: os.stat_result) -> _Identity:

@@ -7,14 +7,15 @@ documents nothing.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_runner import job_tree
 from local_runner.definition.jsontext import as_object
 from local_runner.models import (
     BindMount,
@@ -27,7 +28,7 @@ from local_runner.models import (
     StagedHost,
     StagedJob,
 )
-from local_runner.pipes import make_pipe
+from local_runner.pipes import offer
 from local_runner.storage import DataError, Listing, S3Object, Storage, link_view
 
 CONFIG_PATH = "/opt/ml/config"
@@ -68,7 +69,7 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
         for number, item in enumerate(job.inputs):
             listing = listings[item.name]
             if item.input_mode == "Pipe":
-                pipes.append(_pipe(item, listing, index, len(job.hosts), open_directory(directory / f"pipe-{number}")))
+                pipes.append(_pipe(item, listing, index, len(job.hosts), directory / f"pipe-{number}"))
                 binds.append(BindMount(item.local_path, pipes[-1].directory))
                 continue
             if item.distribution == "ShardedByS3Key" and len(job.hosts) > 1:
@@ -96,8 +97,10 @@ def shard(objects: Sequence[S3Object], index: int, count: int) -> tuple[S3Object
 def _pipe(item: ProcessingInput, listing: Listing, index: int, count: int, directory: Path) -> InputPipe:
     """The first pipe of an input, and the objects that go through it to host ``index`` of ``count``."""
     objects = shard(listing.objects, index, count) if item.distribution == "ShardedByS3Key" else listing.objects
-    make_pipe(directory, item.name, 0)
-    return InputPipe(item.name, directory, tuple(entry.path for entry in objects), item.compression == "Gzip")
+    paths = tuple(entry.path for entry in objects)
+    pipe = InputPipe(item.name, open_directory(directory / "job"), directory, paths, item.compression == "Gzip")
+    offer(pipe, 0)
+    return pipe
 
 
 def list_input(name: str, s3_uri: str, s3_data_type: str, storage: Storage) -> Listing:
@@ -189,7 +192,12 @@ def collect(
     """
     message, invalid = _exit_message(staged)
     reason = _reason(staged, result, message, invalid, faults)
-    outputs = _publish(staged, storage, keep, completed=reason is None)
+    lost = any(host.exit_code is None for host in result.hosts)
+    outputs: dict[str, Path] = {}
+    if not lost:  # what may still write is left alone: what it uploaded while it ran is all there is
+        taken, refused = _take_outputs(staged, completed=reason is None)
+        reason = reason or refused
+        outputs = _publish(staged, taken, storage, keep, completed=reason is None)
     return Collected(_exit_code(result), None if invalid else message, reason, outputs)
 
 
@@ -210,18 +218,49 @@ def _reason(
     return f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8." if invalid else None
 
 
+def _take_outputs(staged: StagedJob, *, completed: bool) -> tuple[dict[str, Path], str | None]:
+    """What the hosts left in each output, out of the job's reach, and why an output cannot be had.
+
+    The last host wins a key that two wrote. Of a job that did not complete only what it wanted uploaded while it ran
+    is taken. Nothing is published yet: a job of which one output cannot be had has none.
+    """
+    taken: dict[str, Path] = {}
+    refused: str | None = None
+    for number, output in enumerate(staged.job.outputs):
+        if not completed and output.upload_mode == "EndOfJob":
+            continue
+        directory = staged.work / f"taken-{number}"
+        try:
+            for host in staged.hosts:
+                job_tree.take(_source(host, output.local_path), str(directory))
+        except job_tree.NotAKeyError as error:
+            refused = refused or f"ClientError: output '{output.name}' cannot be uploaded: {error}."
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+                raise
+            what = f"the hosts wrote {Path(error.filename2 or error.filename).name!r} as a file and as a folder"
+            refused = refused or f"ClientError: output '{output.name}' cannot be kept: {what}."
+        else:
+            taken[output.name] = directory
+    return taken, refused
+
+
 def _publish(
-    staged: StagedJob, storage: Storage, keep: Callable[[str, Path], None] | None, *, completed: bool
+    staged: StagedJob,
+    taken: Mapping[str, Path],
+    storage: Storage,
+    keep: Callable[[str, Path], None] | None,
+    *,
+    completed: bool,
 ) -> dict[str, Path]:
     """Publish the outputs, of a job that did not complete only what it wanted uploaded while it ran."""
     outputs: dict[str, Path] = {}
     for output in staged.job.outputs:
-        if not completed and output.upload_mode == "EndOfJob":
+        if output.name not in taken or (not completed and output.upload_mode == "EndOfJob"):
             continue
-        merged = _merge_hosts([_source(host, output.local_path) for host in staged.hosts])
         if completed and keep is not None:
-            keep(output.name, merged)
-        outputs[output.name] = storage.publish(merged, output.s3_uri).resolve()
+            keep(output.name, taken[output.name])
+        outputs[output.name] = storage.publish(taken[output.name], output.s3_uri).resolve()
     return outputs
 
 
@@ -239,16 +278,18 @@ def _exit_message(staged: StagedJob) -> tuple[str | None, str | None]:
     """The hosts' messages, joined and cut at 1 KB, and the name of a host whose message is not UTF-8."""
     joined = b""
     for host in staged.hosts:
-        file = _source(host, OUTPUT_PATH) / "message"
-        if file.is_file() and not file.is_symlink():
-            content = file.read_bytes()[: EXIT_MESSAGE_BYTES + 4]
-            try:
-                # A character that the limit cuts in two is not the job's fault.
-                content[:EXIT_MESSAGE_BYTES].decode()
-            except UnicodeDecodeError as error:
-                if error.reason != "unexpected end of data":
-                    return None, host.name
-            joined += content
+        try:
+            with os.fdopen(job_tree.open_file(_source(host, OUTPUT_PATH), "message"), "rb") as file:
+                content = file.read(EXIT_MESSAGE_BYTES + 4)
+        except OSError:
+            continue  # there is none
+        try:
+            # A character that the limit cuts in two is not the job's fault.
+            content[:EXIT_MESSAGE_BYTES].decode()
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                return None, host.name
+        joined += content
     return joined[:EXIT_MESSAGE_BYTES].decode(errors="ignore") or None, None
 
 
@@ -297,31 +338,3 @@ def last_lines(log: Path) -> list[str]:
     except OSError:
         return []
     return [line[:500] for line in lines if line.strip()][-_LAST_LINES:]
-
-
-def _merge_hosts(directories: Sequence[Path]) -> Path:
-    """One directory out of the hosts' (the last host wins a key that two wrote), with only what S3 would hold.
-
-    Symbolic links in outputs are not followed and so not uploaded; empty folders do not exist in S3.
-    """
-    first, *others = directories
-    for directory in directories:
-        _keep_objects(directory)
-    for directory in others:
-        for folder, _, names in os.walk(directory):
-            place = first / Path(folder).relative_to(directory)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                (Path(folder) / name).replace(place / name)
-        shutil.rmtree(directory)
-    return first
-
-
-def _keep_objects(directory: Path) -> None:
-    for folder, folders, names in os.walk(directory, topdown=False):
-        for name in (*names, *folders):
-            path = Path(folder) / name
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                path.unlink()
-            elif path.is_dir() and next(path.iterdir(), None) is None:
-                path.rmdir()

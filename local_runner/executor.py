@@ -20,7 +20,7 @@ from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from local_runner import contract
+from local_runner import contract, job_tree
 from local_runner.continuous import uploading
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
 from local_runner.definition.jsontext import as_object
@@ -47,7 +47,7 @@ from local_runner.planning.request import describe, first_deferred, job_name
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.planning.stock_request import describe_stock
 from local_runner.retries import with_retries
-from local_runner.runs import Run, remove_tree
+from local_runner.runs import Run
 from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
 from local_runner.storage import DataError, Storage
 
@@ -137,7 +137,7 @@ class _Executor:
             for future in done:
                 name = running.pop(future)
                 self._end(future.result())
-                tidy.submit(remove_tree, self.run.work / name)
+                tidy.submit(job_tree.remove, self.run.work / name)
 
     def _start_ready(
         self, waiting: list[PlannedStep], running: dict[Future[Ended], str], threads: ThreadPoolExecutor

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -42,3 +43,24 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+_FOLDERS = ("s3", "runs", "steps", "hot", "compiled", "cache")
+
+
+def keep_private(state: Path) -> None:
+    """See to it that what a state directory holds is its user's alone: data, logs and records are nobody else's.
+
+    A directory that is made here is mode 0700. One that is there and open to others may hold other things as well, so
+    that its mode stays, and the folders in it that are the runner's are closed. Does nothing where it may not write.
+    """
+    with suppress(OSError):
+        state.mkdir(0o700, parents=True)
+    with suppress(OSError):
+        if not stat.S_IMODE(state.stat().st_mode) & 0o077:
+            return
+        for folder in (state / name for name in _FOLDERS):
+            folder.mkdir(0o700, exist_ok=True)
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                folder.chmod(0o700)

@@ -250,10 +250,14 @@ class BindMount:
 
 @dataclass(frozen=True)
 class InputPipe:
-    """An input of mode Pipe: ``objects``, in this order, go to the named pipes ``<name>_<epoch>`` in ``directory``."""
+    """An input of mode Pipe: ``objects``, in this order, go to the named pipes ``<name>_<epoch>`` in ``directory``.
+
+    The job can do with the names in ``directory`` what it likes. ``own`` is the runner's, out of its reach.
+    """
 
     name: str
     directory: Path
+    own: Path
     objects: tuple[Path, ...]
     gzip: bool = False
 

@@ -25,6 +25,7 @@ from local_runner.engines.selection import select_engine, stock_engine
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
 from local_runner.executor import execute
+from local_runner.files import keep_private
 from local_runner.fingerprint import Fingerprint
 from local_runner.models import Execution, Fault, ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
@@ -89,6 +90,7 @@ def load_definition(
     settings: Settings, target: str | None, state: Path, note: Callable[[str], None], python: Path | None = None
 ) -> Loaded:
     """The definition of a target: compiled where it is a ``.py`` (by ``python``), read from a file anywhere else."""
+    keep_private(state)
     if target is None or re.search(r"\.py(:\w+)?$", target):
         compiled = compile_pipeline(settings, target, state, python=python, progress=note)
         name, text = compiled.name, compiled.definition
@@ -212,6 +214,7 @@ def run_plan(
 
     ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
     """
+    keep_private(state)
     killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()

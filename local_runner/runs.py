@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
-import shutil
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from local_runner import job_tree
 from local_runner.files import write_atomically
 
 RECORD = "execution.json"
@@ -55,7 +55,7 @@ class Run:
 
     def close(self) -> None:
         """Remove the scratch space and let go of the lock."""
-        remove_tree(self.work)
+        job_tree.remove(self.work)
         self._lock.close()
 
 
@@ -97,23 +97,8 @@ def sweep(state: Path) -> bool:
     directories = [entry for entry in runs.iterdir() if entry.is_dir()]
     dead = [directory for directory in directories if not is_live(state, directory.name)]
     for directory in dead:
-        remove_tree(directory / "work")
+        job_tree.remove(directory / "work")
     dead.sort(key=lambda directory: directory.stat().st_mtime, reverse=True)
     for directory in dead[KEPT_RUNS:]:
-        remove_tree(directory)
+        job_tree.remove(directory)
     return len(dead) == len(directories)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a tree, also where a job left directories without permissions (overlay's ``work`` is mode 000)."""
-
-    def retry(function: Any, name: str, _: Any) -> None:
-        try:
-            Path(name).parent.chmod(0o700)
-            Path(name).chmod(0o700)
-            function(name)
-        except OSError:
-            return  # somebody else's files: left, and tried again by the next sweep
-
-    if path.exists():
-        shutil.rmtree(path, onerror=retry)

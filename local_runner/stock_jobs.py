@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_runner import job_tree
 from local_runner.contract import failure_reason, last_lines, list_input, open_directory
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.engines import OnLine
@@ -94,7 +95,9 @@ def run_training(job: StockJob, places: StockPlaces) -> StockEnd:
         reason = failure_reason([(places.log(result.host), result) for result in results], told)
         return StockEnd(failed[0].exit_code, reason, lost=any(result.exit_code is None for result in failed))
     _keep_data(left / "output.tar.gz")
-    return StockEnd(0, outputs={"ModelArtifacts": places.storage.publish(left, artifacts(job)).resolve()})
+    job_tree.take(left, str(places.work / "taken"))
+    published = places.storage.publish(places.work / "taken", artifacts(job))
+    return StockEnd(0, outputs={"ModelArtifacts": published.resolve()})
 
 
 def _channels(job: StockJob) -> list[dict[str, Any]]:
@@ -171,11 +174,12 @@ def run_transform(job: StockJob, model: Mapping[str, Any], places: StockPlaces) 
         said = [f"  {line}" for line in last_lines(places.log("algo-1"))]
         told = [end.error, "Its last lines:", *said] if said else [end.trouble]
         return StockEnd(code, "\n".join(told))
-    renamed = open_directory(places.work / "renamed")
+    taken, renamed = places.work / "taken", places.work / "renamed"
+    job_tree.take(answers, str(taken))
     for number, name in names.items():
         place = renamed / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        (answers / number).rename(place)
+        (taken / number).rename(place)
     return StockEnd(0, outputs={"TransformOutput": places.storage.publish(renamed, job.output_uri).resolve()})
 
 

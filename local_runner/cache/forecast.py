@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from local_runner import runs
+from local_runner import job_tree, runs
 from local_runner.cache.steps import StepCache
 from local_runner.engines import OnLine
 from local_runner.errors import Problem
@@ -72,7 +72,7 @@ def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine
         cache.close()
     finally:
         run.close()
-        runs.remove_tree(run.directory)
+        job_tree.remove(run.directory)
     hits = frozenset(step.name for step in execution.steps if step.cached)
     return Forecast(hits, frozenset(nothing.ran), execution)
 

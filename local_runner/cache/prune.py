@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
-from local_runner import runs
+from local_runner import job_tree, runs
 from local_runner.cache.open import step_store
 from local_runner.cache.store import StepStore
 
@@ -64,7 +64,7 @@ def prune_runs(state: Path, *, max_age: float | None, dry_run: bool = False) -> 
             removed += 1
             freed += _size(directory)
             if not dry_run:
-                runs.remove_tree(directory)
+                job_tree.remove(directory)
     return Pruned(removed, of, freed)
 
 

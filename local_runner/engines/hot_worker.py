@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from local_runner import job_tree
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
@@ -30,6 +31,7 @@ IDLE_SECONDS = 600.0
 
 OWN = "/.local-runner"
 PROGRAM = Path(__file__).with_name("hot_program")
+_PARTS = (*sorted(PROGRAM.glob("*.py")), Path(job_tree.__file__))
 _MOST_WORKERS = 4
 _START_SECONDS = 30.0
 
@@ -73,7 +75,7 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PROGRAM.glob("*.py")))).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
@@ -108,7 +110,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         (kind.directory / "socket").unlink()
     mounts = [Mount(f"{OWN}/{number}", str(root), type="bind", read_only=bool(number))
               for number, root in enumerate(kind.roots)]  # fmt: skip
-    mounts += [Mount(f"{OWN}/program", str(PROGRAM), type="bind", read_only=True)]
+    mounts += [Mount(f"{OWN}/program/{path.name}", str(path), type="bind", read_only=True) for path in _PARTS]
     mounts += [Mount(f"{OWN}/scratch", None, type="volume")]  # removed with the container
     config = api.create_host_config(
         mounts=mounts,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from local_runner import job_tree
+
 
 def own(client: Any, image: str, roots: Iterable[Path], labels: Mapping[str, str]) -> None:
     """Make everything below ``roots`` the calling user's (nothing to do for root). Raises what the engine raises.
@@ -15,7 +17,7 @@ def own(client: Any, image: str, roots: Iterable[Path], labels: Mapping[str, str
     """
     user = os.getuid()
     directories = list(roots)
-    if not user or all(path.lstat().st_uid == user for root in directories for path in (root, *root.rglob("*"))):
+    if not user or all(job_tree.all_owned_by(root, user) for root in directories):
         return
     client.containers.run(
         image,

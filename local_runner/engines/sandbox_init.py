@@ -1,7 +1,7 @@
 """The program that becomes the sandbox: makes namespaces and a file system, runs the job in them, reaps it.
 
-Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project, and nothing that is
-slow to import (no json, signal or shutil), since a job waits for it.
+Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project but job_tree.py, and
+nothing that is slow to import (no json, signal or shutil), since a job waits for it.
 
     runner ── launcher ─┬─ init of algo-1 (pid 1 of its namespace) ── the job's process
                         └─ init of algo-2                          ── the job's process
@@ -22,9 +22,12 @@ import os
 import select
 import sys
 
+# A module of the runner's, which lies beside this program; ``-I`` leaves that directory out of the path.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import job_tree
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is slow to import
-    from collections.abc import Callable
     from typing import NoReturn
 
     from local_runner.engines.sandbox_view import Host, Mount, Specification
@@ -528,7 +531,7 @@ def _copy_tree(source: bytes, target: bytes) -> None:
         copy = os.path.join(target, entry.name)
         directory = entry.is_dir(follow_symlinks=False)
         if os.path.lexists(copy) and not (directory and os.path.isdir(copy) and not os.path.islink(copy)):
-            _remove(copy)
+            job_tree.remove(copy)
         if directory:
             os.makedirs(copy, exist_ok=True)
             _copy_tree(entry.path, copy)
@@ -548,50 +551,10 @@ def _copy_tree(source: bytes, target: bytes) -> None:
 # --------------------------------------------------------------------------------------------- afterwards
 def _clear(specification: Specification) -> None:
     """Remove what the job's namespaces left behind. They are gone: nothing is mounted in these trees."""
-    for path in specification["owned"]:
-        _own(path, os.geteuid(), os.getegid())
     for path in specification["empty"]:
-        try:
-            with os.scandir(path) as entries:
-                leftovers = [entry.path for entry in entries]
-        except OSError:
-            continue
-        for leftover in leftovers:
-            _remove(leftover)
+        job_tree.clear(path)
     for path in specification["remove"]:
-        _remove(path)
-
-
-def _own(path: bytes, uid: int, gid: int) -> None:
-    """Give back to the caller what a job of root's left to somebody else."""
-    for directory, subdirectories, names in os.walk(path):
-        for entry in (directory, *(os.path.join(directory, name) for name in subdirectories + names)):
-            try:
-                if os.lstat(entry).st_uid != uid:
-                    os.lchown(entry, uid, gid)
-            except OSError:
-                continue
-
-
-def _remove(path: bytes) -> None:
-    """Remove a file or tree as far as possible; the runner looks again."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        _try(os.unlink, path)
-        return
-    for directory, subdirectories, names in os.walk(path, topdown=False):
-        for name in names:
-            _try(os.unlink, os.path.join(directory, name))
-        for name in subdirectories:
-            full = os.path.join(directory, name)
-            _try(os.unlink if os.path.islink(full) else os.rmdir, full)
-    _try(os.rmdir, path)
-
-
-def _try(action: Callable[[bytes], None], path: bytes) -> None:
-    try:
-        action(path)
-    except OSError:
-        return
+        job_tree.remove(path)
 
 
 if __name__ == "__main__":

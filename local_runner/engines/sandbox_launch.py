@@ -9,7 +9,6 @@ import contextlib
 import marshal
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from local_runner import job_tree
 from local_runner.engines import GRACE_SECONDS, OnLine
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.sandbox_view import HostView, hosts_file
@@ -85,7 +85,7 @@ def _scratch_directory(prefix: str, parent: Path) -> Generator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        job_tree.remove(path)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,8 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
         (base / name).mkdir()
     (base / "hosts").write_text(hosts_file(names), encoding="ascii")
     program = base / "launcher.pyc"
-    program.write_bytes(_launcher_program())
+    program.write_bytes(_compiled(Path(__file__).with_name("sandbox_init.py")))
+    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
     pipes = [os.pipe() for _ in names]
     try:
         try:
@@ -128,11 +129,10 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
 
 
 @cache
-def _launcher_program() -> bytes:
-    """sandbox_init.py as the content of a .pyc file: compiling takes as long as all else it does."""
+def _compiled(path: Path) -> bytes:
+    """A part of the launcher's program as the content of a .pyc file: compiling takes as long as all else it does."""
     # Through the plain loader: under pytest, the module's own would rewrite the assertions in it.
-    name = "sandbox_init"
-    code = SourceFileLoader(name, str(Path(__file__).with_name(f"{name}.py"))).get_code(name)
+    code = SourceFileLoader(path.stem, str(path)).get_code(path.stem)
     return MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 

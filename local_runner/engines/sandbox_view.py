@@ -50,12 +50,11 @@ class Host(TypedDict):
 class Specification(TypedDict):
     """A whole job.
 
-    At the end the launcher gives all in ``owned`` to the caller, and clears ``remove`` and ``empty`` away.
+    At the end the launcher clears ``remove`` and ``empty`` away.
     """
 
     hosts: list[Host]
     network_isolation: bool
-    owned: list[bytes]
     remove: list[bytes]
     empty: list[bytes]
 
@@ -136,8 +135,6 @@ class HostView:
     def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
         """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``."""
         job = staged.job
-        # Only root's jobs can give files to another user.
-        owned = [bind.source for host in staged.hosts for bind in host.binds] if os.geteuid() == 0 else []
         argv = (*(job.entrypoint or ()), *(job.arguments or ()))
         return Specification(
             hosts=[
@@ -145,7 +142,6 @@ class HostView:
                 for host, log in zip(staged.hosts, logs, strict=True)
             ],
             network_isolation=job.network_isolation,
-            owned=[os.fsencode(os.path.realpath(path)) for path in owned],
             remove=[os.fsencode(base)],
             empty=[os.fsencode(mount.scratch.absolute()) for host in staged.hosts for mount in host.inputs],
         )

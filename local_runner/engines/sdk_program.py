@@ -24,6 +24,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -85,8 +86,10 @@ def main(settings: Settings) -> None:
     sys.addaudithook(_refuse_network)
     gc.disable()  # collecting costs half of the SDK's import
     try:
+        from sagemaker.core.local import utils
         from sagemaker.core.local.local_session import LocalSession
 
+        utils.recursive_copy = _copy_objects
         session: Any = LocalSession(sagemaker_config=TELEMETRY_OFF)
     except Exception as error:  # shown to the user by the other end
         control.sendall(f"{type(error).__name__}: {error}\n".encode())
@@ -134,6 +137,21 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
     except BaseException as raised:  # whatever it is, it is how the job ended
         error = f"{type(raised).__name__}: {raised}"
     _end(job, error)
+
+
+def _copy_objects(source: str, destination: str) -> None:
+    """Copy what a job left, in place of the SDK's own, which follows the job's links to any file of this machine."""
+    from local_runner import job_tree  # on the path by now, and of the standard library only
+
+    if not Path(source).is_dir():
+        return
+    for path, _, _, state in job_tree.entries(source):
+        if stat.S_ISREG(state.st_mode):
+            place = Path(destination, path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(job_tree.open_file(source, path), "rb") as file, place.open("wb") as kept:
+                shutil.copyfileobj(file, kept)
+            place.chmod(stat.S_IMODE(state.st_mode) & 0o777)
 
 
 def _end(job: Job, error: str) -> NoReturn:

@@ -22,10 +22,10 @@ from local_runner.cli import EXIT_CODES, cli
 from local_runner.engines import Engine
 from local_runner.engines.connection import connect
 from local_runner.errors import EXIT_FAILED, InvalidPipelineError
+from local_runner.job_tree import remove
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
 from local_runner.runner import RunRequest, run_pipeline
-from local_runner.runs import remove_tree
 from local_runner.settings import load_settings
 
 PROJECT = DIRECTORY.parents[1]
@@ -125,7 +125,7 @@ def test_point(
 ) -> None:
     engine, state, data = engine_of(name), states / name, point.directory / "data"
     if (state / "s3").exists():
-        remove_tree(state / "s3")  # what another point left
+        remove(state / "s3")  # what another point left
     before = files(data)
     if point.kind(name).startswith("refused"):
         with pytest.raises(InvalidPipelineError) as refused:

@@ -16,8 +16,9 @@ import pytest
 
 from local_runner.contract import collect, stage
 from local_runner.engines import Engine
+from local_runner.job_tree import remove
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
-from local_runner.runs import new_execution_id, open_run, remove_tree
+from local_runner.runs import new_execution_id, open_run
 from local_runner.storage import Source, Storage
 
 RAW, OUT = "/opt/ml/processing/raw", "/opt/ml/processing/out"
@@ -255,7 +256,7 @@ def test_nothing_is_left_behind(bench: Bench) -> None:
     bench.engine.close()
     mounts = Path("/proc/self/mounts").read_text()
     assert str(bench.root) not in mounts
-    remove_tree(bench.run_.work)
+    remove(bench.run_.work)
     assert not bench.run_.work.exists()
 
 

@@ -20,6 +20,7 @@ import click
 import pytest
 
 import local_runner
+from local_runner import job_tree
 from local_runner.engines.sandbox import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -558,7 +559,8 @@ def test_outputs_given_to_another_user_come_back(sandbox: Sandbox, tmp_path: Pat
     output.mkdir()
     script = "cd /opt/ml/output; mkdir d; touch d/x; ln -s nowhere d/link; chown -hR 1234:1234 d; stat -c %u d"
     assert sandbox.sh(script, binds=[("/opt/ml/output", output)]) == ["1234"]
-    assert {path.lstat().st_uid for path in output.rglob("*")} == {0}
+    job_tree.take(output, str(tmp_path / "taken"))
+    assert {path.lstat().st_uid for path in (tmp_path / "taken").rglob("*")} == {0}
 
 
 # ----------------------------------------------------------------------------------------------------- output

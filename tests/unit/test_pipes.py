@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runner.models import InputPipe, ProcessingJob, StagedHost, StagedJob
-from local_runner.pipes import feeding, make_pipe
+from local_runner.pipes import feeding, offer
 
 OBJECTS = st.lists(st.binary(max_size=200_000), min_size=1, max_size=4)
 
@@ -26,8 +26,11 @@ def staged(directory: Path, contents: Sequence[bytes], *, compressed: bool = Fal
     data.mkdir()
     for number, content in enumerate(contents):
         (data / f"{number}").write_bytes(content)
-    make_pipe(pipes, "raw", 0)
-    pipe = InputPipe("raw", pipes, tuple(data / f"{number}" for number in range(len(contents))), compressed)
+    (directory / "own").mkdir()
+    pipe = InputPipe(
+        "raw", pipes, directory / "own", tuple(data / f"{number}" for number in range(len(contents))), compressed
+    )
+    offer(pipe, 0)
     job = ProcessingJob("j", "i", ("true",), None, {}, (), (), 1, "ml.t3.medium", 60, False, {})
     host = StagedHost("algo-1", (), (), directory / "log", (pipe,))
     return StagedJob(job, "run", "Step", directory, (host,))

@@ -119,7 +119,9 @@ def _system(root):
 
 def _forget(root, own):
     """Take the worker's own mounts out of sight: out of the new root, and from under it."""
-    for directory, folders, _ in os.walk(root + own, topdown=False):
+    for directory, folders, names in os.walk(root + own, topdown=False):
+        for name in names:  # what a file was mounted on
+            os.unlink("%s/%s" % (directory, name))
         for folder in folders:
             os.rmdir("%s/%s" % (directory, folder))
     os.rmdir(root + own)

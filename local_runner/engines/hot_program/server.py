@@ -16,12 +16,12 @@ import importlib.util
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
 import time
 
+import job_tree
 import namespaces
 import script as scripts
 
@@ -156,13 +156,13 @@ class Server:
         if owner:
             for mount in job.request["mounts"]:
                 if "source" in mount:
-                    _give(mount["source"], *owner)
+                    job_tree.give(mount["source"], *owner)
         try:
             self.selector.unregister(job.connection)
         except KeyError:
             pass  # its caller is gone
         _answer(job.connection, {"cold": why} if why else {"exit": code, "out_of_memory": killed})
-        shutil.rmtree(job.scratch, ignore_errors=True)
+        job_tree.remove(job.scratch)
 
     # ------------------------------------------------------------------------------------------ in the child
     def _become_job(self, request, outputs, scratch, told):
@@ -240,15 +240,6 @@ def _unlink(path):
         pass
 
 
-def _give(directory, user, group):
-    """Make all below a directory somebody's own, as the runner must be able to move and remove it."""
-    for folder, folders, files in os.walk(directory):
-        for path in (folder, *(os.path.join(folder, name) for name in (*folders, *files))):
-            os.chown(path, user, group, follow_symlinks=False)
-            if not os.path.islink(path):
-                os.chmod(path, os.stat(path).st_mode | (0o700 if os.path.isdir(path) else 0o600))
-
-
 def _killed_for_memory():
     """How many processes of this container the kernel has killed for want of memory so far."""
     for path in glob.glob("/sys/fs/cgroup/memory/memory.oom_control") + glob.glob("/sys/fs/cgroup/memory.events"):
@@ -267,7 +258,7 @@ def main():
     program = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if path != program]
     sys.path_importer_cache.pop(program, None)
-    for name in ("namespaces", "script"):
+    for name in ("job_tree", "namespaces", "script"):
         del sys.modules[name]
     Server(directory, float(idle_seconds)).serve()
 
