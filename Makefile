@@ -10,10 +10,11 @@ DATE    ?=
 ENGINE  ?= auto
 ENV     ?= dev
 ARGS    ?=
+SECONDS ?= 60
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run watch plan promote validate image test test-fast conformance lint format lock bench clean
+.PHONY: help setup local-run watch plan promote validate image test test-fast conformance attack lint format lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ test-fast: $(STAMP) ## Run the tests that need no engine and take seconds
 conformance: $(STAMP) ## Run every point of the contract on every engine, and write docs/CONFORMANCE.md
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -k test_point tests/conformance $(ARGS)
 	@$(BIN)/python tests/conformance/table.py
+
+attack: $(STAMP) ## Let jobs attack this machine for a minute each, on every engine (SECONDS=60, ARGS=)
+	@ATTACK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/attacks $(ARGS)
 
 lint: $(STAMP) ## Check style (ruff) and types (pyright, strict)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,45 @@ def test_an_engine_that_lost_the_host_says_so(tmp_path: Path, storage: Storage) 
     collected = collect(staged, result, storage)
     assert collected.exit_code is None
     assert "the engine stopped answering" in str(collected.failure_reason)
+
+
+CONTINUOUS = replace(JOB, outputs=(replace(JOB.outputs[0], upload_mode="Continuous"),))
+
+
+def test_what_a_stopped_job_wanted_uploaded_is_kept(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage, CONTINUOUS)
+    (place(staged, 0, "/opt/ml/processing/out") / "written").write_text("")
+    collected = collect(staged, replace(ended(143, 0), stopped="max_runtime"), storage)
+    assert [path.name for path in collected.outputs["out"].iterdir()] == ["written"]
+
+
+def test_a_host_that_was_lost_may_still_write_and_is_left_alone(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage, CONTINUOUS)
+    (place(staged, 0, "/opt/ml/processing/out") / "written").write_text("")
+    result = JobResult((HostResult("algo-1", None, "the engine stopped answering"), HostResult("algo-2", 0)))
+    assert collect(staged, result, storage).outputs == {}
+    assert (place(staged, 0, "/opt/ml/processing/out") / "written").exists()
+
+
+def test_of_outputs_of_which_one_cannot_be_kept_none_is_published(tmp_path: Path, storage: Storage) -> None:
+    two = (JOB.outputs[0], ProcessingOutput("more", "s3://b/more", "/opt/ml/processing/more"))
+    staged = lay_out(tmp_path, storage, replace(JOB, outputs=two))
+    (place(staged, 0, "/opt/ml/processing/out") / "good").write_text("")
+    more = place(staged, 0, "/opt/ml/processing/more")
+    Path(os.fsdecode(os.fsencode(more) + b"/\xff")).touch()
+    collected = collect(staged, ended(0, 0), storage)
+    assert "output 'more' cannot be uploaded" in str(collected.failure_reason)
+    assert "is not UTF-8" in str(collected.failure_reason)
+    assert collected.outputs == {}
+    assert not (tmp_path / "s3").exists()
+
+
+def test_a_file_of_one_host_that_is_a_folder_of_another_fails_the_job(tmp_path: Path, storage: Storage) -> None:
+    staged = lay_out(tmp_path, storage)
+    (place(staged, 0, "/opt/ml/processing/out") / "x").write_text("")
+    (place(staged, 1, "/opt/ml/processing/out") / "x").mkdir()
+    (place(staged, 1, "/opt/ml/processing/out") / "x" / "y").write_text("")
+    assert "as a file and as a folder" in str(collect(staged, ended(0, 0), storage).failure_reason)
 
 
 @pytest.mark.parametrize(
