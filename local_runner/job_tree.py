@@ -99,7 +99,7 @@ def take(source: AnyPath, target: str) -> None:
     made = {""}
     os.makedirs(target, FOLDER_MODE, exist_ok=True)
     for path, folder, name, state in entries(source, own=True):
-        _check_key(path)
+        check_key(path)
         if not stat.S_ISREG(state.st_mode):
             continue
         parent = path.rpartition("/")[0]
@@ -126,7 +126,7 @@ def take(source: AnyPath, target: str) -> None:
 def is_key(path: str) -> bool:
     """Whether an object of S3 can have that name."""
     try:
-        _check_key(path)
+        check_key(path)
     except NotAKeyError:
         return False
     return True
@@ -228,7 +228,8 @@ def _empty(folder: int, root: int, aside: str, moved: int) -> int:
     return moved
 
 
-def _check_key(path: str) -> None:
+def check_key(path: str) -> None:
+    """Raises NotAKeyError for a path that no object can have as its key."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:

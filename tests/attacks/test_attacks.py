@@ -1,6 +1,6 @@
 """Jobs that try to reach what is not theirs, on every engine, and what comes of it on this machine.
 
-``ATTACK_SECONDS`` is how long those attacks go on that need luck (``make attack``: 60; in ``make test`` they are short).
+``ATTACK_SECONDS`` is how long attacks that need luck go on (``make attack``: 60; in ``make test`` they are short).
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def test_folders_deeper_than_any_path_cost_the_step_alone(attacker: Attacker) ->
 
 
 def test_the_state_is_its_users_alone(attacker: Attacker) -> None:
-    os.chmod(attacker.state, 0o755)  # made by somebody else, and open to everybody
+    attacker.state.chmod(0o755)  # made by somebody else, and open to everybody
     assert attacker.run("leave.py", attacker.victim).status == "Succeeded"
     folders = [path for path in attacker.state.iterdir() if path.is_dir() and not path.is_symlink()]
     assert {path.name for path in folders} >= {"runs", "s3"}
