@@ -123,6 +123,16 @@ def take(source: AnyPath, target: str) -> None:
                 pass
 
 
+def check_key(path: str) -> None:
+    """Raises NotAKeyError for a path that no object can have as its key."""
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        raise NotAKeyError(f"{path!r} is no key of S3: it is not UTF-8") from None
+    if size > LONGEST_KEY:
+        raise NotAKeyError(f"{path[:80]}... is longer than the {LONGEST_KEY} bytes that a key of S3 may have")
+
+
 def is_key(path: str) -> bool:
     """Whether an object of S3 can have that name."""
     try:
@@ -226,16 +236,6 @@ def _empty(folder: int, root: int, aside: str, moved: int) -> int:
                 if attempt or not _allow(name, folder):
                     break
     return moved
-
-
-def check_key(path: str) -> None:
-    """Raises NotAKeyError for a path that no object can have as its key."""
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        raise NotAKeyError(f"{path!r} is no key of S3: it is not UTF-8") from None
-    if size > LONGEST_KEY:
-        raise NotAKeyError(f"{path[:80]}... is longer than the {LONGEST_KEY} bytes that a key of S3 may have")
 
 
 def _below(root: int, path: str, own: bool = False) -> int:
