@@ -67,7 +67,8 @@ def test_every_problem_is_listed_where_it_stands(tmp_path: Path) -> None:
     assert listed == [
         "image: 'processing' is not a table. Write [image].",
         "local.bucket: 7 is not the name of a bucket (3 to 63 of a-z, 0-9, '.' and '-').",
-        "local.data: b/raw: 'b/raw' is not an S3 URI (s3://BUCKET/KEY). s3://b/raw: 3 is not a path.",
+        "local.data: b/raw: the text 'b/raw' is no s3:// URI. Write it as s3://BUCKET/KEY. "
+        "s3://b/raw: 3 is not a path.",
         "local.parameters: ProcessingDate: 2013-01-01 is not text, a number, true or false. "
         "(A date is text: put it in quotes.)",
         "pipeline.entri: there is no such setting. Settings of [pipeline]: entry.",
