@@ -126,10 +126,10 @@ def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:
     found: list[tuple[str, Path, dict[str, Any] | RecordError]] = []
     for path in (state / "runs").glob(f"*/{RECORD}"):
         with suppress(FileNotFoundError):  # another process has just removed it
-            record = _record(path)
+            record = _record(path, pipeline)
             if isinstance(record, RecordError):
                 found.append((_changed(path), path.parent, record))
-            elif record["pipeline"] == pipeline:
+            elif record is not None:
                 found.append((record["started"], path.parent, record))
     for _, directory, record in sorted(found, key=lambda item: item[0], reverse=True):
         if isinstance(record, RecordError):
@@ -154,10 +154,12 @@ _RECORD = {
 _DESCRIBED = Each(Each(object))
 
 
-def _record(path: Path) -> dict[str, Any] | RecordError:
-    """The record of an execution, or what is wrong with it."""
+def _record(path: Path, pipeline: str) -> dict[str, Any] | RecordError | None:
+    """The record of an execution of the pipeline, or what is wrong with it; None where it is another's."""
     try:
         record = read_record(path, {"pipeline": str})
+        if record["pipeline"] != pipeline:
+            return None
         check(record, _RECORD, "")
         if record["id"] != path.parent.name:
             raise RecordError(f"it is of another execution, {shorten(record['id'])}")

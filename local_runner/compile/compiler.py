@@ -28,7 +28,16 @@ IMAGE_URI = "local/processing"
 """The project's own image in a local definition, a constant: another image is no other definition."""
 
 _TARGET = re.compile(r"(?P<file>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
-_SOURCES = ("program.py", "dependencies.py", "sdk.py", "boto.py", "offline.py", "uploads.py", "compiler.py")
+_SOURCES = (
+    "program.py",
+    "dependencies.py",
+    "sdk.py",
+    "boto.py",
+    "offline.py",
+    "uploads.py",
+    "compiler.py",
+    "../names.py",
+)
 _DEFAULT_FUNCTION = "build"
 _STDERR = 2
 
