@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,16 @@ class World:
     """A local S3 with a mapping, and beside them files that are nobody's business."""
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.realpath(root))
-        for file in ("secret/a", "a", "s3/b/in/a", "s3/b/in/secret", "mapped/out/a", "mapped/a"):
+        # Deeper than any URI here climbs.
+        self.root = Path(os.path.realpath(root)) / "1/2/3/4/5/6/7"
+        for file in ("secret/a", "a", "s3/b/in/a", "s3/b/in/secret", "s3/own/manifest", "mapped/out/a", "mapped/a"):
             (self.root / file).parent.mkdir(parents=True, exist_ok=True)
             (self.root / file).write_text("content")
         self.storage = Storage(self.root / "s3", (Source("s3://b/mapped", self.root / "mapped"),))
 
     def manifest(self, content: bytes) -> str:
-        (self.root / "s3/b/m.json").write_bytes(content)
-        return "s3://b/m.json"
+        (self.root / "s3/own/manifest").write_bytes(content)
+        return "s3://own/manifest"
 
     def output(self) -> Path:
         directory = Path(tempfile.mkdtemp(dir=self.root / "s3"))
@@ -174,6 +175,9 @@ def test_no_uri_leads_out_of_local_s3(world: World, uri: str) -> None:
         lambda uri: storage.holds({"x": world.root / "a"}, uri),
         lambda uri: storage.publish(world.output(), uri),
     ]
+    with suppress(DataError):
+        # First, so that a fault here fails the test before anything is listed or moved where it leads.
+        assert os.path.normpath(storage.path(uri)).startswith(f"{storage.root}/")
     with touching() as touched:
         for call in calls:
             try:
