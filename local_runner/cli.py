@@ -16,7 +16,6 @@ import click
 from local_runner import cloud_commands, export_commands, life_commands
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
 from local_runner.names import is_text
-from local_runner.s3_uri import s3_problem
 
 if TYPE_CHECKING:
     from local_runner.models import Fault
@@ -49,6 +48,8 @@ class _Map(click.ParamType[tuple[str, Path]]):
     name = "S3URI=PATH"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        from local_runner.s3_uri import s3_problem
+
         parts = str(value).split("=")
         splits = [("=".join(parts[:cut]), "=".join(parts[cut:])) for cut in range(1, len(parts))]
         if not splits or not parts[0].startswith("s3://"):
