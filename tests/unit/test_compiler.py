@@ -252,8 +252,6 @@ def test_an_object_at_the_top_of_a_bucket_moves_alone(root: Path) -> None:
 @pytest.mark.parametrize(
     ("bucket", "key"), [("..", "x/a"), ("/tmp", "x/a"), ("a/b", "x/a"), ("b", "x/.."), ("b", "x/")]
 )
-    ("bucket", "key"), [("..", "x/a"), ("/tmp", "x/a"), ("a/b", "x/a"), ("b", "x/.."), ("b", "x/")]
-)
 def test_what_no_directory_can_be_called_is_not_uploaded(root: Path, bucket: str, key: str) -> None:
     uploads = uploads_of(root)
     uploads.body("text", bucket, key)
