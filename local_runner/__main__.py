@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from local_runner.cli import cli
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, system_trouble
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, debugging, system_trouble
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     try:
         sys.exit(cli.main(prog_name="local-runner", standalone_mode=False))
     except click.ClickException as error:
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         error.show()
         sys.exit(error.exit_code)
@@ -30,12 +30,12 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
     except OSError as error:  # a full disk, a directory that is not to be written to; steps keep theirs to themselves
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         click.echo(f"Error: {system_trouble(error)} `local-runner --debug …` shows where.", err=True)
         sys.exit(EXIT_USAGE)
     except Exception as error:
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         click.echo(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)", err=True)
         sys.exit(EXIT_FAILED)

@@ -7,13 +7,15 @@
         ├── InvalidPipelineError    problems of the definition or the parameters, all of them
         └── EngineError             no engine can run this; what to install
 
-A step that fails is data in the Execution (exit code 1), not an exception. Ctrl-C is exit code 130.
+A step that fails is data in the Execution (exit code 1), not an exception; DataError is how that is said inside a run.
+Ctrl-C is exit code 130.
 Every message says what is wrong, where it stands, and what to do.
 """
 
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +44,11 @@ class Problem:
         return f"{text} {self.remedy}" if self.remedy else text
 
 
+def debugging() -> bool:
+    """Whether the command line was given ``--debug``, which shows tracebacks."""
+    return "--debug" in sys.argv
+
+
 def system_trouble(error: OSError, place: object = None) -> str:
     """What the operating system refused, where, and what to do. ``place`` is where, if the error does not say."""
     where = error.filename2 or error.filename or place
@@ -54,6 +61,10 @@ def system_trouble(error: OSError, place: object = None) -> str:
         errno.EMFILE: "Raise the limit (ulimit -n), or run fewer steps at once: --max-parallel N.",
     }.get(error.errno or 0, "")
     return f"{at}{error.strerror or error}. {remedy}".rstrip()
+
+
+class DataError(Exception):
+    """Data a step needs is missing or cannot be kept; the text is the step's FailureReason."""
 
 
 class LocalRunnerError(click.ClickException):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -23,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from local_runner import contract, job_tree
 from local_runner.continuous import uploading
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
-from local_runner.definition.jsontext import as_object
+from local_runner.definition.jsontext import as_object, shorten
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
-from local_runner.errors import Problem, system_trouble
+from local_runner.errors import DataError, LocalRunnerError, Problem, debugging, system_trouble
 from local_runner.events import Listener
 from local_runner.models import (
     Execution,
@@ -49,11 +51,14 @@ from local_runner.planning.stock_request import describe_stock
 from local_runner.retries import with_retries
 from local_runner.runs import Run
 from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
-from local_runner.storage import DataError, Storage
+from local_runner.storage import Storage
 
 if TYPE_CHECKING:
     from local_runner.cache.steps import Looked, StepCache
     from local_runner.engines.sdk import SdkEngine
+
+INTERNAL_ERROR = "internal-error.txt"
+"""The file in a step's log directory that has the traceback of a defect of this program."""
 
 _POLL_SECONDS = 0.2
 
@@ -156,7 +161,7 @@ class _Executor:
                     still.append(planned)
                 case _ if planned.step.type in AT_ONCE:
                     self.listener.step_started(name)
-                    self._end(AT_ONCE[planned.step.type](planned, self._scope_now()))
+                    self._end(self._guarded(planned, partial(AT_ONCE[planned.step.type], planned, self._scope_now())))
                 case _:
                     running[threads.submit(self._process, planned, self._scope_now())] = name
         return still
@@ -207,6 +212,36 @@ class _Executor:
     # ----------------------------------------------------------------------------------------------- one step
     def _process(self, planned: PlannedStep, scope: Scope) -> Ended:
         """One step, in a thread of its own, as often as its retry policies say."""
+        return self._guarded(planned, partial(self._tried, planned, scope))
+
+    def _guarded(self, planned: PlannedStep, run: Callable[[], Ended]) -> Ended:
+        """What the step comes to; where this program has a defect, its failure, and the others go on.
+
+        The traceback goes to the step's logs, and with ``--debug`` to stderr, too. Errors that are told to the user
+        by a command (no engine can be had) end the execution as ever.
+        """
+        try:
+            return run()
+        except LocalRunnerError:
+            raise
+        except Exception as error:
+            import traceback  # slow to import
+
+            text = "".join(traceback.format_exception(error))
+            file = self.run.logs(planned.step.name) / INTERNAL_ERROR
+            kept = f"Its traceback is in {file}; `local-runner --debug …` shows it."
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError:
+                kept = "`local-runner --debug …` shows where."
+            if debugging():
+                sys.stderr.write(text)
+            said = str(error).encode(errors="backslashreplace").decode()
+            reason = f"Internal error: {type(error).__name__}: {shorten(said, 300)} (a defect of this program). {kept}"
+            return failed(planned, reason)
+
+    def _tried(self, planned: PlannedStep, scope: Scope) -> Ended:
         started = monotonic()
 
         def attempt(number: int) -> Ended:

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from local_runner.compile.compiler import BuildValues
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.files import write_atomically
+from local_runner.records import Each, RecordError, read_record
 from local_runner.storage import CODE_PREFIX, Storage
 
 FILE = "fingerprint.json"
@@ -102,6 +103,15 @@ class Verified:
     fingerprint: Fingerprint
 
 
+_KEPT = {
+    "fingerprint": str,
+    "ended": str,
+    "definition": Each(object),
+    "code": Each(str),
+    "image": (str, type(None)),
+}
+
+
 def keep(directory: Path, fingerprint: Fingerprint, ended: str) -> None:
     """Keep what a run proves in its directory. Raises OSError."""
     kept = {
@@ -119,11 +129,11 @@ def verified_runs(state: Path) -> list[Verified]:
     found: list[Verified] = []
     for path in (state / "runs").glob(f"*/{FILE}"):
         try:
-            kept = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+            kept = read_record(path, _KEPT)
             fingerprint = Fingerprint(kept["definition"], kept["code"], kept["image"])
             if fingerprint.value == kept["fingerprint"]:
-                found.append(Verified(path.parent.name, str(kept["ended"]), fingerprint))
-        except (OSError, ValueError, KeyError, TypeError):
+                found.append(Verified(path.parent.name, kept["ended"], fingerprint))
+        except (OSError, RecordError):
             continue
     return sorted(found, key=lambda run: run.ended, reverse=True)
 

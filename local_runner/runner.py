@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from local_runner import fingerprint, runs
 from local_runner.compile.compiler import compile_pipeline, local_values
+from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
@@ -32,6 +33,7 @@ from local_runner.planning import planner
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
+from local_runner.s3_uri import s3_problem
 from local_runner.selection import Selected, Selection, select
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
@@ -104,9 +106,10 @@ def _read_definition(target: str) -> str:
         return Path(target).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError(f"{target} is no pipeline definition: it is not UTF-8 text.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(
-            f"{target} cannot be read: {error.strerror}. TARGET is a pipeline.py or a definition JSON file."
+            f"{target} cannot be read: {why}. TARGET is a pipeline.py or a definition JSON file."
         ) from None
 
 
@@ -116,12 +119,22 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
         uri.rstrip("/"): (settings.root / path, f"[local.data] {uri}") for uri, path in settings.local.data.items()
     }
     mapped |= {uri.rstrip("/"): (path.absolute(), f"--map {uri}") for uri, path in data.items()}
-    missing = [f"  {label}: {path}" for path, label in mapped.values() if not path.exists()]
+    wrong = [f"  {uri}: {problem}" for uri in (*settings.local.data, *data) if (problem := s3_problem(uri))]
+    if wrong:
+        raise SettingsError("Data is mapped to what is no S3 URI:\n" + "\n".join(wrong))
+    missing = [f"  {label}: {path}" for path, label in mapped.values() if not _is_there(path)]
     if missing:
         raise SettingsError("Mapped data is not there:\n" + "\n".join(missing))
     sources = [Source(uri, path) for uri, (path, _) in mapped.items()]
     code = Source(f"s3://{settings.local.bucket}/{CODE_PREFIX}", settings.root, code=True)
     return Storage(state / "s3", (*sources, code))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Path) -> tuple[Plan, Storage]:
@@ -184,8 +197,12 @@ def _output_uris(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, described in starting_scope(plan).steps.items():
         if not isinstance(described, Deferred):
-            for output in described.get("ProcessingOutputConfig", {}).get("Outputs", []):
-                found[f"{name}.{output['OutputName']}"] = output["S3Output"]["S3Uri"]
+            config = as_object(described.get("ProcessingOutputConfig")) or {}
+            for item in as_list(config.get("Outputs")) or ():
+                output = as_object(item) or {}
+                uri = (as_object(output.get("S3Output")) or {}).get("S3Uri")
+                if isinstance(uri, str) and s3_problem(uri) is None:
+                    found[f"{name}.{output.get('OutputName')}"] = uri
     return found
 
 

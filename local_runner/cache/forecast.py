@@ -19,6 +19,7 @@ from local_runner.events import Silent
 from local_runner.executor import execute
 from local_runner.models import Execution, HostResult, JobResult, Plan, ProcessingJob, StagedJob
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
+from local_runner.s3_uri import s3_problem
 from local_runner.storage import Source, Storage
 
 
@@ -80,5 +81,5 @@ def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine
 def _over(storage: Storage, scratch: Path) -> Storage:
     """A local S3 of its own that shows what is in the real one."""
     scratch.mkdir(parents=True)
-    buckets = [path for path in storage.root.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    buckets = [path for path in storage.root.glob("*") if path.is_dir() and not s3_problem(f"s3://{path.name}")]
     return Storage(scratch, (*storage.sources, *(Source(f"s3://{path.name}", path) for path in buckets)))

@@ -20,6 +20,7 @@ from local_runner.contract import list_input
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.models import ProcessingInput, ProcessingJob
 from local_runner.planning.request import app_managed
+from local_runner.records import Each, RecordError
 from local_runner.storage import Storage
 
 _FORMAT = 1
@@ -76,13 +77,30 @@ class Signature:
         return {"step": self.step, "machine": vars(self.machine), "request": self.request, "inputs": inputs}
 
 
+SIGNATURE = {
+    "step": str,
+    "machine": {"engine": str, "limits": bool, "image": str},
+    "request": Each(object),
+    "inputs": Each(Each([(int, str)])),
+}
+"""The shape of what ``Signature.record`` gives."""
+
+
 def signature_from(record: Mapping[str, Any]) -> Signature:
-    """What ``Signature.record`` gave. Raises ValueError, KeyError or TypeError where it is something else."""
+    """What ``Signature.record`` gave. Raises RecordError where a file of an input is something else."""
     inputs = {
-        name: {file: FileContent(*content) for file, content in files.items()}
-        for name, files in record["inputs"].items()
+        name: {file: _content(content) for file, content in files.items()} for name, files in record["inputs"].items()
     }
-    return Signature(record["step"], Machine(**record["machine"]), record["request"], inputs)
+    machine = Machine(**{name: record["machine"][name] for name in ("engine", "limits", "image")})
+    return Signature(record["step"], machine, record["request"], inputs)
+
+
+def _content(record: list[Any]) -> FileContent:
+    match record:
+        case [int(size), str(digest), int(mode)]:
+            return FileContent(size, digest, mode)
+        case _:
+            raise RecordError("a file of an input is not its size, digest and permissions")
 
 
 def why_not_cached(job: ProcessingJob) -> str | None:

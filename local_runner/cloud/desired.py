@@ -29,8 +29,9 @@ from local_runner.image.build import image_tag
 from local_runner.image.source import read_image_source
 from local_runner.models import PipelineDefinition
 from local_runner.runner import load_definition, local_storage
+from local_runner.s3_uri import s3_problem, split_uri
 from local_runner.settings import Settings
-from local_runner.storage import CODE_PREFIX, Storage, split_uri
+from local_runner.storage import CODE_PREFIX, Storage
 
 _UPLOADS_PREFIX = "uploads"
 
@@ -147,7 +148,7 @@ def _code(
     for uri in sorted(set(texts_of(document))):
         # What the SDK packed or wrote lies in the local bucket of that name.
         packed = uri.startswith(f"s3://{bucket}/{_UPLOADS_PREFIX}/")
-        if not packed and not storage.is_code(uri):
+        if s3_problem(uri) or (not packed and not storage.is_code(uri)):
             continue
         found = storage.list_objects(uri).objects
         if not found:

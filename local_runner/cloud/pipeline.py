@@ -23,7 +23,7 @@ from local_runner.cloud.roles import once_assumable
 from local_runner.cloud.rules import is_ours, tags_of
 from local_runner.cloud.tokens import client_token
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.storage import split_uri
+from local_runner.s3_uri import s3_problem, split_uri
 
 FINGERPRINT_TAG = "local-runner:fingerprint"
 RELEASE_TAG = "local-runner:release"
@@ -132,6 +132,8 @@ class Pipeline:
 
     def _content(self, aws: Aws, uri: str) -> bytes | None:
         """The content of a code object: of the project where it is the wanted one, else as it lies in S3."""
+        if s3_problem(uri):
+            return None
         bucket, key = split_uri(uri)
         for wanted in self.desired.code:
             if wanted.key == key:

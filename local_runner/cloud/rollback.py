@@ -29,7 +29,7 @@ from local_runner.cloud.schedule import ScheduleResource
 from local_runner.cloud.schedule_request import DesiredSchedule
 from local_runner.definition.parser import parse_definition
 from local_runner.fingerprint import Fingerprint
-from local_runner.storage import split_uri
+from local_runner.s3_uri import s3_problem, split_uri
 
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^@]+)@(sha256:[0-9a-f]{64})")
 _NO_IMAGE = ("RepositoryNotFoundException", "ImageNotFoundException")
@@ -177,6 +177,9 @@ def _before(deployment: Deployment, numbers: list[int], current: ReleaseRecord) 
 def _missing_code(aws: Aws, target: ReleaseRecord) -> list[str]:
     missing: list[str] = []
     for path, uri in target.code.items():
+        if s3_problem(uri):
+            missing.append(f"{uri} ({path}), which is no S3 URI")
+            continue
         bucket, key = split_uri(uri)
         if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
             missing.append(f"{uri} ({path})")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, takewhile
 from pathlib import Path
@@ -18,7 +19,7 @@ from local_runner.definition.jsontext import as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
 from local_runner.definition.syntax import Expression, GetProperty, JsonGet
-from local_runner.errors import InvalidPipelineError, Problem
+from local_runner.errors import DataError, InvalidPipelineError, Problem
 from local_runner.models import (
     Dependency,
     Fault,
@@ -39,6 +40,7 @@ from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.request import app_managed, job_name
 from local_runner.planning.scope import execution_scope
+from local_runner.s3_uri import s3_problem
 
 SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
 STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
@@ -250,6 +252,9 @@ class _Planning:
         kind = JOB_KINDS.get(step.type)
         for where, uri in kind.reads(request) if kind else ():
             self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
+        for where, expression in expressions_of(step):
+            if isinstance(expression, JsonGet) and expression.step is None:
+                self.check_json_uri(where, expression, scope)
         if len(self.selected) == len(self.steps):
             return
         for where, expression in expressions_of(step):
@@ -263,7 +268,7 @@ class _Planning:
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
         writers = [name for name in self.writers(uri) if name != step.name]
-        if not before.isdisjoint(writers) or self.provided(uri):
+        if not before.isdisjoint(writers) or self.is_provided(uri, where):
             return
         if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
@@ -292,13 +297,28 @@ class _Planning:
         after = islice(self.by_place, bisect_left(self.by_place, (begin, -1)), None)
         return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
 
+    def is_provided(self, uri: str, where: str) -> bool:
+        """Whether this machine has something for the URI; what cannot be told for a fault in the data is a problem."""
+        try:
+            return self.provided(uri)
+        except DataError as error:
+            self.problems.append(Problem(where, str(error)))
+            return True
+
+    def check_json_uri(self, where: str, expression: JsonGet, scope: Scope) -> None:
+        with suppress(ExpressionError):  # told when the step was resolved
+            uri = json_uri(expression, scope)
+            what = s3_problem(uri) if isinstance(uri, str) else None
+            if what:
+                self.problems.append(Problem(f"{where}.S3Uri", what, "Write it as s3://BUCKET/KEY."))
+
     def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
         try:
             uri = json_uri(expression, scope)
         except ExpressionError as error:
             self.problems.append(Problem(where, str(error)))
             return
-        if isinstance(uri, str) and not self.provided(uri):
+        if isinstance(uri, str) and not self.is_provided(uri, where):
             what = f"step '{step.name}' reads {uri}, which step '{expression.step}' writes, and that is not selected."
             self.problems.append(Problem(where, what, f"Select '{expression.step}' too, or --map {uri}=FILE."))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+from local_runner.definition.jsontext import as_object, parse_json
 from local_runner.engines.host_log import HostLog
 from local_runner.models import StandIn, Step
 from local_runner.stand_ins.settings import function_name
@@ -140,12 +141,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _returned(stand_in: StandIn, file: Path, exit_code: int) -> Returned:
     try:
-        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return Returned(
             failure_reason=f"{stand_in.entry} ended with exit code {exit_code} and returned nothing.",
             exit_code=exit_code,
         )
+    try:
+        result = as_object(parse_json(text))
+    except ValueError as error:
+        return Returned(failure_reason=f"{stand_in.entry} returned what {error}", exit_code=exit_code)
+    if result is None or not {"error", "value"} & result.keys():
+        what = f"{stand_in.entry} ended with exit code {exit_code}, and something else wrote its result."
+        return Returned(failure_reason=what, exit_code=exit_code)
     if "error" in result:
         return Returned(failure_reason=f"{stand_in.entry} failed: {result['error']}", exit_code=exit_code)
     return Returned(result["value"])
