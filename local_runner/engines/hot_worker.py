@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from local_runner.engines import MOST_PROCESSES
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
@@ -73,7 +74,7 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PROGRAM.glob("*.py")))).hexdigest()
+    return hashlib.sha256(str(MOST_PROCESSES).encode() + b"".join(path.read_bytes() for path in sorted(PROGRAM.glob("*.py")))).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
@@ -119,6 +120,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         mem_limit=kind.memory,
         memswap_limit=kind.memory,
         nano_cpus=kind.nano_cpus,
+        pids_limit=MOST_PROCESSES,
     )
     name = _container(kind)
     try:

@@ -18,7 +18,7 @@ import pytest
 from command_line import PROJECT, Running, definition, link_caches, processing, write
 
 from local_runner.contract import collect, stage
-from local_runner.engines import Engine
+from local_runner.engines import MOST_PROCESSES, Engine
 from local_runner.engines.connection import connect
 from local_runner.engines.docker import DockerEngine
 from local_runner.engines.hot import HotEngine
@@ -190,6 +190,52 @@ SCRIPTS = {
             print(multiprocessing.get_context("spawn").Pool(1).map(double, [1, 2]))
             subprocess.Popen(["sleep", "1000"])
     """,
+    "is_refused_the_same_system_calls": """
+        import ctypes, errno, os, subprocess
+        libc = ctypes.CDLL(None, use_errno=True)
+        def ask(number, *arguments):
+            ctypes.set_errno(0)
+            libc.syscall(ctypes.c_long(number), *[ctypes.c_long(argument) for argument in arguments], *[ctypes.c_long(0)] * 3)
+            return errno.errorcode.get(ctypes.get_errno())
+        X86 = dict(mount=165, umount2=166, sethostname=170, setdomainname=171, quotactl=179, lookup_dcookie=212, unshare=272,
+                   perf_event_open=298, fanotify_init=300, setns=308, bpf=321, syslog=103)
+        ARM = dict(mount=40, umount2=39, sethostname=161, setdomainname=162, quotactl=60, lookup_dcookie=18, unshare=97,
+                   perf_event_open=241, fanotify_init=262, setns=268, bpf=280, syslog=116)
+        own = X86 if os.uname().machine == "x86_64" else ARM
+        # -1 is no flag, address or descriptor: what is let through fails in another way.
+        for name, number in own.items():
+            print(name, ask(number, -1, -1, -1))
+        clone = 56 if own is X86 else 220
+        for flags in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+            print("clone", hex(flags), ask(clone, flags | 0x800 | 0x200))  # of CLONE_SIGHAND without CLONE_VM comes nothing
+        for number in range(424, 475):
+            print(number, ask(number, -1, -1, -1) if number not in (434, 436) else None)
+        if own is X86:
+            for name, number in X86.items():
+                print("x32", name, ask(0x40000000 | number, -1, -1, -1))
+        for words in (["unshare", "-Urm", "true"], ["unshare", "-m", "true"], ["unshare", "-Un", "true"]):
+            done = subprocess.run(words, capture_output=True, text=True)
+            print(words, done.returncode, done.stderr)
+        print(ask(-1), sum(1 for _ in os.scandir("/proc/self/fd")))
+    """,
+    "has_the_same_limits": """
+        import os, resource
+        for name in sorted(name for name in dir(resource) if name.startswith("RLIMIT_")):
+            print(name, resource.getrlimit(getattr(resource, name)))
+        for line in open("/proc/self/status"):
+            if line.startswith(("NoNewPrivs", "Cap", "Speculation", "Groups", "Uid", "Gid")):
+                print(line, end="")
+        for line in open("/proc/self/cgroup"):
+            print(line.split(":")[:2])
+        for path in ("/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware", "/proc/acpi", "/proc/sysrq-trigger", "/sys",
+                     "/proc/sys", "/sys/fs/cgroup"):
+            if os.path.exists(path):
+                flags = os.statvfs(path).f_flag
+                print(path, os.listdir(path) == [] if os.path.isdir(path) else os.stat(path).st_rdev, flags & os.ST_RDONLY)
+        for path in ("/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"):
+            if os.path.exists(path):
+                print(path, open(path).read())
+    """,
     "tries_to_get_out": """
         import ctypes, os
         libc = ctypes.CDLL(None, use_errno=True)
@@ -317,6 +363,32 @@ def test_memory_is_limited(bench: Bench) -> None:
     seen = bench.run(bench.hot, "held = bytearray(5 << 30)", instance_type="ml.t3.medium")
     assert (seen.exit_code, seen.hot) == (137, True)
     assert bench.run(bench.hot, "print('on')").log == "on\n"
+
+
+FORKS = """
+    import os, signal, time
+    made = 0
+    try:
+        while made < 20000:
+            if not os.fork():
+                signal.pause()
+            made += 1
+    finally:
+        print(made, flush=True)
+"""
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_fork_bomb_ends_the_job_and_no_more(bench: Bench, hot: bool) -> None:
+    """It gets no process more than the limit, fails, and the next job runs."""
+    engine = bench.hot if hot else bench.cold
+    seen = bench.run(engine, FORKS)
+    made = int(next(line for line in seen.log.splitlines() if line.isdecimal()))
+    assert MOST_PROCESSES - 100 < made < MOST_PROCESSES
+    assert (seen.exit_code, seen.hot) == (1, hot)
+    assert "BlockingIOError" in seen.log
+    after = bench.run(engine, "print('x')")
+    assert (after.exit_code, after.hot, after.log) == (0, hot, "x\n")
 
 
 def test_killed_runner_takes_its_hot_job_along(tmp_path: Path, processing_image: str) -> None:
