@@ -69,8 +69,9 @@ def keep_of_logs(size: int) -> None:
 class BoundedLog:
     """A log file that keeps the first and the last of what is written to it, and says between them what it left out.
 
-    It is never larger than ``keep_of_logs`` says and a notice's length. All of it is on disk at any time: once it is full, the
-    first half of what follows the notice is given up. Raises OSError if the file cannot be opened, or written to.
+    It is never larger than ``keep_of_logs`` says and a notice's length. All of it is on disk at any time: once it is
+    full, all but the first half and the last quarter is given up. Raises OSError if the file cannot be opened, or
+    written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -161,7 +162,9 @@ class HostLog:
                 told = self._file.left_out
                 self._file.write(data)
                 if self._file.left_out and not told:
-                    self._on_line(f"[local-runner: the output is large; {self._file.path.name} keeps its first and last part]")
+                    self._on_line(
+                        f"[local-runner: the output is large; {self._file.path.name} keeps its first and last part]"
+                    )
             except OSError as error:
                 self.error = f"its log {self._file.path} could not be written: {error.strerror}"
 

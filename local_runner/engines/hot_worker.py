@@ -74,7 +74,9 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    return hashlib.sha256(str(MOST_PROCESSES).encode() + b"".join(path.read_bytes() for path in sorted(PROGRAM.glob("*.py")))).hexdigest()
+    return hashlib.sha256(
+        str(MOST_PROCESSES).encode() + b"".join(path.read_bytes() for path in sorted(PROGRAM.glob("*.py")))
+    ).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:

@@ -72,8 +72,8 @@ _ON_DISK = ((b"/tmp", 0o1777), (b"/var", 0o755), (b"/root", 0o700), (b"/opt/ml",
 
 # Of tmpfs, which would else take half of the machine's memory; /dev/shm is as large as Docker makes it.
 _ROOT_SIZE, _SHM_SIZE = b"size=256m,nr_inodes=100000", b"size=64m"
-# Of processes and threads, as the other engines' (MOST_PROCESSES, which a test compares). The kernel counts those of the
-# user in the job's user namespace (before Linux 5.14: all of the user's), and never holds the real root to it.
+# Of processes and threads, as the other engines' (MOST_PROCESSES, which a test compares). The kernel counts those of
+# the user in the job's user namespace (before Linux 5.14: all of the user's), and never holds the real root to it.
 _RLIMIT_NPROC, _MOST_PROCESSES = 6, 4096
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -1,9 +1,9 @@
-"""The system calls that a hot job may not make, refused as in a container of its own. Runs inside the worker's container.
+"""The system calls that a hot job may not make, as in a container of its own. Runs inside the worker's container.
 
 The engine chooses a container's filter by its capabilities. A worker has CAP_SYS_ADMIN, so its filter lets through what
 that capability is for, and a job keeps it when the capability is gone: ``unshare -Urm`` needs none. This is what the
-default profile of the Docker engine (profiles/seccomp/default_linux.go, 20.10 to 29) refuses without the capability, with
-the same errors. The two filters add up: the kernel takes the stricter answer.
+default profile of the Docker engine (profiles/seccomp/default_linux.go, 20.10 to 29) refuses without the capability,
+with the same errors. The two filters add up: the kernel takes the stricter answer.
 
 Standard library of any Python 3.8, as it runs on the image's.
 """
@@ -15,10 +15,10 @@ import os
 NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: what clone may not be asked for."""
 
-# Numbers that all architectures share: open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr, quotactl_fd.
+# The same everywhere: open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr, quotactl_fd.
 _NEW = (428, 429, 430, 431, 432, 433, 442, 443)
 _CLONE3 = 435
-# lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules: of later profiles; an engine that knows none has no such call.
+# lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules: of later profiles. An older engine has no such call.
 _LSM, _LSM_LIST_MODULES = (459, 460, 461), 461
 
 # machine: for its own programs and for 32-bit ones (AUDIT_ARCH, clone, and the numbers of: bpf, fanotify_init,
