@@ -228,11 +228,17 @@ SCRIPTS = {
                 print(line, end="")
         for line in open("/proc/self/cgroup"):
             print(line.split(":")[:2])
-        for path in ("/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware", "/proc/acpi", "/proc/sysrq-trigger",
-                     "/sys", "/proc/sys", "/sys/fs/cgroup"):
+        for path in ("/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware", "/proc/acpi",
+                     "/proc/sysrq-trigger", "/sys", "/proc/sys", "/sys/fs/cgroup"):
             if os.path.exists(path):
                 flags = os.statvfs(path).f_flag
-                print(path, os.listdir(path) == [] if os.path.isdir(path) else os.stat(path).st_rdev, flags & os.ST_RDONLY)
+                empty = os.listdir(path) == [] if os.path.isdir(path) else os.stat(path).st_rdev
+                print(path, empty, flags & os.ST_RDONLY)
+        for name in sorted(os.listdir("/dev")):
+            status = os.lstat("/dev/" + name)
+            print(name, oct(status.st_mode), status.st_rdev, os.statvfs("/dev/" + name).f_flag)
+        print(os.statvfs("/dev").f_blocks, open("/etc/hostname").read(), oct(os.stat("/etc/hosts").st_mode))
+        print(os.openpty())
         for path in ("/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"):
             if os.path.exists(path):
                 print(path, open(path).read())
@@ -273,16 +279,20 @@ def test_hot_is_as_cold(bench: Bench, name: str) -> None:
 def test_nothing_of_one_job_is_there_for_the_next(bench: Bench) -> None:
     """Files, modules of the user's and environment variables are as they were for the first job."""
     code = """
-        import os, sys, helper, pandas
+        import ctypes, os, sys, helper, pandas
         print(helper.VALUE, *map(os.path.exists, ("/tmp/left", "/usr/left")), os.environ.get("LEFT"),
               hasattr(pandas, "left"))
         for path in ("/tmp/left", "/usr/left", "/dev/shm/left"): open(path, "w").write("x")
         print(os.listdir("/dev/shm"))
+        print(os.path.exists("/dev/left"), "left" in open("/etc/hosts").read(), os.listdir("/dev/mqueue"))
+        open("/dev/left", "w").write("x"); open("/etc/hosts", "a").write("127.0.0.1 left\\n")
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o600, None)
         os.environ["LEFT"] = "x"; pandas.left = True
     """
     for value in ("1", "2"):
         seen = bench.run(bench.hot, code, files={"helper.py": f"VALUE = {value}"})
-        assert seen.log == f"{value} False False None False\n['left']\n"
+        assert seen.log == f"{value} False False None False\n['left']\nFalse False []\n"
         assert seen.hot
 
 

@@ -22,7 +22,8 @@ _CLONE3 = 435
 _LSM, _LSM_LIST_MODULES = (459, 460, 461), 461
 
 # machine: for its own programs and for 32-bit ones (AUDIT_ARCH, clone, and the numbers of: bpf, fanotify_init,
-# lookup_dcookie, mount, perf_event_open, quotactl, setdomainname, sethostname, setns, syslog, umount2, unshare, umount).
+# lookup_dcookie, mount, perf_event_open, quotactl, setdomainname, sethostname, setns, syslog, umount2, unshare and
+# umount).
 TABLES = {
     "x86_64": (
         (0xC000003E, 56, (321, 300, 212, 165, 298, 179, 171, 170, 308, 103, 166, 272)),
