@@ -21,6 +21,7 @@ from local_runner.contract import collect, stage
 from local_runner.engines import MOST_PROCESSES, Engine
 from local_runner.engines.connection import connect
 from local_runner.engines.docker import DockerEngine
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.hot import HotEngine
 from local_runner.engines.hot_worker import end_workers
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
@@ -400,6 +401,21 @@ def test_a_fork_bomb_ends_the_job_and_no_more(bench: Bench, hot: bool) -> None:
     assert "BlockingIOError" in seen.log
     after = bench.run(engine, "print('x')")
     assert (after.exit_code, after.hot, after.log) == (0, hot, "x\n")
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_log_is_bounded(bench: Bench, hot: bool) -> None:
+    """The first and the last lines are kept, of 3 MB."""
+    keep_of_logs(100_000)
+    try:
+        seen = bench.run(bench.hot if hot else bench.cold, "for n in range(300_000): print('line', n)")
+    finally:
+        keep_of_logs(64 * 10**6)
+    assert (seen.exit_code, seen.hot) == (0, hot)
+    assert len(seen.log) < 101_000
+    assert seen.log.startswith("line 0\nline 1\n")
+    assert seen.log.endswith("\nline 299999\n")
+    assert "bytes of output are left out here" in seen.log
 
 
 def test_killed_runner_takes_its_hot_job_along(tmp_path: Path, processing_image: str) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 import local_runner
 from local_runner.engines import MOST_PROCESSES
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.sandbox import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -671,6 +672,21 @@ def test_what_is_in_memory_is_bounded(sandbox: Sandbox):
     full = sandbox.run(processing_job("/bin/sh", "-c", "head -c 100000000 /dev/zero > /dev/shm/x"))
     assert not full.succeeded
     assert any("No space left" in line for line in sandbox.said())
+
+
+def test_a_log_is_bounded(sandbox: Sandbox):
+    """The first and the last lines are kept; all are passed on."""
+    keep_of_logs(100_000)
+    try:
+        said = sandbox.sh("seq 300000")
+    finally:
+        keep_of_logs(64 * 10**6)
+    log = sandbox.log().read_text()
+    assert len(log) < 101_000
+    assert log.startswith("1\n2\n")
+    assert log.endswith("\n300000\n")
+    assert "bytes of output are left out here" in log
+    assert len(said) == 300_001
 
 
 def test_a_job_has_the_limit_of_processes(sandbox: Sandbox):

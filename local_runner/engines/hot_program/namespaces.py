@@ -16,6 +16,7 @@ NEW_MOUNTS, NEW_IPC, NEW_PIDS = 0x00020000, 0x08000000, 0x20000000
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 4096, 8192, 16384, 1 << 18
+_MS_STRICTATIME = 1 << 24
 _MNT_DETACH = 2
 _PR_CAPBSET_DROP, _CAP_SYS_ADMIN = 24, 21
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -124,7 +125,7 @@ def _devices(root, flags):
     """A /dev of the job's own, with what the container's has, so that no job finds there what another left."""
     of_container = os.statvfs("/dev")
     size = of_container.f_blocks * of_container.f_frsize
-    _mount("tmpfs", root + "/dev", "tmpfs", _MS_NOSUID, "mode=755,size=%d" % size)
+    _mount("tmpfs", root + "/dev", "tmpfs", _MS_NOSUID | _MS_STRICTATIME, "mode=755,size=%d" % size)
     for entry in os.scandir("/dev"):
         target, status = root + entry.path, entry.stat(follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
