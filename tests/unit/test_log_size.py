@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import BoundedLog, HostLog, keep_of_logs, step_log
 from local_runner.engines.sdk_output import ComposeOutput
 from local_runner.errors import SettingsError
+from local_runner.events import Silent
+from local_runner.runner import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
 KEPT = 8192
@@ -125,3 +129,32 @@ def test_the_setting(tmp_path: Path, text: str, wrong: bool) -> None:
             load_settings(tmp_path)
     else:
         assert load_settings(tmp_path).local.log_size >= 10**6
+
+
+def test_a_run_keeps_what_the_setting_says(tmp_path: Path) -> None:
+    """Of each host's log and of the step's."""
+    (tmp_path / "local_runner.toml").write_text('[local]\nlog_size = "1MB"\n')
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    arguments = {
+        "RoleArn": "arn:aws:iam::000000000000:role/r",
+        "AppSpecification": {"ImageUri": "image"},
+        "ProcessingResources": {"ClusterConfig": cluster},
+    }
+    step = {"Name": "Loud", "Type": "Processing", "Arguments": arguments}
+    target = tmp_path / "definition.json"
+    target.write_text(json.dumps({"Version": "2020-12-01", "Steps": [step]}))
+
+    def loud(host: FakeHost) -> None:
+        for number in range(2000):
+            host.print(f"{number} " + "x" * 1000)
+
+    engine = FakeEngine({"Loud": loud})
+    request = RunRequest(target=str(target))
+    _, execution = run_pipeline(load_settings(tmp_path), request, tmp_path / "state", Silent(), engine)
+    assert execution.status == "Succeeded"
+    logs = {path.name: path for path in (tmp_path / "state").rglob("*.log")}
+    assert set(logs) == {"algo-1.log", "algo-2.log", "all-hosts.log"}
+    for path in logs.values():
+        assert 500_000 < path.stat().st_size < 1_000_200
+        assert len(NOTICE.split(path.read_bytes())) == 3
+        assert path.read_text().splitlines()[-1].split(" x")[0].endswith("1999")
