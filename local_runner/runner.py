@@ -22,6 +22,7 @@ from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.selection import select_engine, stock_engine
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
@@ -232,6 +233,7 @@ def run_plan(
     ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
     """
     keep_private(state)
+    keep_of_logs(settings.local.log_size)
     killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()

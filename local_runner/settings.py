@@ -83,6 +83,12 @@ def size(value: Any) -> int:
     return _measured(value, _SIZES, "a size such as 5GB or 500MB")
 
 
+def _log_size(value: Any) -> int:
+    if (found := size(value)) < _SIZES["MB"]:
+        raise ValueError(f"{value!r} is less than 1MB.")
+    return found
+
+
 def _measured(value: Any, units: Mapping[str, int], expected: str) -> int:
     match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]+)", value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
@@ -136,7 +142,8 @@ class LocalSettings:
     """``[local]``: what a local run uses in place of the cloud's.
 
     ``data`` maps S3 URIs to files or directories of this machine; ``parameters`` are values for parameters that the
-    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``lambda`` maps
+    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``log_size`` (bytes;
+    in the file ``"64MB"``) is how much of each host's output is kept. ``lambda`` maps
     Lambda functions (a step's name, the function's name or its ARN) and ``stand_ins`` Callback, EMR and EMRServerless
     steps to FILE.py:FUNCTION.
     """
@@ -150,6 +157,7 @@ class LocalSettings:
     date_parameter: str = _setting("ProcessingDate", _text(r".+", "the name of a parameter"))
     parameters: Mapping[str, str | int | float | bool] = _setting({}, _table_of(_parameter))
     data: Mapping[str, Path] = _setting({}, _table_of(_path, _s3_uri))
+    log_size: int = _setting(64 * 10**6, _log_size)
     lambda_functions: Mapping[str, str] = _setting({}, _table_of(_function), name="lambda")
     stand_ins: Mapping[str, str] = _setting({}, _table_of(_function))
 

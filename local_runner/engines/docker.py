@@ -30,7 +30,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from local_runner import runs
-from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, OnLine
 from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.docker_exits import ContainerExits
 from local_runner.engines.docker_network import JobNetwork, create_network
@@ -210,6 +210,7 @@ class DockerEngine:
             # Of memory and swap together: an instance has no swap that a job could live on.
             memswap_limit=limits.memory,
             nano_cpus=limits.cpus and int(limits.cpus * 1e9),
+            pids_limit=MOST_PROCESSES,
             extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else others,
         )
         networking = None

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner import job_tree
+from local_runner.engines import MOST_PROCESSES
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
@@ -75,7 +76,8 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()
+    parts = b"".join(path.read_bytes() for path in _PARTS)
+    return hashlib.sha256(str(MOST_PROCESSES).encode() + parts).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
@@ -121,6 +123,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         mem_limit=kind.memory,
         memswap_limit=kind.memory,
         nano_cpus=kind.nano_cpus,
+        pids_limit=MOST_PROCESSES,
     )
     name = _container(kind)
     try:
