@@ -21,10 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from local_runner.engines.docker_sweep import LABEL_HOT
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
-LABEL_HOT = "local-runner.hot"
 IDLE_SECONDS = 600.0
 """How long a worker stays up with nothing to do."""
 
@@ -106,10 +106,11 @@ def _start(api: Any, kind: WorkerKind) -> None:
 
     with contextlib.suppress(FileNotFoundError):
         (kind.directory / "socket").unlink()
+    labels = {LABEL_HOT: str(kind.state)}
     mounts = [Mount(f"{OWN}/{number}", str(root), type="bind", read_only=bool(number))
               for number, root in enumerate(kind.roots)]  # fmt: skip
     mounts += [Mount(f"{OWN}/program", str(PROGRAM), type="bind", read_only=True)]
-    mounts += [Mount(f"{OWN}/scratch", None, type="volume")]  # removed with the container
+    mounts += [Mount(f"{OWN}/scratch", None, type="volume", labels=labels)]  # removed with the container
     config = api.create_host_config(
         mounts=mounts,
         auto_remove=True,
@@ -131,7 +132,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
             environment=dict(kind.environment),
             hostname="algo-1",
             name=name,
-            labels={LABEL_HOT: str(kind.state)},
+            labels=labels,
             host_config=config,
             use_config_proxy=False,
         )
