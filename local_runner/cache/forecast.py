@@ -15,10 +15,9 @@ from pathlib import Path
 from local_runner import runs
 from local_runner.cache.steps import StepCache
 from local_runner.engines import OnLine
-from local_runner.errors import Problem
+from local_runner.errors import UNWRITABLE, Problem
 from local_runner.events import Silent
 from local_runner.executor import execute
-from local_runner.errors import UNWRITABLE, Problem
 from local_runner.models import Execution, HostResult, JobResult, Plan, ProcessingJob, StagedJob
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.storage import Source, Storage
