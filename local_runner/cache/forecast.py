@@ -79,7 +79,7 @@ def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine
 
 
 def _scratch_run(state: Path, execution_id: str) -> tuple[runs.Run, Path | None]:
-    """Scratch space: beside the cache, whose files can be linked there, or elsewhere if nothing can be written there."""
+    """Scratch space: beside the cache, whose files can be linked there, or elsewhere where that is read-only."""
     try:
         return runs.open_run(state, execution_id), None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How commands end and what they leave: signals at any moment, `clean` beside runs, disks that are full or read-only."""
+"""How commands end, and what they leave: signals, `clean` beside runs, disks that are read-only."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_a_signal_before_the_execution(tmp_path: Path, number: signal.Signals):
 
 
 def test_nohup_goes_on(tmp_path: Path):
-    path = write(tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"})))
+    path = write(
+        tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
+    )
     state = tmp_path / "state"
     command = ["nohup", *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -128,10 +130,14 @@ def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str,
     path, state = write(tmp_path / "p.json", definition(ONE)), tmp_path / "state"
     assert local_runner("run", path, "--engine", "sandbox", "--state", state).returncode == 0
     arguments = (*command, *((path, "--engine", "sandbox") if command[0] == "why" else ()), "--state", state)
-    mounted = f"mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec \"$@\""
+    mounted = f'mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec "$@"'
     done = local_runner(*arguments, prefix=("unshare", "-m", "sh", "-c", mounted, "sh"))
     if command == ("clean",):
-        assert (done.returncode, "Read-only file system" in done.stderr, "--state DIR" in done.stderr) == (2, True, True)
+        assert (done.returncode, "Read-only file system" in done.stderr, "--state DIR" in done.stderr) == (
+            2,
+            True,
+            True,
+        )
     else:
         assert done.returncode == 0, done.stderr
 
