@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from local_runner import cloud_commands, export_commands, life_commands
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, EngineError, InvalidPipelineError
 from local_runner.names import is_text
 
 if TYPE_CHECKING:
@@ -301,6 +302,11 @@ def clean(
 
         if workers := end_workers(state):
             click.echo(f"Hot workers: {workers} ended.")
+        from local_runner.engines.connection import connect
+        from local_runner.engines.docker_sweep import sweep_quietly
+
+        with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
+            sweep_quietly(client.api)
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size

@@ -15,6 +15,7 @@ Every message says what is wrong, where it stands, and what to do.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,15 @@ def debugging() -> bool:
     return "--debug" in sys.argv
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.EROFS, errno.EACCES)
+
+
+def says_no_room(reason: str) -> bool:
+    """Whether a failure's reason is that a disk is full: the system's words, which also jobs repeat."""
+    return any(os.strerror(number) in reason for number in NO_ROOM)
+
+
 def system_trouble(error: OSError, place: object = None) -> str:
     """What the operating system refused, where, and what to do. ``place`` is where, if the error does not say."""
     where = error.filename2 or error.filename or place
@@ -58,6 +68,7 @@ def system_trouble(error: OSError, place: object = None) -> str:
         errno.EDQUOT: "Free space there, or keep the state elsewhere: --state DIR.",
         errno.EACCES: "Give yourself access to it, or use another.",
         errno.EROFS: "Use a place that can be written to, such as --state DIR.",
+        errno.EISDIR: "A directory has the name of a file here: remove or rename it, then run again.",
         errno.EMFILE: "Raise the limit (ulimit -n), or run fewer steps at once: --max-parallel N.",
     }.get(error.errno or 0, "")
     return f"{at}{error.strerror or error}. {remedy}".rstrip()

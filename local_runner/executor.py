@@ -9,7 +9,6 @@ Fail step starts nothing new.
 from __future__ import annotations
 
 import errno
-import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -50,6 +49,7 @@ from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.planning.stock_request import describe_stock
 from local_runner.retries import with_retries
 from local_runner.runs import Run
+from local_runner.signals import handled
 from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
 from local_runner.storage import Storage
 
@@ -76,7 +76,7 @@ def execute(
     reuse: StepCache | None = None,
     stop: threading.Event | None = None,
 ) -> Execution:
-    """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped.
+    """Run the plan to its end. SIGINT, SIGTERM, SIGHUP or ``stop`` stop what runs, and the Execution is then Stopped.
 
     ``stock`` runs Training and Transform steps; a plan that has none needs none. ``reuse`` is the step cache, None
     where every step runs.
@@ -455,9 +455,9 @@ def _refusal(problems: list[Problem], request: Any) -> str:
 
 @contextmanager
 def _signals_stop(stop: threading.Event) -> Generator[None]:
-    """SIGINT and SIGTERM stop the execution in good order; the second one interrupts at once.
+    """SIGINT, SIGTERM and SIGHUP stop the execution in good order; the second one interrupts at once.
 
-    Signals can only be taken in the main thread; in others (a notebook's, a test's) ``stop`` is all there is.
+    In other threads than the main one ``stop`` is all there is.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -465,12 +465,5 @@ def _signals_stop(stop: threading.Event) -> Generator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(ask):
         yield
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -260,6 +260,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
       local-runner rollback --env prod
       local-runner rollback --env prod --to 7 --yes
     """
+    from local_runner.cloud.lock import drop_left_lock
     from local_runner.cloud.rollback import bring_back, rollback_to
 
     deployment = _open(env, state)
@@ -267,6 +268,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
         found = rollback_to(deployment, number)
         changes = found.plan(deployment.aws)
     if not changes and found.current.fingerprint == found.target.fingerprint:
+        drop_left_lock(deployment.aws, deployment.bucket, deployment.prefix)
         click.echo(f"There is nothing to change: the account is as release {found.target.number} left it.")
         return
     click.echo(f"Back from release {found.current.number} to {found.target.number} ({found.target.created}):")
@@ -295,6 +297,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
     """
     from local_runner.cloud import retiring
     from local_runner.cloud.aws import CloudError
+    from local_runner.cloud.lock import drop_left_lock
 
     deployment = _open(env, state)
     aws, name = deployment.aws, deployment.names.pipeline_name
@@ -302,6 +305,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
         changes = retiring.retirement(deployment)
         running = retiring.still_running(aws, name)
     if not changes:
+        drop_left_lock(aws, deployment.bucket, deployment.prefix)
         click.echo(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
         return
     click.echo(f"From account {aws.account}, region {aws.region}, these go:")

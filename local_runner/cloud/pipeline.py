@@ -100,11 +100,12 @@ class Pipeline:
                 )
             )
             return
-        self._tags_of(aws, live)
+        tagged = self._tags_of(aws, live)
         if live.get("ParallelismConfiguration"):
             request["ParallelismConfiguration"] = live["ParallelismConfiguration"]
         once_assumable(lambda: aws.call("sagemaker", "update_pipeline", **request))
-        aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
+        if any(tagged.get(key) != value for key, value in self._lasting_tags.items()):
+            aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
 
     def _body(self, aws: Aws, definition: str) -> dict[str, Any]:
         data = definition.encode()

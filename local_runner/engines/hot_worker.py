@@ -23,10 +23,10 @@ from typing import Any
 
 from local_runner import job_tree
 from local_runner.engines import MOST_PROCESSES
+from local_runner.engines.docker_sweep import LABEL_HOT
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
-LABEL_HOT = "local-runner.hot"
 IDLE_SECONDS = 600.0
 """How long a worker stays up with nothing to do."""
 
@@ -110,10 +110,11 @@ def _start(api: Any, kind: WorkerKind) -> None:
 
     with contextlib.suppress(FileNotFoundError):
         (kind.directory / "socket").unlink()
+    labels = {LABEL_HOT: str(kind.state)}
     mounts = [Mount(f"{OWN}/{number}", str(root), type="bind", read_only=bool(number))
               for number, root in enumerate(kind.roots)]  # fmt: skip
     mounts += [Mount(f"{OWN}/program/{path.name}", str(path), type="bind", read_only=True) for path in _PARTS]
-    mounts += [Mount(f"{OWN}/scratch", None, type="volume")]  # removed with the container
+    mounts += [Mount(f"{OWN}/scratch", None, type="volume", labels=labels)]  # removed with the container
     config = api.create_host_config(
         mounts=mounts,
         auto_remove=True,
@@ -136,7 +137,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
             environment=dict(kind.environment),
             hostname="algo-1",
             name=name,
-            labels={LABEL_HOT: str(kind.state)},
+            labels=labels,
             host_config=config,
             use_config_proxy=False,
         )

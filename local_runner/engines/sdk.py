@@ -24,7 +24,8 @@ from typing import Any
 
 from local_runner.engines import OnLine
 from local_runner.engines.connection import connect, docker
-from local_runner.engines.docker import LABEL_MACHINE, LABEL_RUN, LABEL_STATE, DockerEngine
+from local_runner.engines.docker import DockerEngine
+from local_runner.engines.docker_sweep import LABEL_MACHINE, LABEL_RUN, LABEL_STATE
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.ownership import own
 from local_runner.engines.sdk_containers import Ended, JobContainers, quietly

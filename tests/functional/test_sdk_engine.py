@@ -17,7 +17,8 @@ import pytest
 from local_runner.contract import collect, stage
 from local_runner.engines import Engine
 from local_runner.engines.connection import connect
-from local_runner.engines.docker import LABEL_RUN, DockerEngine
+from local_runner.engines.docker import DockerEngine
+from local_runner.engines.docker_sweep import LABEL_RUN
 from local_runner.engines.sdk import SdkEngine
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
