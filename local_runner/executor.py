@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -94,7 +95,7 @@ def execute(
         status=status,
         engine=engine.name,
         failure_reason=reason,
-        parameters=plan.parameters,
+        parameters=plan.secrets.hidden_named(plan.parameters),
         started=plan.started,
         ended=timestamp(),
         seconds=monotonic() - started,
@@ -181,7 +182,13 @@ class _Executor:
         return self.scope.at(timestamp())
 
     def _end(self, ended: Ended) -> None:
+        masked = self.plan.secrets.masked
         step = ended.step
+        step = replace(
+            step,
+            failure_reason=step.failure_reason and masked(step.failure_reason),
+            exit_message=step.exit_message and masked(step.exit_message),
+        )
         self.ended[step.name] = step
         if ended.describe:
             self.scope = self.scope.with_step(step.name, ended.describe)
@@ -191,9 +198,10 @@ class _Executor:
 
     def keep_described(self) -> None:
         """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
-        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"} | self.plan.source.keys()
+        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"}
+        described = {name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()}
         with suppress(OSError):
-            self.run.write_described({name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()})
+            self.run.write_described(self.plan.secrets.hidden({**self.plan.source, **described}))
 
     def outcome(self) -> tuple[ExecutionStatus, str | None]:
         """The execution's status and FailureReason."""
@@ -239,13 +247,15 @@ class _Executor:
         work, logs = self._places(planned.step.name, number)
         places = Places(work=work, log=logs / "function.log", s3=self.storage.root)
         on_line = self._on_line(planned.step.name)
-        return run_function(planned, stand_in, scope, places, lambda text: on_line("function", text), self.stop)
+        secrets = self.plan.secrets
+        return run_function(planned, stand_in, scope, places, partial(on_line, "function"), self.stop, secrets)
 
     def _run_job(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
         step = planned.step
         kind = JOB_KINDS[step.type]
         name = job_name(self.plan.execution_id, step.name, number)
         request = resolve(step.arguments, scope.of_job(name))
+        self.plan.secrets.learn_from(request)
         where = f"{step.path}.Arguments"
         job, problems = kind.parse(request, name, where)
         problems += request_problems(request, kind.shape, where, self.cache)
@@ -293,6 +303,7 @@ class _Executor:
         recording = self.reuse.begin(planned, looked, work) if self.reuse else None
         created, began = timestamp(), monotonic()
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
+        staged = replace(staged, secrets=self.plan.secrets)
         with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
             started = timestamp()
             with feeding(staged) as faults, uploading(staged, self.storage):
@@ -307,6 +318,8 @@ class _Executor:
             status = "Stopped"
         if self.reuse and recording and status == "Succeeded":
             code, message = collected.exit_code, collected.exit_message
+            if message and self.plan.secrets.masked(message) != message:
+                recording.refused = f"Step '{step.name}' is not cached: its exit message holds a secret."
             self.reuse.finish(recording, logs, recording.manifest(self.run.id, monotonic() - began, code, message))
         execution = StepExecution(
             name=step.name,
@@ -348,7 +361,7 @@ class _Executor:
         paths = [logs / f"{host}.log" for host in job.hosts]
         with step_log(paths, logs, self._on_line(step.name)) as (log, on_line):
             places = stock_jobs.StockPlaces(
-                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop
+                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop, self.plan.secrets
             )
             if job.kind == "Training":
                 end = stock_jobs.run_training(job, places)

@@ -112,7 +112,7 @@ def desired_release(
         template=template,
         code=code,
         image=image_target(environment, names, place, content, image_uri) if uses_image else None,
-        fingerprint=fingerprint_of(compiled.definition, values, storage, content),
+        fingerprint=fingerprint_of(compiled.definition, values, storage, content, settings.pipeline.secret),
         git_commit=commit,
         git_dirty=dirty,
     )
