@@ -137,6 +137,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
     storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
 
     _learn_given(secrets, loaded.definition, settings, parameters)
+    left = secrets.restored(source.described, parameters.values()) if source else None
 
     def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
         return planner.plan(
@@ -152,7 +153,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             stand_ins=stand_ins,
             faults=request.faults,
             problems=problems,
-            source=source.described if source else None,
+            source=left,
             source_execution=source.id if source else None,
             secrets=secrets,
         )

@@ -134,6 +134,23 @@ class Secrets:
             name: self.hashed(value) if name in self.names else self.hidden(value) for name, value in values.items()
         }
 
+    def restored(self, document: Any, candidates: Iterable[Any]) -> Any:
+        """What ``hidden`` was given, as far as the values are among ``candidates`` or known; the hashes of others stay.
+
+        What comes back is secret again.
+        """
+        if KEPT not in str(document):
+            return document
+        known = {form for value in (*map(_as_text, candidates), *self._values) for form in (value, *_forms(value))}
+        by_hash = {self.hashed(value): value for value in known}
+
+        def back(match: re.Match[str]) -> str:
+            found = by_hash.get(match[0], match[0])
+            self.learn([found])
+            return found
+
+        return _replaced(document, SecretNames(), _same, lambda text: _KEPT.sub(back, text))
+
     def stream(self) -> SecretStream:
         """For output that arrives in pieces."""
         return SecretStream(self)
