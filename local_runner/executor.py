@@ -28,7 +28,7 @@ from local_runner.definition.jsontext import as_object
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
 from local_runner.errors import Problem, system_trouble
-from local_runner.events import Listener
+from local_runner.events import Listener, Masked, masked_step
 from local_runner.models import (
     Execution,
     ExecutionStatus,
@@ -78,6 +78,7 @@ def execute(
     where every step runs.
     """
     scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
+    listener = Masked(listener, plan.secrets)
     executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, reuse, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
@@ -182,13 +183,7 @@ class _Executor:
         return self.scope.at(timestamp())
 
     def _end(self, ended: Ended) -> None:
-        masked = self.plan.secrets.masked
-        step = ended.step
-        step = replace(
-            step,
-            failure_reason=step.failure_reason and masked(step.failure_reason),
-            exit_message=step.exit_message and masked(step.exit_message),
-        )
+        step = masked_step(ended.step, self.plan.secrets)
         self.ended[step.name] = step
         if ended.describe:
             self.scope = self.scope.with_step(step.name, ended.describe)

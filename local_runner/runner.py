@@ -174,10 +174,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
     try:
         return plan(storage.provides, problems), storage
     except InvalidPipelineError as error:
-        told = [
-            Problem(secrets.masked(p.where), secrets.masked(p.what), secrets.masked(p.remedy)) for p in error.problems
-        ]
-        raise InvalidPipelineError(error.target, told) from None
+        raise InvalidPipelineError(error.target, secrets.masked_problems(error.problems)) from None
 
 
 def _kept_parameters(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 from local_runner.definition.jsontext import as_list, as_object
+from local_runner.errors import Problem
 
 DEFAULT_PATTERNS = (
     *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*SECRET*", "*CREDENTIAL*", "*API_KEY*", "*APIKEY*"),
@@ -74,6 +75,9 @@ class SecretNames:
         return found
 
 
+DEFAULT_NAMES = SecretNames(DEFAULT_PATTERNS)
+
+
 class Secrets:
     """The secret values of one run. They become more while it goes on: some are known when a step's request is.
 
@@ -114,6 +118,10 @@ class Secrets:
     def masked(self, text: str) -> str:
         """The text with ``***`` for each secret in it."""
         return _cut(text, _spans(text, self._texts), _shown)
+
+    def masked_problems(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Problems as they may be shown."""
+        return [Problem(*map(self.masked, (each.where, each.what, each.remedy))) for each in problems]
 
     def hashed(self, value: Any) -> str:
         """What a record has in place of a value: ``secret:hmac:`` and 16 hex digits of HMAC-SHA256."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from local_runner.errors import SettingsError
-from local_runner.secrets import DEFAULT_PATTERNS, SecretNames
+from local_runner.secrets import DEFAULT_NAMES, DEFAULT_PATTERNS, SecretNames
 
 SETTINGS_FILE = "local_runner.toml"
 
@@ -111,7 +111,7 @@ class PipelineSettings:
 
     entry: str = _setting("pipeline.py:build", _text(r"[^:]+\.py(:[A-Za-z_]\w*)?", "FILE.py or FILE.py:FUNCTION"))
     secret: SecretNames = field(
-        default=SecretNames(DEFAULT_PATTERNS),
+        default=DEFAULT_NAMES,
         metadata={"check": _secret_names},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
@@ -451,4 +450,4 @@ def test_without_secrets_there_is_no_key(project: Project) -> None:
     make_plan(settings, loaded, request, project.state)
     run_pipeline(settings, request, project.state, PlainListener(project.shown), FakeEngine())
     assert not (project.state / "secret.key").exists()
-    assert os.path.isdir(project.state / "runs")
+    assert (project.state / "runs").is_dir()
