@@ -273,7 +273,9 @@ def run_plan(
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
-            raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
+            raise InvalidPipelineError(
+                request.target or settings.pipeline.entry, plan.secrets.masked_problems(problems)
+            )
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
         proves = _proven(settings, request, state, chosen, compiled, storage)
