@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import threading
 from collections.abc import Callable, Mapping
@@ -363,6 +364,33 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path, value: str) -> None
     (tmp_path / "local_runner.toml").write_text(f"[pipeline]\nsecret = {value}\n")
     with pytest.raises(SettingsError, match=r"pipeline\.secret: .* is not a list of names or patterns"):
         load_settings(tmp_path)
+
+
+def test_the_documentation_has_the_patterns_that_always_hold() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "SECRETS.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith(("| Secret |", "| Not secret"))]
+    yes, no = [tuple(re.findall(r"`([^`]*)`", row)) for row in rows]
+    assert (*yes, *(f"!{pattern}" for pattern in no)) == DEFAULT_PATTERNS
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"HyperParameters": {"wandb_api_key": HYPER}},
+        {"Environment": {"TOKEN": HYPER}},
+        {"PrimaryContainer": {"Image": "x", "Environment": {"Db_Password": HYPER}}},
+        {"Containers": [{"Environment": {"CREDENTIALS": HYPER}}]},
+        {"OutputParameters": {"session_token": HYPER}},
+        {"Parameters": [{"Name": "ApiKey", "Type": "String", "DefaultValue": HYPER}]},
+        {"SageMakerPipelineParameters": {"PipelineParameterList": [{"Name": "ApiKey", "Value": HYPER}]}},
+    ],
+    ids=lambda request: next(iter(request)),
+)
+def test_requests_in_which_names_are_the_users(request_: dict[str, Any]) -> None:
+    secrets = secrets_of()
+    secrets.learn_from({"somewhere": [request_]})
+    assert secrets.masked(f"a {HYPER} b") == "a *** b"
+    assert HYPER not in json.dumps([secrets.hidden(request_), SecretNames(DEFAULT_PATTERNS).without(request_)])
 
 
 # ----------------------------------------------------------------------------------------------------- values in texts
