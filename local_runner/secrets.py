@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,6 +44,9 @@ _TABLES = ("Environment", "HyperParameters", "OutputParameters")
 _KEY_FILE = "secret.key"
 _KEY_BYTES = 32
 _SHORTEST_LINE = 8
+_SHORTEST_FRAGMENT = 8
+"""Characters of what is masked where a text was cut: fewer tell little, and stand in many texts."""
+
 _NO_SECRETS = ("true", "false", "none", "null")
 
 
@@ -116,8 +119,9 @@ class Secrets:
 
     # ------------------------------------------------------------------------------------------------- replacing
     def masked(self, text: str) -> str:
-        """The text with ``***`` for each secret in it."""
-        return _cut(text, _spans(text, self._texts), _shown)
+        """The text with ``***`` for each secret in it, and for what is left of one where the text was cut."""
+        found = [*_spans(text, self._texts), *_fragments(text, self._texts)] if self._texts else []
+        return _cut(text, _merged(found), _shown)
 
     def masked_problems(self, problems: Iterable[Problem]) -> list[Problem]:
         """Problems as they may be shown."""
@@ -211,7 +215,12 @@ class SecretStream:
     def end(self) -> bytes:
         """What was held back: nothing comes any more."""
         data, self._held = self._held, b""
-        return _cut(data, self._secrets.spans(data), _shown_bytes)
+        spans = self._secrets.spans(data)
+        last = spans[-1][1] if spans else 0
+        begun = last + self._secrets.unended(data[last:])
+        if len(data) - begun >= _SHORTEST_FRAGMENT:  # of a program that was ended while it printed one
+            spans = [*spans, (begun, len(data))]
+        return _cut(data, spans, _shown_bytes)
 
 
 def is_kept(value: Any) -> bool:
@@ -246,8 +255,31 @@ def _spans(data: AnyStr, forms: Iterable[AnyStr]) -> list[tuple[int, int]]:
         while at >= 0:
             found.append((at, at + len(form)))
             at = data.find(form, at + 1)
+    return _merged(found)
+
+
+def _fragments(text: str, forms: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """The beginnings of forms before a cut (the end of the text, an ellipsis), and their ends after one."""
+    cuts = [(match.start(), match.end()) for match in re.finditer(r"\.\.\.|$", text)]
+    for form in forms:
+        for begin, end in cuts:
+            at = text.find(form[:_SHORTEST_FRAGMENT], max(0, begin - len(form)), begin)
+            while at >= 0 and not form.startswith(text[at:begin]):
+                at = text.find(form[:_SHORTEST_FRAGMENT], at + 1, begin)
+            if 0 <= at <= begin - _SHORTEST_FRAGMENT:
+                yield at, begin
+            head = text[end : end + _SHORTEST_FRAGMENT]
+            at = form.find(head) if len(head) == _SHORTEST_FRAGMENT else -1
+            while at >= 0 and not text.startswith(form[at:], end):
+                at = form.find(head, at + 1)
+            if at >= 0:
+                yield end, end + len(form) - at
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
     merged: list[tuple[int, int]] = []
-    for begin, end in sorted(found):
+    for begin, end in sorted(spans):
         if merged and begin < merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:

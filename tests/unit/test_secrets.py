@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from local_runner.cache.digests import FileDigests
 from local_runner.cache.explain import explain
 from local_runner.cache.open import step_store
+from local_runner.definition.jsontext import shorten
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import HostLog
 from local_runner.errors import InvalidPipelineError, SettingsError
@@ -192,12 +193,14 @@ def test_jobs_get_the_values_themselves(project: Project) -> None:
     assert (f"--url=db://me:{PASSWORD}@host",) in [arguments for _, arguments in seen]
 
 
-@pytest.mark.parametrize("wrong", ["", "short"])
-def test_problems_of_the_pipeline_show_no_secret(project: Project, wrong: str) -> None:
-    parameters = {"DbPassword": PASSWORD * 100, "Plain": TOKEN, "Pem": KEY, "PinSecret": f"{TOKEN}{wrong}"}
-    with pytest.raises(InvalidPipelineError) as raised:
+@pytest.mark.parametrize("times", [1, 100])
+def test_problems_of_the_pipeline_show_no_secret(project: Project, times: int) -> None:
+    parameters = {"DbPassword": PASSWORD * times, "Plain": TOKEN, "Pem": KEY, "PinSecret": TOKEN * times}
+    with pytest.raises(
+        InvalidPipelineError, match=r"PinSecret: .*'\*\*\*(\.\.\.\*\*\*)?' is not a whole number"
+    ) as raised:
         project.run(parameters=parameters)
-    assert not [piece for piece in (*PIECES, wrong or TOKEN) if piece in raised.value.message]
+    assert not [piece for piece in (*PIECES, TOKEN[:8], TOKEN[-8:]) if piece in raised.value.message]
 
 
 def test_a_step_whose_exit_message_holds_a_secret_is_not_cached(project: Project) -> None:
@@ -414,8 +417,24 @@ def test_output_that_arrives_in_pieces_is_masked_as_if_it_came_at_once(
     stream = secrets.stream()
     pieces = [stream.feed(whole[start:end]) for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     masked = b"".join([*pieces, stream.end()])
-    assert masked == secrets.masked(whole.decode()).encode()
+    at_once = secrets.stream()
+    assert masked == at_once.feed(whole) + at_once.end()
     assert not [value for value in values if value.encode() in masked]
+
+
+long_values = st.text("abcdefghijklmnopqrstuvwxyz", min_size=20, max_size=200)
+around = st.text("0123456789 ", max_size=60)
+
+
+@given(long_values, around, around, st.integers(0, 300))
+def test_what_is_left_of_a_secret_where_a_text_was_cut_is_masked(value: str, before: str, after: str, cut: int) -> None:
+    secrets, text = secrets_of(value), f"{before}{value}{after}"
+    for shown in (shorten(text), f"{shorten(text)!r} is too long", text[:cut]):
+        masked = secrets.masked(shown)
+        assert not [part for at in range(len(value) - 7) if (part := value[at : at + 8]) in masked], masked
+    stream = secrets.stream()
+    printed = (stream.feed(text[:cut].encode()) + stream.end()).decode()
+    assert not [part for at in range(len(value) - 7) if (part := value[at : at + 8]) in printed], printed
 
 
 @given(st.lists(secret_values, max_size=3), st.text(alphabet, max_size=30), st.text(alphabet, max_size=30))
