@@ -18,7 +18,7 @@ from typing import Any, cast
 from local_runner.compile.compiler import BuildValues
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.files import write_atomically
-from local_runner.secrets import SecretNames
+from local_runner.secrets import DEFAULT_NAMES, SecretNames
 from local_runner.storage import CODE_PREFIX, Storage
 
 FILE = "fingerprint.json"
@@ -45,7 +45,7 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames
+    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
 ) -> Fingerprint:
     """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has.
 
