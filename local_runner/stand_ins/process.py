@@ -55,7 +55,7 @@ def run(
     log: Path,
     on_line: Callable[[str], None],
     stop: threading.Event,
-    secrets: Secrets,
+    secrets: Secrets | None = None,
     seconds: float | None = None,
 ) -> Returned:
     """Call the function with ``event`` (and, for a Lambda step, a context) in a process of its own.
