@@ -28,7 +28,7 @@ from local_runner.definition.jsontext import as_object, shorten
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
 from local_runner.errors import DataError, LocalRunnerError, Problem, debugging, system_trouble
-from local_runner.events import Listener
+from local_runner.events import Listener, Masked, masked_step
 from local_runner.models import (
     Execution,
     ExecutionStatus,
@@ -82,6 +82,7 @@ def execute(
     where every step runs.
     """
     scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
+    listener = Masked(listener, plan.secrets)
     executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, reuse, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
@@ -99,7 +100,7 @@ def execute(
         status=status,
         engine=engine.name,
         failure_reason=reason,
-        parameters=plan.parameters,
+        parameters=plan.secrets.hidden_named(plan.parameters),
         started=plan.started,
         ended=timestamp(),
         seconds=monotonic() - started,
@@ -186,7 +187,7 @@ class _Executor:
         return self.scope.at(timestamp())
 
     def _end(self, ended: Ended) -> None:
-        step = ended.step
+        step = masked_step(ended.step, self.plan.secrets)
         self.ended[step.name] = step
         if ended.describe:
             self.scope = self.scope.with_step(step.name, ended.describe)
@@ -196,9 +197,10 @@ class _Executor:
 
     def keep_described(self) -> None:
         """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
-        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"} | self.plan.source.keys()
+        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"}
+        described = {name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()}
         with suppress(OSError):
-            self.run.write_described({name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()})
+            self.run.write_described(self.plan.secrets.hidden({**self.plan.source, **described}))
 
     def outcome(self) -> tuple[ExecutionStatus, str | None]:
         """The execution's status and FailureReason."""
@@ -274,13 +276,15 @@ class _Executor:
         work, logs = self._places(planned.step.name, number)
         places = Places(work=work, log=logs / "function.log", s3=self.storage.root)
         on_line = self._on_line(planned.step.name)
-        return run_function(planned, stand_in, scope, places, lambda text: on_line("function", text), self.stop)
+        secrets = self.plan.secrets
+        return run_function(planned, stand_in, scope, places, partial(on_line, "function"), self.stop, secrets)
 
     def _run_job(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
         step = planned.step
         kind = JOB_KINDS[step.type]
         name = job_name(self.plan.execution_id, step.name, number)
         request = resolve(step.arguments, scope.of_job(name))
+        self.plan.secrets.learn_from(request)
         where = f"{step.path}.Arguments"
         job, problems = kind.parse(request, name, where)
         problems += request_problems(request, kind.shape, where, self.cache)
@@ -328,6 +332,7 @@ class _Executor:
         recording = self.reuse.begin(planned, looked, work) if self.reuse else None
         created, began = timestamp(), monotonic()
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
+        staged = replace(staged, secrets=self.plan.secrets)
         with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
             started = timestamp()
             with feeding(staged) as faults, uploading(staged, self.storage):
@@ -342,6 +347,8 @@ class _Executor:
             status = "Stopped"
         if self.reuse and recording and status == "Succeeded":
             code, message = collected.exit_code, collected.exit_message
+            if message and self.plan.secrets.masked(message) != message:
+                recording.refused = f"Step '{step.name}' is not cached: its exit message holds a secret."
             self.reuse.finish(recording, logs, recording.manifest(self.run.id, monotonic() - began, code, message))
         execution = StepExecution(
             name=step.name,
@@ -383,7 +390,7 @@ class _Executor:
         paths = [logs / f"{host}.log" for host in job.hosts]
         with step_log(paths, logs, self._on_line(step.name)) as (log, on_line):
             places = stock_jobs.StockPlaces(
-                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop
+                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop, self.plan.secrets
             )
             if job.kind == "Training":
                 end = stock_jobs.run_training(job, places)

@@ -19,6 +19,7 @@ from local_runner.compile.compiler import BuildValues
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.files import write_atomically
 from local_runner.records import Each, RecordError, read_record
+from local_runner.secrets import DEFAULT_NAMES, SecretNames
 from local_runner.storage import CODE_PREFIX, Storage
 
 FILE = "fingerprint.json"
@@ -44,9 +45,14 @@ class Fingerprint:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def fingerprint_of(definition: str, values: BuildValues, storage: Storage, image: str | None) -> Fingerprint:
-    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has."""
-    document = json.loads(definition)
+def fingerprint_of(
+    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
+) -> Fingerprint:
+    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has.
+
+    What has a ``secret`` name is left out: a run proves the pipeline for any value of it.
+    """
+    document = secret.without(json.loads(definition))
     texts = list(texts_of(document))
     code: dict[str, str] = {}
     for uri in sorted({text for text in texts if storage.is_code(text)}):

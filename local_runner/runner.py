@@ -35,6 +35,7 @@ from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
 from local_runner.s3_uri import s3_problem
+from local_runner.secrets import Secrets, is_kept
 from local_runner.selection import Selected, Selection, select
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
@@ -143,12 +144,16 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
     selected = select(loaded.definition, request.selection, state) if request.selection else Selected(())
     source = selected.source
     # What is resumed has the parameters that it had, unless others are given.
-    kept = {name: value for name, value in selected.parameters.items() if name not in request.parameters}
+    secrets = Secrets(settings.pipeline.secret, state)
+    kept = _kept_parameters(selected, loaded.definition, settings, request, secrets)
     parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
+
+    _learn_given(secrets, loaded.definition, settings, parameters)
+    left = secrets.restored(source.described, parameters.values()) if source else None
 
     def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
         return planner.plan(
@@ -164,8 +169,9 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             stand_ins=stand_ins,
             faults=request.faults,
             problems=problems,
-            source=source.described if source else None,
+            source=left,
             source_execution=source.id if source else None,
+            secrets=secrets,
         )
 
     execution_id = runs.new_execution_id()
@@ -181,7 +187,49 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             raise SettingsError(f"data names no S3 URI and no output of a step that is left out: {unknown}.")
         given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
         storage = replace(storage, sources=(*storage.sources, *given))
-    return plan(storage.provides, problems), storage
+    try:
+        return plan(storage.provides, problems), storage
+    except InvalidPipelineError as error:
+        raise InvalidPipelineError(error.target, secrets.masked_problems(error.problems)) from None
+
+
+def _kept_parameters(
+    selected: Selected, definition: PipelineDefinition, settings: Settings, request: RunRequest, secrets: Secrets
+) -> dict[str, ParameterValue]:
+    """The parameters of the execution that is resumed, without those that are given. Raises SettingsError.
+
+    Of a secret it has a keyed hash: the value is the default, if that is still the one, or has to be given.
+    """
+    copied = [name for name, value in request.parameters.items() if is_kept(value)]
+    if copied:
+        raise SettingsError(f"-p {copied[0]}: that is what a record has in place of a secret. Give the value itself.")
+    defaults = {parameter.name: parameter.default for parameter in definition.parameters}
+    defaults.update(settings.local.parameters)
+    kept: dict[str, ParameterValue] = {}
+    missing: list[str] = []
+    for name, value in selected.parameters.items():
+        if name in request.parameters:
+            continue
+        if not is_kept(value):
+            kept[name] = value
+        elif (default := defaults.get(name)) is None or secrets.hashed(_as_text(default)) != value:
+            missing.append(name)
+    if missing and selected.source:
+        raise SettingsError(
+            f"Execution {selected.source.id} was given secrets, of which it keeps only keyed hashes. "
+            f"Give them again: {' '.join(f'-p {name}=VALUE' for name in missing)}"
+        )
+    return kept
+
+
+def _learn_given(
+    secrets: Secrets, definition: PipelineDefinition, settings: Settings, parameters: Mapping[str, str]
+) -> None:
+    """What is secret of a run before it is planned, so that no problem of it shows a value."""
+    secrets.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+    secrets.learn_named(settings.local.parameters)
+    secrets.learn_named(parameters)
+    secrets.learn_from([dict(step.arguments) for step in definition.steps])
 
 
 def _as_text(value: ParameterValue) -> str:
@@ -247,7 +295,9 @@ def run_plan(
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
-            raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
+            raise InvalidPipelineError(
+                request.target or settings.pipeline.entry, plan.secrets.masked_problems(problems)
+            )
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
         proves = _proven(settings, request, state, chosen, compiled, storage)
@@ -382,7 +432,7 @@ def _proven(
     from local_runner.cache.machine import project_image  # remembers the tag, so that no engine has to be loaded
 
     image = project_image(settings, state).rpartition(":")[2]
-    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image)
+    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image, settings.pipeline.secret)
 
 
 def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:

@@ -17,6 +17,7 @@ from typing import Any, cast
 from local_runner.definition.jsontext import shorten
 from local_runner.errors import SettingsError
 from local_runner.s3_uri import s3_problem
+from local_runner.secrets import DEFAULT_NAMES, DEFAULT_PATTERNS, SecretNames
 
 SETTINGS_FILE = "local_runner.toml"
 _WHOLE = 2**63
@@ -96,6 +97,14 @@ def _measured(value: Any, units: Mapping[str, int], expected: str) -> int:
     return int(match[1]) * units[match[2]]
 
 
+def _secret_names(value: Any) -> SecretNames:
+    items = cast("list[Any]", value) if isinstance(value, list) else [None]
+    patterns = [item for item in items if isinstance(item, str) and item.removeprefix("!")]
+    if len(patterns) < len(items):
+        raise ValueError(f'{value!r} is not a list of names or patterns, such as ["DbUser", "*PIN", "!MaxTokens"].')
+    return SecretNames((*DEFAULT_PATTERNS, *patterns))
+
+
 def _table_of(check: _Check, key: _Check = str) -> _Check:
     def check_all(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -125,9 +134,17 @@ def _setting(default: Any, check: _Check, name: str | None = None) -> Any:
 # ------------------------------------------------------------------------------------------------- the tables
 @dataclass(frozen=True)
 class PipelineSettings:
-    """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline."""
+    """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline.
+
+    ``secret`` says which names are secret, of parameters and of environment variables: the patterns of the file after
+    those that hold for every project.
+    """
 
     entry: str = _setting("pipeline.py:build", _text(r"[^:]+\.py(:[A-Za-z_]\w*)?", "FILE.py or FILE.py:FUNCTION"))
+    secret: SecretNames = field(
+        default=DEFAULT_NAMES,
+        metadata={"check": _secret_names},
+    )
 
 
 @dataclass(frozen=True)

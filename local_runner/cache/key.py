@@ -21,6 +21,7 @@ from local_runner.definition.jsontext import as_list, as_object
 from local_runner.models import ProcessingInput, ProcessingJob
 from local_runner.planning.request import app_managed
 from local_runner.records import Each, RecordError
+from local_runner.secrets import Secrets
 from local_runner.storage import Storage
 
 _FORMAT = 1
@@ -113,10 +114,18 @@ def why_not_cached(job: ProcessingJob) -> str | None:
 
 
 def sign(
-    step: str, job: ProcessingJob, machine: Machine, inputs: Mapping[str, Files], places: Sequence[tuple[str, str]]
+    step: str,
+    job: ProcessingJob,
+    machine: Machine,
+    inputs: Mapping[str, Files],
+    places: Sequence[tuple[str, str]],
+    secrets: Secrets,
 ) -> Signature:
-    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs."""
-    return Signature(step, machine, _stable(job.request, places), inputs)
+    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs.
+
+    Of ``secrets`` it has the keyed hashes, and so has the key: nobody who reads them can try out values.
+    """
+    return Signature(step, machine, secrets.hidden(_stable(job.request, places)), inputs)
 
 
 def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> dict[str, Digested]:

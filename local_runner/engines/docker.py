@@ -165,7 +165,7 @@ class DockerEngine:
     ) -> HostResult:
         container = ""
         try:
-            with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
+            with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
                 for attempt in range(2):
                     container = self._create(staged, host, network)
                     containers.append(container)

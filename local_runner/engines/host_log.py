@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from local_runner.secrets import Secrets
+
 MAX_LINE = 64 * 1024
 """Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory.
 """
@@ -127,10 +129,13 @@ class HostLog:
 
     stdout and stderr may come from two ``sources``; a line of one is never written into the middle of the other's.
     ``error`` says what went wrong where a write failed (a full disk); the output is then read on regardless, since a
-    job whose output nobody reads would stand still. Raises OSError if the file cannot be opened.
+    job whose output nobody reads would stand still. ``secrets`` are masked in both. Raises OSError if the file cannot
+    be opened.
     """
 
-    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, on_line: Callable[[str], None], secrets: Secrets | None = None) -> None:
+        secrets = secrets or Secrets()
+        self._masked = (secrets.stream(), secrets.stream())
         self._file = BoundedLog(path)
         self._on_line = on_line
         self._lines = (LineSplitter(), LineSplitter())
@@ -139,6 +144,9 @@ class HostLog:
 
     def write(self, data: bytes, source: int = 0) -> None:
         """Take what has just been read of the output."""
+        self._take(self._masked[source].feed(data), source)
+
+    def _take(self, data: bytes, source: int) -> None:
         data_so_far = self._unended[source] + data
         ended = data_so_far.rfind(b"\n") + 1
         if len(data_so_far) - ended > MAX_LINE:
@@ -150,6 +158,8 @@ class HostLog:
 
     def close(self) -> None:
         """Pass on unfinished last lines and close the file."""
+        for source, masked in enumerate(self._masked):
+            self._take(masked.end(), source)
         for source, unended in enumerate(self._unended):
             self._append(unended)
             for line in self._lines[source].end():

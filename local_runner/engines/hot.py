@@ -117,7 +117,7 @@ class HotEngine:
             "interrupted": 0.0 if self.at_once else GRACE_SECONDS["interrupted"],
             "max_runtime": GRACE_SECONDS["max_runtime"],
         }
-        with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
+        with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
             try:
                 ended = run_job(kind.directory, request, log, Ending(job.max_runtime, stop, grace))
             except WorkerLostError as error:

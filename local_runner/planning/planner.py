@@ -39,8 +39,9 @@ from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.request import app_managed, job_name
-from local_runner.planning.scope import execution_scope
+from local_runner.planning.scope import as_left, execution_scope
 from local_runner.s3_uri import s3_problem
+from local_runner.secrets import Secrets
 
 SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
 STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
@@ -62,6 +63,7 @@ def plan(
     problems: Sequence[Problem] = (),
     source: Mapping[str, Mapping[str, Any]] | None = None,
     source_execution: str | None = None,
+    secrets: Secrets | None = None,
 ) -> Plan:
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
@@ -70,7 +72,8 @@ def plan(
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
     to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
-    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them.
+    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them;
+    ``secrets`` get to know those of the requests.
     """
     if problems and not definition.steps:
         raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
@@ -83,6 +86,8 @@ def plan(
     planned = planning.resolve_steps(scope)
     if planning.problems:
         raise InvalidPipelineError(target, planning.problems)
+    secrets = secrets or Secrets()
+    secrets.learn_from([step.job.request for step in planned if step.job])
     return Plan(
         execution_id=execution_id,
         pipeline=definition,
@@ -92,6 +97,7 @@ def plan(
         notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
         source=planning.source,
         source_execution=source_execution,
+        secrets=secrets,
     )
 
 
@@ -158,7 +164,7 @@ class _Planning:
         for name in order:
             step = self.steps[name]
             if name in self.source and name not in self.selected:
-                scope = scope.with_step(name, self.source[name])
+                scope = scope.with_step(name, as_left(self.source[name]))
                 requests[name] = {}
                 continue
             requests[name] = self.resolve_step(step, scope)
@@ -328,7 +334,10 @@ class _Planning:
         except ExpressionError:
             return  # told when the step was resolved
         if isinstance(value, Deferred):
-            what = f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected."
+            why = f" ({value.reason})" if expression.step in self.source else ""
+            what = (
+                f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected{why}."
+            )
             self.problems.append(Problem(where, what, f"Select '{expression.step}' too."))
 
     def notes(self) -> tuple[str, ...]:
