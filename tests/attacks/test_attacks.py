@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, STATE
 
 from local_runner.engines.hot_worker import end_workers
 from local_runner.events import Silent
@@ -27,6 +26,8 @@ from local_runner.models import StepExecution
 from local_runner.runner import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
+PROJECT = Path(__file__).resolve().parents[2]
+STATE = PROJECT / ".local_runner"
 JOBS = Path(__file__).with_name("jobs")
 SECONDS = os.environ.get("ATTACK_SECONDS", "2")
 SECRET = "what only the host may read"
