@@ -3,8 +3,8 @@
     python program.py REQUEST     (a JSON object, see ``Request``)
 
 Writes one JSON object to ``<scratch>/result.json``: the definition with all that it was made from, or an
-``error`` to show. Reads the project, writes what pipeline.py uploads under ``<state>/s3``, and lets nothing
-reach a network. Beside the SDK it needs only the standard library, so that another interpreter can run it.
+``error`` to show. Reads the project, writes what pipeline.py uploads under ``<scratch>/s3``, and lets nothing
+reach a network by accident; where there are namespaces, nothing can (``isolation.py``). Beside the SDK it needs only the standard library, so that another interpreter can run it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main(request: Request) -> dict[str, Any]:
         }
     if not request.debug:
         _quieten()
-    uploads = Uploads(root, state, Path(request.scratch), watch)
+    uploads = Uploads(root, Path(request.scratch), watch)
     settings = PipelineSettings(**request.settings)
     session = sdk.session(settings.bucket, settings.role_arn, request.account, uploads)
     try:
@@ -124,7 +124,7 @@ def main(request: Request) -> dict[str, Any]:
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """The second net, for what does not go through boto. Sockets of this machine (a path) may be used."""
+    """Say what is not to be done where it is done. A guard against accidents, no boundary: C calls get past it. Sockets of this machine (a path) may be used."""
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
         if isinstance(address, tuple):
