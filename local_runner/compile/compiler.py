@@ -33,7 +33,16 @@ IMAGE_URI = "local/processing"
 """The project's own image in a local definition, a constant: another image is no other definition."""
 
 _TARGET = re.compile(r"(?P<file>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
-_SOURCES = ("program.py", "dependencies.py", "sdk.py", "boto.py", "offline.py", "uploads.py", "compiler.py", "isolation.py")
+_SOURCES = (
+    "program.py",
+    "dependencies.py",
+    "sdk.py",
+    "boto.py",
+    "offline.py",
+    "uploads.py",
+    "compiler.py",
+    "isolation.py",
+)
 _DEFAULT_FUNCTION = "build"
 _STDERR = 2
 _UPLOAD = re.compile(r"s3/(?!\.\.?/)[^/\0]+/uploads/[0-9a-f]{16}")
@@ -304,7 +313,9 @@ def _say_once(marker: Path, progress: Callable[[str], None]) -> None:
     with suppress(OSError):
         if machine in marker.read_text(encoding="utf-8").splitlines():
             return
-    progress("pipeline.py is compiled without namespaces here, so nothing but a guard keeps it offline (doctor says why)")
+    progress(
+        "this machine compiles without namespaces: only a guard keeps pipeline.py offline (local-runner doctor says why)"
+    )
     marker.parent.mkdir(exist_ok=True)
     with marker.open("a", encoding="utf-8") as file:
         file.write(f"{machine}\n")

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,9 +28,7 @@ from local_runner.engines.sandbox_view import Host, HostView, Mount, Specificati
 from local_runner.settings import SETTINGS_FILE
 
 _PACKAGE = Path(__file__).parents[1]
-_OWN = frozenset(
-    ("proc", "sys", "dev", "run", "tmp", "var", "home", "root", "boot", "opt", "lost+found", ".old")
-)
+_OWN = frozenset(("proc", "sys", "dev", "run", "tmp", "var", "home", "root", "boot", "opt", "lost+found", ".old"))
 _TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 
 
@@ -228,4 +225,4 @@ def _editable(path: Sequence[str]) -> Iterator[str]:
                     with suppress(OSError, ValueError, AttributeError):
                         content = json.loads(Path(entry.path, "direct_url.json").read_text(encoding="utf-8"))
                         if content.get("dir_info", {}).get("editable"):
-                            yield unquote(urlsplit(content["url"]).path)
+                            yield unquote(urlsplit(str(content["url"])).path)

@@ -121,8 +121,11 @@ def main() -> None:
     ]
     report = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     if specification["hold"]:
-        os.write(1, report)
-        while os.read(0, 64):  # until the runner has taken what it wants, or has died
+        try:
+            os.write(1, report)
+        except BrokenPipeError:
+            pass  # the runner has died, and the next read says so
+        while os.read(0, 64):  # until the runner has taken what it wants
             pass
     _clear(specification)
     if not specification["hold"]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ABSTRACT = f"local-runner-test-{os.getpid()}"
 
 
-PIPELINE = '''
+PIPELINE = """
 import ctypes, json, os, socket, struct, subprocess, sys
 from pathlib import Path
 
@@ -116,7 +117,7 @@ Path("got.json").write_text(json.dumps(got))
 
 def build(session, settings):
     return Pipeline(name="P", steps=[], sagemaker_session=session)
-'''
+"""
 
 NORMAL = """
 from sagemaker.core.processing import FrameworkProcessor
@@ -168,7 +169,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 def compiled(
     root: Path, state: Path, variables: dict[str, str] | None = None, prefix: tuple[str, ...] = (), again: bool = False
-) -> dict[str, object]:
+) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(variables or {})}
     command = [*prefix, sys.executable, "-c", COMPILE, str(root), str(state), *(["again"] if again else [])]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
@@ -305,24 +306,32 @@ def processes_of(root: Path) -> list[str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_an_ordinary_user_compiles_isolated(tmp_path: Path) -> None:
+def test_an_ordinary_user_compiles_isolated() -> None:
+    python = "/usr/bin/python3"  # this one may lie where others cannot go
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    code = (
+        "import sys; print('%d.%d' % sys.version_info[:2]); import sys; sys.path.append(sys.argv[1]); import pydantic"
+    )
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    asked = subprocess.run([*become, python, "-c", code, packages], text=True, capture_output=True)
+    if asked.returncode or asked.stdout.strip() != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        pytest.skip(f"{python} cannot use this environment's packages as another user")
     place = Path("/tmp") / f"local-runner-user-{os.getpid()}"
+    script = "import os\nopen('seen', 'w').write(str(os.listdir('/var')))\nraise SystemExit(3)\n"
     try:
-        write(place, {"pipeline.py": "import os\nopen('seen', 'w').write(str(os.listdir('/var')))\nraise SystemExit(3)\n"})
+        write(place, {"pipeline.py": script})
         for path in (place, *place.rglob("*")):
             os.chown(path, 65534, 65534)
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(place / "home")}
+        environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{packages}", "HOME": str(place / "home")}
         done = subprocess.run(
-            [sys.executable, "-c", COMPILE, str(place), str(place / "state")],
+            [*become, python, "-c", COMPILE, str(place), str(place / "state")],
             env=environment,
-            user=65534,
-            group=65534,
-            extra_groups=[],
             text=True,
             capture_output=True,
         )
         assert "it ends the program (exit code 3)" in done.stderr, done.stderr
         assert "pipeline.py, line 3" in done.stderr
         assert (place / "seen").read_text() == "['tmp']"
+        assert not list((place / "state/compiled").iterdir())
     finally:
         shutil.rmtree(place, ignore_errors=True)
