@@ -313,9 +313,7 @@ def _say_once(marker: Path, progress: Callable[[str], None]) -> None:
     with suppress(OSError):
         if machine in marker.read_text(encoding="utf-8").splitlines():
             return
-    progress(
-        "this machine compiles without namespaces: only a guard keeps pipeline.py offline (local-runner doctor says why)"
-    )
+    progress("this machine compiles without namespaces: only a guard keeps pipeline.py offline (doctor says why)")
     marker.parent.mkdir(exist_ok=True)
     with marker.open("a", encoding="utf-8") as file:
         file.write(f"{machine}\n")

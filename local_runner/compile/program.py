@@ -99,7 +99,8 @@ def main(request: Request) -> dict[str, Any]:
         }
     if not request.debug:
         _quieten()
-    uploads = Uploads(root, Path(request.scratch), watch)
+    scratch = Path(request.scratch)  # the state is not writable here; whoever started this takes the uploads there
+    uploads = Uploads(root, scratch, scratch, watch)
     settings = PipelineSettings(**request.settings)
     session = sdk.session(settings.bucket, settings.role_arn, request.account, uploads)
     try:

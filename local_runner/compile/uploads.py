@@ -1,4 +1,4 @@
-"""What pipeline.py uploads to S3 while it compiles, and where that is instead. Writes only ``<scratch>/s3``.
+"""What pipeline.py uploads to S3 while it compiles, and where that is instead. Writes only ``<state>/s3``.
 
 Files of the project stay where they are (``s3://BUCKET/code/<path>``, which the storage maps to the project's
 root), so that a run sees them as they are then. Anything else is kept under the hash of its content
@@ -14,6 +14,7 @@ import io
 import os
 import shutil
 import tarfile
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -23,11 +24,11 @@ from local_runner.compile.dependencies import Watch
 
 
 class Uploads:
-    """Takes the uploads of one compile, into ``<scratch>/s3``; whoever started the compile puts them into the state."""
+    """Takes the uploads of one compile into ``<state>/s3``. ``scratch`` is an empty directory on the file system of ``state``."""
 
-    def __init__(self, root: Path, scratch: Path, watch: Watch) -> None:
+    def __init__(self, root: Path, state: Path, scratch: Path, watch: Watch) -> None:
         self.kept: list[str] = []
-        self._root, self._scratch, self._watch = root, scratch, watch
+        self._root, self._state, self._scratch, self._watch = root, state, scratch, watch
         self._bodies: dict[str, dict[str, dict[str, bytes]]] = defaultdict(lambda: defaultdict(dict))
         self._moved: dict[str, str] = {}
 
@@ -69,19 +70,29 @@ class Uploads:
         return _replaced(definition, self._moved)
 
     def _keep(self, bucket: str, contents: Mapping[str, bytes | Path]) -> str:
-        """Keep objects that belong together, and return the URI of their directory."""
+        """Store objects that belong together, all at once, and return the URI of their directory."""
         digest = hashlib.sha256()
         for name, content in sorted(contents.items()):
             digest.update(f"{name}\0{_sha256(content)}\0".encode())
         key = f"uploads/{digest.hexdigest()[:16]}"
-        target = self._scratch / "s3" / bucket / key
+        target = self._state / "s3" / bucket / key
         self.kept.append(f"s3/{bucket}/{key}")
-        for name, content in contents.items():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                (target / name).write_bytes(content)
-            else:
-                shutil.copyfile(content, target / name)
+        if not target.exists():
+            staged = Path(tempfile.mkdtemp(dir=self._scratch))
+            staged.chmod(0o755)
+            for name, content in contents.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    (staged / name).write_bytes(content)
+                else:
+                    shutil.copyfile(content, staged / name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                staged.rename(target)
+            except OSError:  # another compile was quicker; its content has the same hash
+                if not target.is_dir():
+                    raise
+                shutil.rmtree(staged)
         return f"s3://{bucket}/{key}"
 
 
