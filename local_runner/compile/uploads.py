@@ -24,7 +24,10 @@ from local_runner.compile.dependencies import Watch
 
 
 class Uploads:
-    """Takes the uploads of one compile into ``<state>/s3``. ``scratch`` is an empty directory on the file system of ``state``."""
+    """Takes the uploads of one compile into ``<state>/s3``.
+
+    ``scratch`` is an empty directory on the file system of ``state``.
+    """
 
     def __init__(self, root: Path, state: Path, scratch: Path, watch: Watch) -> None:
         self.kept: list[str] = []
