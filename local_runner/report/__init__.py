@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from local_runner.events import Listener
 from local_runner.report.plain import PlainListener
@@ -29,6 +29,25 @@ def listener(stream: TextIO, *, quiet: bool = False) -> Generator[Listener]:
 
     from local_runner.report.terminal import LiveListener
 
-    console = Console(file=stream, stderr=stream is sys.stderr)
+    console = Console(file=cast("TextIO", _Lasting(stream)), stderr=stream is sys.stderr)
     with LiveListener(console, quiet=quiet) as live:
         yield live
+
+
+class _Lasting:
+    """A terminal that may be closed while the run goes on: what can no longer be written to it is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -66,6 +67,41 @@ def test_nohup_goes_on(tmp_path: Path):
             time.sleep(0.02)
         process.send_signal(signal.SIGHUP)
         assert process.wait(60) == 0
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.sandbox
+def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path):
+    path = write(tmp_path / "p.json", definition(processing("First", "echo begun; sleep 60")))
+    state = tmp_path / "state"
+    outside, inside = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)],
+        env={**environment(), "TERM": "xterm"},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    try:
+        shown = b""
+        while b"begun" not in shown and (data := os.read(outside, 1 << 16)):
+            shown += data
+        os.close(outside)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
+    (run,) = (state / "runs").iterdir()
+    assert json.loads((run / "execution.json").read_text())["status"] == "Stopped"
+    assert not (run / "work").exists()
 
 
 OPEN = """
