@@ -30,7 +30,8 @@ They are in `.venv/bin`; `python -m local_runner` is the same. Each has `--help`
 JSON, also what `aws sagemaker describe-pipeline` prints. `--env NAME` is `[environments.NAME]` of `local_runner.toml`.
 
 Exit codes, where a command names no others: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, 130
-interrupted. (`make` turns every failure into its own 2.) `local-runner --debug COMMAND` shows the traceback of an error.
+interrupted. (`make` turns every failure into its own 2.)
+`local-runner --debug COMMAND` shows the traceback of an error.
 
 Shell completion: `eval "$(_LOCAL_RUNNER_COMPLETE=bash_source local-runner)"`, or `zsh_source`, `fish_source`.
 """
