@@ -1,7 +1,8 @@
 """What the tests need of the machine: engines and programs. Where one is missing, a test skips; under CI it fails.
 
 A test says which programs it starts: ``@pytest.mark.programs("unshare")``, or, in a fixture,
-``needs_program("docker")``, which returns where the program is. One that is started and was not declared is an error of the test, on every machine.
+``needs_program("docker")``, which returns where the program is. One that is started and was not declared is an error of
+the test, on every machine.
 """
 
 from __future__ import annotations

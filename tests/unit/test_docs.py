@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from local_runner.cli import cli
 from local_runner.engines.sandbox import DIFFERENCES
@@ -180,6 +181,35 @@ def test_the_site_has_every_document_and_takes_nothing_from_elsewhere(tmp_path: 
     )
     for path in (tmp_path / "site").rglob("*.html"):
         assert re.findall(loads, path.read_text(encoding="utf-8")) == [], path
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_a_document_names_is_there(path: Path) -> None:
+    """Those that are written in full, from the project's directory."""
+    named = re.findall(r"`((?:local_runner|tests|docs|tools|benchmarks|examples)/[\w./-]+)`", path.read_text("utf-8"))
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_the_workflow_runs_what_ci_runs_and_the_forms_are_forms() -> None:
+    """GitHub shows an error only after a push; here it is YAML, and has what GitHub asks for."""
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow[True].keys() == {"pull_request", "push"}  # YAML reads the key "on" as true
+    assert workflow["permissions"] == {"contents": "read"}
+    assert [job for job in workflow["jobs"].values() if ".ci/run" not in job["steps"][-1]["run"]] == []
+    for path in (PROJECT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert path.name == "config.yml" or {"name", "description", "body"} <= form.keys(), path
+    updates = yaml.safe_load((PROJECT / ".github" / "dependabot.yml").read_text(encoding="utf-8"))
+    assert updates["version"] == 2
+
+
+def test_hooks_are_the_project_s_own_tools() -> None:
+    """No hook is fetched, and each is a program that `make setup` installs."""
+    found = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert {repository["repo"] for repository in found["repos"]} == {"local"}
+    entries = [hook["entry"].split()[0] for repository in found["repos"] for hook in repository["hooks"]]
+    assert [entry for entry in entries if not (Path(sys.prefix) / "bin" / Path(entry).name).is_file()] == []
+    assert all(entry.startswith(".venv/bin/") for entry in entries)
 
 
 def test_the_changelog_is_about_this_version() -> None:

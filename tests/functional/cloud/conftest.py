@@ -30,7 +30,7 @@ def moto_server():
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(200):
+        for _ in range(1200):  # on a busy machine it takes long to import
             try:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
                 break
