@@ -70,7 +70,9 @@ attack: $(STAMP) ## Let jobs attack this machine for a minute each, on every eng
 	@ATTACK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/attacks $(ARGS)
 
 coverage: $(STAMP) ## Run all tests and report which lines and branches they reach (ARGS= for pytest)
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report term $(ARGS)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n auto --dist loadgroup $(ARGS); status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
 lint: $(STAMP) ## Check style (ruff) and types (pyright, strict)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
