@@ -1,49 +1,83 @@
-"""``python -m local_runner`` and the console script: the command line, with its exit codes and without tracebacks."""
+"""``python -m local_runner`` and the console script: the command line, with its exit codes and without tracebacks.
+
+Nothing slow is imported before the signals are taken, so that Ctrl-C ends also the imports without a traceback.
+"""
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
+from contextlib import suppress
 from types import FrameType
 
-import click
+from local_runner.signals import handle, interrupt
 
-from local_runner.cli import cli
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, system_trouble
+_INTERRUPTED = 130  # errors.EXIT_INTERRUPTED, whose module imports click
 
 
 def main() -> None:
     """Run the command line and exit as :mod:`local_runner.errors` says."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    handle(_end_at_once)
     try:
-        sys.exit(cli.main(prog_name="local-runner", standalone_mode=False))
+        try:
+            code = _command_line()
+        finally:
+            handle(_end_at_once)  # until the interpreter is gone: what it still does is not worth a traceback
+    except KeyboardInterrupt:
+        with suppress(OSError):  # the terminal may be what was closed
+            os.write(2, b"Interrupted.\n")
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _command_line() -> int:
+    import click
+
+    from local_runner.cli import cli
+    from local_runner.errors import EXIT_FAILED, EXIT_USAGE, debugging, system_trouble
+
+    handle(interrupt)  # ends what comes before an execution; an execution has a handler of its own
+    try:
+        return cli.main(prog_name="local-runner", standalone_mode=False) or 0
+    except SystemExit as end:
+        return _code(end)
     except click.ClickException as error:
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         # Whoever read our output has gone (`local-runner compile | head`); there is nobody left to tell.
         sys.stderr.close()
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except OSError as error:  # a full disk, a directory that is not to be written to; steps keep theirs to themselves
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         click.echo(f"Error: {system_trouble(error)} `local-runner --debug …` shows where.", err=True)
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except Exception as error:
-        if "--debug" in sys.argv:
+        if debugging():
             raise
         click.echo(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)", err=True)
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends what comes before an execution as Ctrl-C does; an execution has a handler of its own."""
-    raise KeyboardInterrupt
+def _code(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return 1
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """While modules are imported and when all is done: there is nothing to bring in order."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    with suppress(OSError):
+        os.write(2, b"Interrupted.\n")
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from local_runner import cloud_commands, export_commands, life_commands
-from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, InvalidPipelineError
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED, EngineError, InvalidPipelineError
+from local_runner.names import is_text
 
 if TYPE_CHECKING:
     from local_runner.models import Fault
@@ -36,6 +38,8 @@ class _Pair(click.ParamType[tuple[str, str]]):
         name, separator, text = str(value).partition("=")
         if not separator or not name:
             self.fail(f"{value!r} is not of the form {self.name}.", param, ctx)
+        if not is_text(text) or not is_text(name):
+            self.fail(f"{value!r} is not UTF-8 text.", param, ctx)
         return name, text
 
 
@@ -45,6 +49,8 @@ class _Map(click.ParamType[tuple[str, Path]]):
     name = "S3URI=PATH"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        from local_runner.s3_uri import s3_problem
+
         parts = str(value).split("=")
         splits = [("=".join(parts[:cut]), "=".join(parts[cut:])) for cut in range(1, len(parts))]
         if not splits or not parts[0].startswith("s3://"):
@@ -52,6 +58,9 @@ class _Map(click.ParamType[tuple[str, Path]]):
         found = [(uri, Path(path)) for uri, path in splits if path and Path(path).exists()]
         if not found:
             self.fail(f"{value!r}: there is no file or directory {splits[0][1]!r}.", param, ctx)
+        problem = s3_problem(found[0][0])
+        if problem:
+            self.fail(f"{problem} Write it as s3://BUCKET/KEY=PATH.", param, ctx)
         return found[0]
 
 
@@ -293,6 +302,11 @@ def clean(
 
         if workers := end_workers(state):
             click.echo(f"Hot workers: {workers} ended.")
+        from local_runner.engines.connection import connect
+        from local_runner.engines.docker_sweep import sweep_quietly
+
+        with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
+            sweep_quietly(client.api)
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size

@@ -134,6 +134,7 @@ def promote(
       local-runner promote --env prod --yes
     """
     from local_runner.cloud.aws import CloudError
+    from local_runner.cloud.lock import drop_left_lock
     from local_runner.cloud.promotion import UnverifiedError, apply, plan_release
 
     if reason is not None and not reason.strip():
@@ -145,6 +146,7 @@ def promote(
     planned = plan_release(prepared.desired, prepared.gate, prepared.aws, prepared.options)
     _show(planned, prepared)
     if not planned.changes:
+        drop_left_lock(prepared.aws, prepared.desired.bucket, prepared.desired.prefix)
         return
     if not yes:
         if not sys.stdin.isatty():

@@ -7,13 +7,16 @@
         ├── InvalidPipelineError    problems of the definition or the parameters, all of them
         └── EngineError             no engine can run this; what to install
 
-A step that fails is data in the Execution (exit code 1), not an exception. Ctrl-C is exit code 130.
+A step that fails is data in the Execution (exit code 1), not an exception; DataError is how that is said inside a run.
+Ctrl-C is exit code 130.
 Every message says what is wrong, where it stands, and what to do.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +45,20 @@ class Problem:
         return f"{text} {self.remedy}" if self.remedy else text
 
 
+def debugging() -> bool:
+    """Whether the command line was given ``--debug``, which shows tracebacks."""
+    return "--debug" in sys.argv
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.EROFS, errno.EACCES)
+
+
+def says_no_room(reason: str) -> bool:
+    """Whether a failure's reason is that a disk is full: the system's words, which also jobs repeat."""
+    return any(os.strerror(number) in reason for number in NO_ROOM)
+
+
 def system_trouble(error: OSError, place: object = None) -> str:
     """What the operating system refused, where, and what to do. ``place`` is where, if the error does not say."""
     where = error.filename2 or error.filename or place
@@ -51,9 +68,14 @@ def system_trouble(error: OSError, place: object = None) -> str:
         errno.EDQUOT: "Free space there, or keep the state elsewhere: --state DIR.",
         errno.EACCES: "Give yourself access to it, or use another.",
         errno.EROFS: "Use a place that can be written to, such as --state DIR.",
+        errno.EISDIR: "A directory has the name of a file here: remove or rename it, then run again.",
         errno.EMFILE: "Raise the limit (ulimit -n), or run fewer steps at once: --max-parallel N.",
     }.get(error.errno or 0, "")
     return f"{at}{error.strerror or error}. {remedy}".rstrip()
+
+
+class DataError(Exception):
+    """Data a step needs is missing or cannot be kept; the text is the step's FailureReason."""
 
 
 class LocalRunnerError(click.ClickException):

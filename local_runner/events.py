@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from local_runner.models import Execution, Plan, StepExecution
+from local_runner.secrets import Secrets
 
 
 class Listener(Protocol):
@@ -37,6 +39,49 @@ class Listener(Protocol):
     def ended(self, execution: Execution) -> None:
         """The execution came to its end, whichever. Called once, after every step's end."""
         ...
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A listener that is told everything without the secrets in it."""
+
+    listener: Listener
+    secrets: Secrets
+
+    def started(self, plan: Plan, engine: str) -> None:
+        """Passed on: what is shown of a plan are names, and its notes."""
+        self.listener.started(replace(plan, notes=tuple(map(self.secrets.masked, plan.notes))), engine)
+
+    def step_started(self, name: str) -> None:
+        """Passed on."""
+        self.listener.step_started(name)
+
+    def line(self, step: str, host: str, text: str) -> None:
+        """Passed on, masked."""
+        self.listener.line(step, host, self.secrets.masked(text))
+
+    def step_ended(self, step: StepExecution) -> None:
+        """Passed on, its messages masked."""
+        self.listener.step_ended(masked_step(step, self.secrets))
+
+    def note(self, text: str) -> None:
+        """Passed on, masked."""
+        self.listener.note(self.secrets.masked(text))
+
+    def ended(self, execution: Execution) -> None:
+        """Passed on, its messages masked."""
+        reason = execution.failure_reason and self.secrets.masked(execution.failure_reason)
+        steps = tuple(masked_step(step, self.secrets) for step in execution.steps)
+        self.listener.ended(replace(execution, failure_reason=reason, steps=steps))
+
+
+def masked_step(step: StepExecution, secrets: Secrets) -> StepExecution:
+    """The step without the secrets in its messages."""
+    return replace(
+        step,
+        failure_reason=step.failure_reason and secrets.masked(step.failure_reason),
+        exit_message=step.exit_message and secrets.masked(step.exit_message),
+    )
 
 
 class Silent:

@@ -9,12 +9,13 @@ Fail step starts nothing new.
 from __future__ import annotations
 
 import errno
-import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -23,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from local_runner import contract, job_tree
 from local_runner.continuous import uploading
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
-from local_runner.definition.jsontext import as_object
+from local_runner.definition.jsontext import as_object, shorten
 from local_runner.engines import Engine
 from local_runner.engines.host_log import step_log
-from local_runner.errors import Problem, system_trouble
-from local_runner.events import Listener
+from local_runner.errors import DataError, LocalRunnerError, Problem, debugging, system_trouble
+from local_runner.events import Listener, Masked, masked_step
 from local_runner.models import (
     Execution,
     ExecutionStatus,
@@ -48,12 +49,16 @@ from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.planning.stock_request import describe_stock
 from local_runner.retries import with_retries
 from local_runner.runs import Run
+from local_runner.signals import handled
 from local_runner.steps import AT_ONCE, Ended, Places, failed, run_function
-from local_runner.storage import DataError, Storage
+from local_runner.storage import Storage
 
 if TYPE_CHECKING:
     from local_runner.cache.steps import Looked, StepCache
     from local_runner.engines.sdk import SdkEngine
+
+INTERNAL_ERROR = "internal-error.txt"
+"""The file in a step's log directory that has the traceback of a defect of this program."""
 
 _POLL_SECONDS = 0.2
 
@@ -71,12 +76,13 @@ def execute(
     reuse: StepCache | None = None,
     stop: threading.Event | None = None,
 ) -> Execution:
-    """Run the plan to its end. SIGINT, SIGTERM or ``stop`` stop what runs, and the Execution is then Stopped.
+    """Run the plan to its end. SIGINT, SIGTERM, SIGHUP or ``stop`` stop what runs, and the Execution is then Stopped.
 
     ``stock`` runs Training and Transform steps; a plan that has none needs none. ``reuse`` is the step cache, None
     where every step runs.
     """
     scope = starting_scope(plan, lambda uri: _text_at(storage, uri))
+    listener = Masked(listener, plan.secrets)
     executor = _Executor(plan, scope, engine, stock, storage, run, listener, cache, reuse, stop or threading.Event())
     started = monotonic()
     listener.started(plan, engine.name)
@@ -94,7 +100,7 @@ def execute(
         status=status,
         engine=engine.name,
         failure_reason=reason,
-        parameters=plan.parameters,
+        parameters=plan.secrets.hidden_named(plan.parameters),
         started=plan.started,
         ended=timestamp(),
         seconds=monotonic() - started,
@@ -156,7 +162,7 @@ class _Executor:
                     still.append(planned)
                 case _ if planned.step.type in AT_ONCE:
                     self.listener.step_started(name)
-                    self._end(AT_ONCE[planned.step.type](planned, self._scope_now()))
+                    self._end(self._guarded(planned, partial(AT_ONCE[planned.step.type], planned, self._scope_now())))
                 case _:
                     running[threads.submit(self._process, planned, self._scope_now())] = name
         return still
@@ -181,7 +187,7 @@ class _Executor:
         return self.scope.at(timestamp())
 
     def _end(self, ended: Ended) -> None:
-        step = ended.step
+        step = masked_step(ended.step, self.plan.secrets)
         self.ended[step.name] = step
         if ended.describe:
             self.scope = self.scope.with_step(step.name, ended.describe)
@@ -191,9 +197,10 @@ class _Executor:
 
     def keep_described(self) -> None:
         """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
-        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"} | self.plan.source.keys()
+        succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"}
+        described = {name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()}
         with suppress(OSError):
-            self.run.write_described({name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()})
+            self.run.write_described(self.plan.secrets.hidden({**self.plan.source, **described}))
 
     def outcome(self) -> tuple[ExecutionStatus, str | None]:
         """The execution's status and FailureReason."""
@@ -207,6 +214,36 @@ class _Executor:
     # ----------------------------------------------------------------------------------------------- one step
     def _process(self, planned: PlannedStep, scope: Scope) -> Ended:
         """One step, in a thread of its own, as often as its retry policies say."""
+        return self._guarded(planned, partial(self._tried, planned, scope))
+
+    def _guarded(self, planned: PlannedStep, run: Callable[[], Ended]) -> Ended:
+        """What the step comes to; where this program has a defect, its failure, and the others go on.
+
+        The traceback goes to the step's logs, and with ``--debug`` to stderr, too. Errors that are told to the user
+        by a command (no engine can be had) end the execution as ever.
+        """
+        try:
+            return run()
+        except LocalRunnerError:
+            raise
+        except Exception as error:
+            import traceback  # slow to import
+
+            text = "".join(traceback.format_exception(error))
+            file = self.run.logs(planned.step.name) / INTERNAL_ERROR
+            kept = f"Its traceback is in {file}; `local-runner --debug …` shows it."
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError:
+                kept = "`local-runner --debug …` shows where."
+            if debugging():
+                sys.stderr.write(text)
+            said = str(error).encode(errors="backslashreplace").decode()
+            reason = f"Internal error: {type(error).__name__}: {shorten(said, 300)} (a defect of this program). {kept}"
+            return failed(planned, reason)
+
+    def _tried(self, planned: PlannedStep, scope: Scope) -> Ended:
         started = monotonic()
 
         def attempt(number: int) -> Ended:
@@ -239,13 +276,15 @@ class _Executor:
         work, logs = self._places(planned.step.name, number)
         places = Places(work=work, log=logs / "function.log", s3=self.storage.root)
         on_line = self._on_line(planned.step.name)
-        return run_function(planned, stand_in, scope, places, lambda text: on_line("function", text), self.stop)
+        secrets = self.plan.secrets
+        return run_function(planned, stand_in, scope, places, partial(on_line, "function"), self.stop, secrets)
 
     def _run_job(self, planned: PlannedStep, scope: Scope, number: int) -> Ended:
         step = planned.step
         kind = JOB_KINDS[step.type]
         name = job_name(self.plan.execution_id, step.name, number)
         request = resolve(step.arguments, scope.of_job(name))
+        self.plan.secrets.learn_from(request)
         where = f"{step.path}.Arguments"
         job, problems = kind.parse(request, name, where)
         problems += request_problems(request, kind.shape, where, self.cache)
@@ -293,6 +332,7 @@ class _Executor:
         recording = self.reuse.begin(planned, looked, work) if self.reuse else None
         created, began = timestamp(), monotonic()
         staged = contract.stage(job, run_id=self.run.id, step=step.name, storage=self.storage, work=work, logs=logs)
+        staged = replace(staged, secrets=self.plan.secrets)
         with step_log([host.log for host in staged.hosts], logs, self._on_line(step.name)) as (log, on_line):
             started = timestamp()
             with feeding(staged) as faults, uploading(staged, self.storage):
@@ -307,6 +347,8 @@ class _Executor:
             status = "Stopped"
         if self.reuse and recording and status == "Succeeded":
             code, message = collected.exit_code, collected.exit_message
+            if message and self.plan.secrets.masked(message) != message:
+                recording.refused = f"Step '{step.name}' is not cached: its exit message holds a secret."
             self.reuse.finish(recording, logs, recording.manifest(self.run.id, monotonic() - began, code, message))
         execution = StepExecution(
             name=step.name,
@@ -348,7 +390,7 @@ class _Executor:
         paths = [logs / f"{host}.log" for host in job.hosts]
         with step_log(paths, logs, self._on_line(step.name)) as (log, on_line):
             places = stock_jobs.StockPlaces(
-                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop
+                self.run.id, step.name, work, logs, self.storage, self.stock, on_line, self.stop, self.plan.secrets
             )
             if job.kind == "Training":
                 end = stock_jobs.run_training(job, places)
@@ -420,9 +462,9 @@ def _refusal(problems: list[Problem], request: Any) -> str:
 
 @contextmanager
 def _signals_stop(stop: threading.Event) -> Generator[None]:
-    """SIGINT and SIGTERM stop the execution in good order; the second one interrupts at once.
+    """SIGINT, SIGTERM and SIGHUP stop the execution in good order; the second one interrupts at once.
 
-    Signals can only be taken in the main thread; in others (a notebook's, a test's) ``stop`` is all there is.
+    In other threads than the main one ``stop`` is all there is.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -430,12 +472,5 @@ def _signals_stop(stop: threading.Event) -> Generator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(ask):
         yield
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -93,12 +93,14 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
 
     found = _described(name, state, image_uri)
     build = release_template if form == "cloudformation" else release_configuration
-    document = json.dumps(build(found.parts, found.definition), indent=2)
+    document = json.dumps(build(found.parts, found.definition, found.desired.secrets.names), indent=2)
     if output is None:
         click.echo(document)
     else:
         write_atomically(output, document + "\n")
         _say(f"Wrote {output}.")
+    for note in found.desired.secrets_in_definition():
+        _say(f"Note: {note}")
     _say_uploads(found)
 
 

@@ -45,7 +45,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
         yield
 
 
-_FOLDERS = ("s3", "runs", "steps", "hot", "compiled", "cache")
+_FOLDERS = ("s3", "opening", "runs", "steps", "hot", "compiled", "cache")
 
 
 def keep_private(state: Path) -> None:

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from local_runner.compile.compiler import BuildValues
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.files import write_atomically
+from local_runner.records import Each, RecordError, read_record
+from local_runner.secrets import DEFAULT_NAMES, SecretNames
 from local_runner.storage import CODE_PREFIX, Storage
 
 FILE = "fingerprint.json"
@@ -43,9 +45,14 @@ class Fingerprint:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def fingerprint_of(definition: str, values: BuildValues, storage: Storage, image: str | None) -> Fingerprint:
-    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has."""
-    document = json.loads(definition)
+def fingerprint_of(
+    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
+) -> Fingerprint:
+    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has.
+
+    What has a ``secret`` name is left out: a run proves the pipeline for any value of it.
+    """
+    document = secret.without(json.loads(definition))
     texts = list(texts_of(document))
     code: dict[str, str] = {}
     for uri in sorted({text for text in texts if storage.is_code(text)}):
@@ -102,6 +109,15 @@ class Verified:
     fingerprint: Fingerprint
 
 
+_KEPT = {
+    "fingerprint": str,
+    "ended": str,
+    "definition": Each(object),
+    "code": Each(str),
+    "image": (str, type(None)),
+}
+
+
 def keep(directory: Path, fingerprint: Fingerprint, ended: str) -> None:
     """Keep what a run proves in its directory. Raises OSError."""
     kept = {
@@ -119,11 +135,11 @@ def verified_runs(state: Path) -> list[Verified]:
     found: list[Verified] = []
     for path in (state / "runs").glob(f"*/{FILE}"):
         try:
-            kept = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+            kept = read_record(path, _KEPT)
             fingerprint = Fingerprint(kept["definition"], kept["code"], kept["image"])
             if fingerprint.value == kept["fingerprint"]:
-                found.append(Verified(path.parent.name, str(kept["ended"]), fingerprint))
-        except (OSError, ValueError, KeyError, TypeError):
+                found.append(Verified(path.parent.name, kept["ended"], fingerprint))
+        except (OSError, RecordError):
             continue
     return sorted(found, key=lambda run: run.ended, reverse=True)
 

@@ -99,7 +99,7 @@ def take(source: AnyPath, target: str) -> None:
     made = {""}
     os.makedirs(target, FOLDER_MODE, exist_ok=True)
     for path, folder, name, state in entries(source, own=True):
-        _check_key(path)
+        check_key(path)
         if not stat.S_ISREG(state.st_mode):
             continue
         parent = path.rpartition("/")[0]
@@ -123,10 +123,20 @@ def take(source: AnyPath, target: str) -> None:
                 pass
 
 
+def check_key(path: str) -> None:
+    """Raises NotAKeyError for a path that no object can have as its key."""
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        raise NotAKeyError(f"{path!r} is no key of S3: it is not UTF-8") from None
+    if size > LONGEST_KEY:
+        raise NotAKeyError(f"{path[:80]}... is longer than the {LONGEST_KEY} bytes that a key of S3 may have")
+
+
 def is_key(path: str) -> bool:
     """Whether an object of S3 can have that name."""
     try:
-        _check_key(path)
+        check_key(path)
     except NotAKeyError:
         return False
     return True
@@ -226,15 +236,6 @@ def _empty(folder: int, root: int, aside: str, moved: int) -> int:
                 if attempt or not _allow(name, folder):
                     break
     return moved
-
-
-def _check_key(path: str) -> None:
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        raise NotAKeyError(f"{path!r} is no key of S3: it is not UTF-8") from None
-    if size > LONGEST_KEY:
-        raise NotAKeyError(f"{path[:80]}... is longer than the {LONGEST_KEY} bytes that a key of S3 may have")
 
 
 def _below(root: int, path: str, own: bool = False) -> int:

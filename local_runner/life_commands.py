@@ -92,7 +92,7 @@ def trigger(
     if date is not None:
         parameters.setdefault(load_settings(Path.cwd()).local.date_parameter, date)
     pipeline = describe_pipeline(deployment.aws, deployment.names.pipeline_name, env)
-    started = start(deployment.aws, pipeline, parameters)
+    started = start(deployment.aws, pipeline, parameters, deployment.secrets)
     if not wait:
         click.echo(started.id)
         _say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")
@@ -104,6 +104,7 @@ def trigger(
 def _follow(deployment: Deployment, arn: str, plan: Any, stop_on_interrupt: bool) -> None:
     from local_runner.cloud.following import follow
     from local_runner.cloud.triggering import stop
+    from local_runner.events import Masked
     from local_runner.report import listener
 
     def on_interrupt(shown: Listener) -> Callable[[], None]:
@@ -114,7 +115,9 @@ def _follow(deployment: Deployment, arn: str, plan: Any, stop_on_interrupt: bool
         return stop_it
 
     try:
-        with listener(sys.stdout) as shown:
+        deployment.secrets.learn_named(plan.parameters)
+        with listener(sys.stdout) as unmasked:
+            shown = Masked(unmasked, deployment.secrets)
             result = follow(
                 deployment.aws, arn, plan, shown, on_interrupt=on_interrupt(shown) if stop_on_interrupt else None
             )
@@ -157,7 +160,7 @@ def logs(env: str, state: Path, execution: str | None, step_name: str | None, fo
         deployment.aws,
         found,
         definition_of(pipeline),
-        lambda text: click.echo(text),
+        lambda text: click.echo(deployment.secrets.masked(text)),
         _say,
         step=step_name,
         follows=follows,
@@ -234,11 +237,12 @@ def releases(env: str, state: Path, as_json: bool) -> None:
     Example:
       local-runner releases --env prod
     """
-    from local_runner.cloud.releases import all_releases
+    from local_runner.cloud.releases import all_releases, without_secrets
     from local_runner.cloud.status_text import release_lines, release_record
 
     deployment = _open(env, state)
     found = all_releases(deployment.aws, deployment.bucket, deployment.prefix)
+    found = [without_secrets(release, deployment.secrets) for release in found]
     if as_json:
         click.echo(json.dumps([release_record(release, current=release is found[-1]) for release in found[::-1]]))
     elif found:
@@ -260,6 +264,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
       local-runner rollback --env prod
       local-runner rollback --env prod --to 7 --yes
     """
+    from local_runner.cloud.lock import drop_left_lock
     from local_runner.cloud.rollback import bring_back, rollback_to
 
     deployment = _open(env, state)
@@ -267,6 +272,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
         found = rollback_to(deployment, number)
         changes = found.plan(deployment.aws)
     if not changes and found.current.fingerprint == found.target.fingerprint:
+        drop_left_lock(deployment.aws, deployment.bucket, deployment.prefix)
         click.echo(f"There is nothing to change: the account is as release {found.target.number} left it.")
         return
     click.echo(f"Back from release {found.current.number} to {found.target.number} ({found.target.created}):")
@@ -295,6 +301,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
     """
     from local_runner.cloud import retiring
     from local_runner.cloud.aws import CloudError
+    from local_runner.cloud.lock import drop_left_lock
 
     deployment = _open(env, state)
     aws, name = deployment.aws, deployment.names.pipeline_name
@@ -302,6 +309,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
         changes = retiring.retirement(deployment)
         running = retiring.still_running(aws, name)
     if not changes:
+        drop_left_lock(aws, deployment.bucket, deployment.prefix)
         click.echo(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
         return
     click.echo(f"From account {aws.account}, region {aws.region}, these go:")

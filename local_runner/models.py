@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from local_runner.secrets import Secrets
+
 ParameterType = Literal["String", "Integer", "Float", "Boolean"]
 ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
@@ -280,7 +282,8 @@ class StagedHost:
 class StagedJob:
     """A job laid out on disk, ready for an engine. ``run_id`` is the execution's id, for labels and sweeping.
 
-    ``work`` is the job's own directory, in which an engine may make more; it goes when the execution ends.
+    ``work`` is the job's own directory, in which an engine may make more; it goes when the execution ends. ``secrets``
+    are masked in what the hosts print.
     """
 
     job: ProcessingJob
@@ -288,6 +291,7 @@ class StagedJob:
     step: str
     work: Path
     hosts: tuple[StagedHost, ...]
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 @dataclass(frozen=True)
@@ -361,7 +365,8 @@ class PlannedStep:
 class Plan:
     """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
 
-    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them.
+    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them; ``secrets``
+    are the secret values that are known so far.
     """
 
     execution_id: str
@@ -372,6 +377,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     source_execution: str | None = None
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 # ----------------------------------------------------------------------------------------------- execution

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, cast
 
 from local_runner import fingerprint, runs
 from local_runner.compile.compiler import compile_pipeline, local_values
+from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import inspect_definition
 from local_runner.definition.paths import Deferred
 from local_runner.engines import Engine
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.selection import select_engine, stock_engine
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
@@ -32,6 +34,8 @@ from local_runner.planning import planner
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
 from local_runner.planning.scope import starting_scope, timestamp
 from local_runner.report.record import to_record
+from local_runner.s3_uri import s3_problem
+from local_runner.secrets import Secrets, is_kept
 from local_runner.selection import Selected, Selection, select
 from local_runner.settings import Settings
 from local_runner.stand_ins.settings import configured
@@ -104,9 +108,10 @@ def _read_definition(target: str) -> str:
         return Path(target).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError(f"{target} is no pipeline definition: it is not UTF-8 text.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(
-            f"{target} cannot be read: {error.strerror}. TARGET is a pipeline.py or a definition JSON file."
+            f"{target} cannot be read: {why}. TARGET is a pipeline.py or a definition JSON file."
         ) from None
 
 
@@ -116,7 +121,10 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
         uri.rstrip("/"): (settings.root / path, f"[local.data] {uri}") for uri, path in settings.local.data.items()
     }
     mapped |= {uri.rstrip("/"): (path.absolute(), f"--map {uri}") for uri, path in data.items()}
-    missing = [f"  {label}: {path}" for path, label in mapped.values() if not path.exists()]
+    wrong = [f"  {uri}: {problem}" for uri in (*settings.local.data, *data) if (problem := s3_problem(uri))]
+    if wrong:
+        raise SettingsError("Data is mapped to what is no S3 URI:\n" + "\n".join(wrong))
+    missing = [f"  {label}: {path}" for path, label in mapped.values() if not _is_there(path)]
     if missing:
         raise SettingsError("Mapped data is not there:\n" + "\n".join(missing))
     sources = [Source(uri, path) for uri, (path, _) in mapped.items()]
@@ -124,17 +132,28 @@ def local_storage(settings: Settings, state: Path, data: Mapping[str, Path]) -> 
     return Storage(state / "s3", (*sources, code))
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
+
+
 def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Path) -> tuple[Plan, Storage]:
     """The plan for a request, and the local S3 it reads. Raises InvalidPipelineError with every problem there is."""
     selected = select(loaded.definition, request.selection, state) if request.selection else Selected(())
     source = selected.source
     # What is resumed has the parameters that it had, unless others are given.
-    kept = {name: value for name, value in selected.parameters.items() if name not in request.parameters}
+    secrets = Secrets(settings.pipeline.secret, state)
+    kept = _kept_parameters(selected, loaded.definition, settings, request, secrets)
     parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     storage = local_storage(settings, state, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
+
+    _learn_given(secrets, loaded.definition, settings, parameters)
+    left = secrets.restored(source.described, parameters.values()) if source else None
 
     def plan(provided: Callable[[str], bool], problems: Sequence[Problem]) -> Plan:
         return planner.plan(
@@ -150,8 +169,9 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             stand_ins=stand_ins,
             faults=request.faults,
             problems=problems,
-            source=source.described if source else None,
+            source=left,
             source_execution=source.id if source else None,
+            secrets=secrets,
         )
 
     execution_id = runs.new_execution_id()
@@ -167,7 +187,49 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
             raise SettingsError(f"data names no S3 URI and no output of a step that is left out: {unknown}.")
         given = (Source(outputs[name], path.absolute()) for name, path in of_steps.items())
         storage = replace(storage, sources=(*storage.sources, *given))
-    return plan(storage.provides, problems), storage
+    try:
+        return plan(storage.provides, problems), storage
+    except InvalidPipelineError as error:
+        raise InvalidPipelineError(error.target, secrets.masked_problems(error.problems)) from None
+
+
+def _kept_parameters(
+    selected: Selected, definition: PipelineDefinition, settings: Settings, request: RunRequest, secrets: Secrets
+) -> dict[str, ParameterValue]:
+    """The parameters of the execution that is resumed, without those that are given. Raises SettingsError.
+
+    Of a secret it has a keyed hash: the value is the default, if that is still the one, or has to be given.
+    """
+    copied = [name for name, value in request.parameters.items() if is_kept(value)]
+    if copied:
+        raise SettingsError(f"-p {copied[0]}: that is what a record has in place of a secret. Give the value itself.")
+    defaults = {parameter.name: parameter.default for parameter in definition.parameters}
+    defaults.update(settings.local.parameters)
+    kept: dict[str, ParameterValue] = {}
+    missing: list[str] = []
+    for name, value in selected.parameters.items():
+        if name in request.parameters:
+            continue
+        if not is_kept(value):
+            kept[name] = value
+        elif (default := defaults.get(name)) is None or secrets.hashed(_as_text(default)) != value:
+            missing.append(name)
+    if missing and selected.source:
+        raise SettingsError(
+            f"Execution {selected.source.id} was given secrets, of which it keeps only keyed hashes. "
+            f"Give them again: {' '.join(f'-p {name}=VALUE' for name in missing)}"
+        )
+    return kept
+
+
+def _learn_given(
+    secrets: Secrets, definition: PipelineDefinition, settings: Settings, parameters: Mapping[str, str]
+) -> None:
+    """What is secret of a run before it is planned, so that no problem of it shows a value."""
+    secrets.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+    secrets.learn_named(settings.local.parameters)
+    secrets.learn_named(parameters)
+    secrets.learn_from([dict(step.arguments) for step in definition.steps])
 
 
 def _as_text(value: ParameterValue) -> str:
@@ -184,8 +246,12 @@ def _output_uris(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, described in starting_scope(plan).steps.items():
         if not isinstance(described, Deferred):
-            for output in described.get("ProcessingOutputConfig", {}).get("Outputs", []):
-                found[f"{name}.{output['OutputName']}"] = output["S3Output"]["S3Uri"]
+            config = as_object(described.get("ProcessingOutputConfig")) or {}
+            for item in as_list(config.get("Outputs")) or ():
+                output = as_object(item) or {}
+                uri = (as_object(output.get("S3Output")) or {}).get("S3Uri")
+                if isinstance(uri, str) and s3_problem(uri) is None:
+                    found[f"{name}.{output.get('OutputName')}"] = uri
     return found
 
 
@@ -215,6 +281,7 @@ def run_plan(
     ``compiled`` is the definition's JSON: with it, a run of the whole project keeps what it proves for a promotion.
     """
     keep_private(state)
+    keep_of_logs(settings.local.log_size)
     killed = runs.killed_one(state)
     if runs.sweep(state):
         storage.discard_replaced()
@@ -228,7 +295,9 @@ def run_plan(
         stock, lacking = _stock_engine(settings, request, state, plan, chosen, listener.note)
         problems = [*chosen.problems(jobs), *lacking]
         if problems:
-            raise InvalidPipelineError(request.target or settings.pipeline.entry, problems)
+            raise InvalidPipelineError(
+                request.target or settings.pipeline.entry, plan.secrets.masked_problems(problems)
+            )
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
         proves = _proven(settings, request, state, chosen, compiled, storage)
@@ -363,7 +432,7 @@ def _proven(
     from local_runner.cache.machine import project_image  # remembers the tag, so that no engine has to be loaded
 
     image = project_image(settings, state).rpartition(":")[2]
-    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image)
+    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image, settings.pipeline.secret)
 
 
 def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:

@@ -11,16 +11,18 @@ import json
 import secrets
 import string
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from local_runner import job_tree
-from local_runner.files import write_atomically
+from local_runner.files import locked, write_atomically
 
 RECORD = "execution.json"
 DESCRIBED = "described.json"
 KEPT_RUNS = 50
+OPENING = "opening"
 
 
 def new_execution_id() -> str:
@@ -60,12 +62,23 @@ class Run:
 
 
 def open_run(state: Path, execution_id: str) -> Run:
-    """Make and lock the directory of a new execution."""
-    directory = state / "runs" / execution_id
-    directory.mkdir(parents=True)
-    lock = (directory / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    """Make and lock the directory of a new execution.
+
+    It is made aside and comes to ``runs/`` with its lock held: whoever finds it there without one may remove it.
+    """
+    directory, aside = state / "runs" / execution_id, state / OPENING / execution_id
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _opening(state):
+        aside.mkdir(parents=True)
+        lock = (aside / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        aside.rename(directory)
     return Run(execution_id, directory, lock)
+
+
+def _opening(state: Path) -> AbstractContextManager[None]:
+    """Held while a directory is made aside: what lies there when nobody holds it was left by a killed process."""
+    return locked(state / f"{OPENING}.lock", lambda: None)
 
 
 def is_live(state: Path, execution_id: str) -> bool:
@@ -92,13 +105,25 @@ def sweep(state: Path) -> bool:
     Returns whether no other execution is live, that is, whether nobody reads a replaced directory of the local S3.
     """
     runs = state / "runs"
+    if (state / OPENING).is_dir():
+        with _opening(state):
+            for left in (state / OPENING).iterdir():
+                job_tree.remove(left)
     if not runs.is_dir():
         return True
     directories = [entry for entry in runs.iterdir() if entry.is_dir()]
     dead = [directory for directory in directories if not is_live(state, directory.name)]
     for directory in dead:
         job_tree.remove(directory / "work")
-    dead.sort(key=lambda directory: directory.stat().st_mtime, reverse=True)
+    dead.sort(key=modified, reverse=True)
     for directory in dead[KEPT_RUNS:]:
         job_tree.remove(directory)
     return len(dead) == len(directories)
+
+
+def modified(directory: Path) -> float:
+    """When it last changed, seconds since 1970; 0 where another process has removed it meanwhile."""
+    try:
+        return directory.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -7,17 +7,19 @@ execution, and no step between two selected ones may be left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local_runner.definition.jsontext import shorten
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import SettingsError
 from local_runner.models import ParameterValue, PipelineDefinition
 from local_runner.planning.order import dependencies
+from local_runner.records import Each, RecordError, check, read_record
 from local_runner.runs import DESCRIBED, RECORD
 
 _FREE = ("Condition", "Fail")  # they cost nothing, and a resumed execution has to know which branch it is in
@@ -116,17 +118,62 @@ def _reach(begin: Sequence[str] | set[str], edges: Mapping[str, set[str]]) -> se
 
 
 def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:
-    """The executions of a pipeline that came to an end, the last one first. What cannot be read is passed over."""
-    records: list[tuple[str, Path, dict[str, Any]]] = []
+    """The executions of a pipeline that came to an end, the last one first.
+
+    Raises SettingsError on coming to one whose record cannot be read: it may be of this pipeline, and to go on from an
+    older one in its place would be to go on from something else than was meant.
+    """
+    found: list[tuple[str, Path, dict[str, Any] | RecordError]] = []
     for path in (state / "runs").glob(f"*/{RECORD}"):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if record["pipeline"] == pipeline:
-                records.append((str(record["started"]), path.parent, record))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    for _, directory, record in sorted(records, key=lambda item: item[0], reverse=True):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            record = _record(path, pipeline)
+            if isinstance(record, RecordError):
+                found.append((_changed(path), path.parent, record))
+            elif record is not None:
+                found.append((record["started"], path.parent, record))
+    for _, directory, record in sorted(found, key=lambda item: item[0], reverse=True):
+        if isinstance(record, RecordError):
+            raise _unreadable(directory, RECORD, record)
         described: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            described = json.loads((directory / DESCRIBED).read_text(encoding="utf-8"))
+        try:
+            described = read_record(directory / DESCRIBED, _DESCRIBED)
+        except FileNotFoundError:
+            pass  # there was no room for it
+        except RecordError as error:
+            raise _unreadable(directory, DESCRIBED, error) from None
         yield SourceExecution(record["id"], record["status"], record["parameters"], described)
+
+
+_RECORD = {
+    "id": str,
+    "pipeline": str,
+    "status": str,
+    "parameters": Each((str, int, float, bool)),
+    "started": str,
+}
+_DESCRIBED = Each(Each(object))
+
+
+def _record(path: Path, pipeline: str) -> dict[str, Any] | RecordError | None:
+    """The record of an execution of the pipeline, or what is wrong with it; None where it is another's."""
+    try:
+        record = read_record(path, {"pipeline": str})
+        if record["pipeline"] != pipeline:
+            return None
+        check(record, _RECORD, "")
+        if record["id"] != path.parent.name:
+            raise RecordError(f"it is of another execution, {shorten(record['id'])}")
+    except RecordError as error:
+        return error
+    return record
+
+
+def _changed(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+
+
+def _unreadable(directory: Path, file: str, error: RecordError) -> SettingsError:
+    return SettingsError(
+        f"The record of execution {directory.name} is not readable: {error} ({directory / file}). Run the whole "
+        f"pipeline again, so that there is a later one to go on from, or remove {directory}."
+    )

@@ -6,6 +6,7 @@ The values are checked here and not by pydantic: every command reads them, and i
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -13,9 +14,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
+from local_runner.definition.jsontext import shorten
 from local_runner.errors import SettingsError
+from local_runner.s3_uri import s3_problem
+from local_runner.secrets import DEFAULT_NAMES, DEFAULT_PATTERNS, SecretNames
 
 SETTINGS_FILE = "local_runner.toml"
+_WHOLE = 2**63
 
 
 # -------------------------------------------------------------------------------------------------- one value
@@ -25,23 +30,44 @@ _Check = Callable[[Any], Any]
 
 def _text(pattern: str, expected: str) -> _Check:
     def check(value: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
+        if isinstance(value, str) and "\0" not in value and re.fullmatch(pattern, value):
             return value
-        raise ValueError(f"{value!r} is not {expected}.")
+        raise ValueError(f"{_shown(value)} is not {expected}.")
 
     return check
 
 
 def _path(value: Any) -> Path:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and "\0" not in value:
         return Path(value)
-    raise ValueError(f"{value!r} is not a path.")
+    raise ValueError(f"{_shown(value)} is not a path.")
+
+
+def _s3_uri(value: Any) -> str:
+    problem = s3_problem(value)
+    if problem:
+        raise ValueError(f"{problem} Write it as s3://BUCKET/KEY.")
+    return str(value)
 
 
 def _parameter(value: Any) -> str | int | float | bool:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{_shown(value)} holds a NUL, which no program can be given.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number to the service, which takes finite ones.")
+    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+        raise ValueError("it is a number of more than 64 bits, and TOML's have 64.")
     if isinstance(value, str | int | float):
         return value
-    raise ValueError(f"{value} is not text, a number, true or false. (A date is text: put it in quotes.)")
+    raise ValueError(f"{_shown(value)} is not text, a number, true or false. (A date is text: put it in quotes.)")
+
+
+def _shown(value: Any) -> str:
+    """A value of the file in a message: numbers may have more digits, and lists be nested deeper, than can be shown."""
+    try:
+        return shorten(repr(value) if isinstance(value, str) else str(value))
+    except (ValueError, RecursionError):
+        return "what stands there"
 
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -58,17 +84,31 @@ def size(value: Any) -> int:
     return _measured(value, _SIZES, "a size such as 5GB or 500MB")
 
 
+def _log_size(value: Any) -> int:
+    if (found := size(value)) < _SIZES["MB"]:
+        raise ValueError(f"{value!r} is less than 1MB.")
+    return found
+
+
 def _measured(value: Any, units: Mapping[str, int], expected: str) -> int:
     match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]+)", value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
-        raise ValueError(f"{value!r} is not {expected}.")
+        raise ValueError(f"{_shown(value)} is not {expected}.")
     return int(match[1]) * units[match[2]]
+
+
+def _secret_names(value: Any) -> SecretNames:
+    items = cast("list[Any]", value) if isinstance(value, list) else [None]
+    patterns = [item for item in items if isinstance(item, str) and item.removeprefix("!")]
+    if len(patterns) < len(items):
+        raise ValueError(f'{value!r} is not a list of names or patterns, such as ["DbUser", "*PIN", "!MaxTokens"].')
+    return SecretNames((*DEFAULT_PATTERNS, *patterns))
 
 
 def _table_of(check: _Check, key: _Check = str) -> _Check:
     def check_all(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"{value!r} is not a table of NAME = VALUE.")
+            raise ValueError(f"{_shown(value)} is not a table of NAME = VALUE.")
         checked: dict[str, Any] = {}
         wrong: list[str] = []
         for name, item in cast("dict[str, Any]", value).items():
@@ -94,9 +134,17 @@ def _setting(default: Any, check: _Check, name: str | None = None) -> Any:
 # ------------------------------------------------------------------------------------------------- the tables
 @dataclass(frozen=True)
 class PipelineSettings:
-    """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline."""
+    """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline.
+
+    ``secret`` says which names are secret, of parameters and of environment variables: the patterns of the file after
+    those that hold for every project.
+    """
 
     entry: str = _setting("pipeline.py:build", _text(r"[^:]+\.py(:[A-Za-z_]\w*)?", "FILE.py or FILE.py:FUNCTION"))
+    secret: SecretNames = field(
+        default=DEFAULT_NAMES,
+        metadata={"check": _secret_names},
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +159,8 @@ class LocalSettings:
     """``[local]``: what a local run uses in place of the cloud's.
 
     ``data`` maps S3 URIs to files or directories of this machine; ``parameters`` are values for parameters that the
-    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``lambda`` maps
+    pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``log_size`` (bytes;
+    in the file ``"64MB"``) is how much of each host's output is kept. ``lambda`` maps
     Lambda functions (a step's name, the function's name or its ARN) and ``stand_ins`` Callback, EMR and EMRServerless
     steps to FILE.py:FUNCTION.
     """
@@ -124,7 +173,8 @@ class LocalSettings:
     role_arn: str = _setting("arn:aws:iam::000000000000:role/local-runner", _text(r".+", "the ARN of a role"))
     date_parameter: str = _setting("ProcessingDate", _text(r".+", "the name of a parameter"))
     parameters: Mapping[str, str | int | float | bool] = _setting({}, _table_of(_parameter))
-    data: Mapping[str, Path] = _setting({}, _table_of(_path, _text(r"s3://[^/]+(/.*)?", "an S3 URI (s3://BUCKET/KEY)")))
+    data: Mapping[str, Path] = _setting({}, _table_of(_path, _s3_uri))
+    log_size: int = _setting(64 * 10**6, _log_size)
     lambda_functions: Mapping[str, str] = _setting({}, _table_of(_function), name="lambda")
     stand_ins: Mapping[str, str] = _setting({}, _table_of(_function))
 
@@ -164,12 +214,7 @@ def load_settings(root: Path) -> Settings:
     """The settings of the project in ``root``. Raises SettingsError with every problem of the file, where it stands."""
     root = root.resolve()
     path = root / SETTINGS_FILE
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
+    tables = read_tables(path)
     problems: list[str] = []
     known = {name: _read(name, tables.get(name, {}), problems) for name in _TABLES}
     # The environments are read by the commands that speak to AWS: local_runner.cloud.environments.
@@ -181,12 +226,31 @@ def load_settings(root: Path) -> Settings:
     return Settings(root, **known)
 
 
+def read_tables(path: Path) -> dict[str, Any]:
+    """What a TOML file holds; an empty one where there is none. Raises SettingsError where it cannot be read.
+
+    A byte order mark, which editors on Windows write, is passed over.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+    except RecursionError:
+        raise SettingsError(f"{path} is not valid TOML for this: it is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: it is not UTF-8 text ({error}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+    except ValueError:  # Python's own, on whole numbers of more than 4,300 digits
+        raise SettingsError(f"{path} is not valid TOML: a number has more than 64 bits.") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
+
+
 def _read(name: str, table: Any, problems: list[str]) -> Any:
     """One table of the file; what is wrong with it is added to ``problems``."""
     made = _TABLES[name]
     settings = {item.metadata.get("name") or item.name: item for item in fields(made)}
     if not isinstance(table, dict):
-        problems.append(f"{name}: {table!r} is not a table. Write [{name}].")
+        problems.append(f"{name}: {_shown(table)} is not a table. Write [{name}].")
         return made()
     values: dict[str, Any] = {}
     for key, value in cast("dict[str, Any]", table).items():

@@ -15,6 +15,7 @@ from typing import Any
 from local_runner.definition.expressions import ExpressionError, Scope, condition_result, evaluate, resolve
 from local_runner.models import PlannedStep, ServiceException, StandIn, StepExecution
 from local_runner.planning.request import first_deferred
+from local_runner.secrets import Secrets
 from local_runner.stand_ins import process
 from local_runner.stand_ins.outputs import declared_outputs, describe
 
@@ -77,6 +78,7 @@ def run_function(
     places: Places,
     on_line: Callable[[str], None],
     stop: threading.Event,
+    secrets: Secrets,
 ) -> Ended:
     """Run what stands in for the step, with the step's resolved arguments. Raises ExpressionError, OSError."""
     step = planned.step
@@ -84,6 +86,8 @@ def run_function(
     unknown = first_deferred(event)
     if unknown is not None:
         return failed(planned, f"A value of its Arguments is not known: {unknown.reason}.")
+    secrets.learn_named(event)
+    secrets.learn_from(event)
     returned = process.run(
         stand_in,
         step,
@@ -93,6 +97,7 @@ def run_function(
         log=places.log,
         on_line=on_line,
         stop=stop,
+        secrets=secrets,
     )
     reason = returned.failure_reason
     described: dict[str, Any] = {}
@@ -102,7 +107,8 @@ def run_function(
         if faults:
             reason, described = f"{stand_in.entry}: {' '.join(faults)}", {}
         elif values:
-            on_line(f"OutputParameters {json.dumps(values, ensure_ascii=False)}")
+            secrets.learn_named(values)
+            on_line(f"OutputParameters {json.dumps(secrets.hidden_named(values), ensure_ascii=False)}")
     status = "Stopped" if returned.stopped else "Failed" if reason else "Succeeded"
     ended = StepExecution(
         step.name, step.type, status, exit_code=returned.exit_code, failure_reason=reason, log=places.log

@@ -25,6 +25,7 @@ from local_runner.engines.sdk_job import SdkEnd
 from local_runner.errors import EngineError
 from local_runner.models import StockInput, StockJob
 from local_runner.planning.stock_request import artifacts
+from local_runner.secrets import Secrets
 from local_runner.storage import DataError, Storage
 
 FAILURE_CHARACTERS = 1024
@@ -44,6 +45,7 @@ class StockPlaces:
     engine: SdkEngine
     on_line: OnLine
     stop: threading.Event
+    secrets: Secrets
 
     def log(self, host: str) -> Path:
         """The log file of a host."""
@@ -214,7 +216,7 @@ def _run(job: StockJob, image_uri: str, places: StockPlaces, calls: _Calls) -> S
         image = places.engine.image(image_uri)
         with (
             places.engine.job(places.run_id, places.step, places.work, image) as opened,
-            host_logs({host: places.log(host) for host in job.hosts}, places.on_line) as logs,
+            host_logs({host: places.log(host) for host in job.hosts}, places.on_line, places.secrets) as logs,
         ):
             return opened.job.run(calls(image, opened.job.uri), opened.labels, logs, places.stop)
     except EngineError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import json
 import os
 import shutil
 import uuid
@@ -18,14 +17,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+
+from local_runner.definition.jsontext import as_list, as_object, kind, parse_json
+from local_runner.errors import DataError
+from local_runner.names import is_relative_path
+from local_runner.s3_uri import s3_problem, split_uri
 
 CODE_PREFIX = "code"
 """Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
-
-
-class DataError(Exception):
-    """Data a step needs is missing or cannot be kept; the text is the step's FailureReason."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,6 @@ class Source:
         return bucket, key.rstrip("/")
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://bucket/key`` (ValueError for anything else)."""
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not separator or not bucket:
-        raise ValueError(f"not an S3 URI: {uri}")
-    return bucket, key
-
-
 def object_name(prefix: str, key: str) -> str:
     """The path an object gets below the LocalPath when ``prefix`` was asked for.
 
@@ -96,7 +86,7 @@ class Storage:
 
     # ------------------------------------------------------------------------------------------------ reading
     def path(self, uri: str) -> Path:
-        """Where the tree keeps what is written to ``uri``."""
+        """Where the tree keeps what is written to ``uri``. Raises S3UriError where it can keep nothing under it."""
         bucket, key = split_uri(uri)
         return self.root / bucket / key.strip("/")
 
@@ -104,6 +94,7 @@ class Storage:
         """Whether a mapping covers ``uri`` (or part of it), or the tree holds an object there.
 
         A covered URI without objects counts: that is a missing day, which the job meets as it would in the cloud.
+        Raises DataError as list_objects does.
         """
         bucket, prefix = split_uri(uri)
         folder = prefix.rstrip("/")
@@ -116,7 +107,10 @@ class Storage:
         return bool(self.list_objects(uri).objects)
 
     def list_objects(self, uri: str) -> Listing:
-        """Every object whose URI starts with ``uri``, as text (S3DataType S3Prefix), in S3's order: by key bytes."""
+        """Every object whose URI starts with ``uri``, as text (S3DataType S3Prefix), in S3's order: by key bytes.
+
+        Raises DataError where ``uri`` is no S3 URI (S3UriError) or a file's name is no text that S3 has as a key.
+        """
         bucket, prefix = split_uri(uri)
         found: dict[str, Path] = {}
         layers: list[Path] = []
@@ -128,35 +122,38 @@ class Storage:
                 layers += [scan.whole] if scan.whole else []
             for key, file in scan.files:
                 found.setdefault(key, file)
-        keys = sorted(found, key=lambda key: key.encode())
+        try:
+            keys = sorted(found, key=lambda key: key.encode())
+        except UnicodeEncodeError as error:
+            what = "has a name that is not UTF-8, and so cannot be the key of an object"
+            raise DataError(f"ClientError: a file under {uri} {what}: {os.fsencode(error.object)!r}.") from None
         objects = tuple(S3Object(key, object_name(prefix, key), found[key]) for key in keys)
         return Listing(objects, tuple(layers) if whole else None)
 
     def list_manifest(self, uri: str) -> Listing:
         """The objects that a manifest names (S3DataType ManifestFile): ``[{"prefix": "s3://…/"}, "suffix", …]``.
 
-        Names below the LocalPath are the suffixes. Raises DataError where the manifest or an object is missing.
+        Names below the LocalPath are the suffixes. Raises DataError where the manifest or an object is missing, and
+        where it is of another form: jobs write manifests, too.
         Source: SageMaker API reference, S3DataSource, S3DataType.
         """
-        try:
-            manifest: object = json.loads(self.read(uri))
-            head, *suffixes = cast("list[Any]", manifest)
-            prefix = str(head["prefix"])
-            names = [str(suffix) for suffix in suffixes]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f'The manifest {uri} is not of the form [{{"prefix": "s3://…/"}}, "suffix", …].') from None
-        objects: list[S3Object] = []
+        prefix, names = _manifest(self.read(uri), uri)
+        objects: dict[str, S3Object] = {}
         for name in names:
-            key = split_uri(prefix + name)[1]
+            problem = s3_problem(prefix + name)
+            if problem or not is_relative_path(name.lstrip("/")):
+                what = problem or f"{kind(name)} is no name of a file below its prefix."
+                raise DataError(f"ClientError: the manifest {uri} names what cannot be an object: {what}")
+            key = split_uri(prefix + name).key
             match = [item for item in self.list_objects(prefix + name).objects if item.key == key]
-            if not match or ".." in name.split("/"):
+            if not match:
                 raise DataError(f"The manifest {uri} names {prefix}{name}, and there is no such object.")
-            objects.append(replace(match[0], name=name.lstrip("/")))
-        return Listing(tuple(sorted(objects, key=lambda item: item.key.encode())), None)
+            objects[name.lstrip("/")] = replace(match[0], name=name.lstrip("/"))
+        return Listing(tuple(sorted(objects.values(), key=lambda item: item.key.encode())), None)
 
     def read(self, uri: str) -> bytes:
         """The bytes of one object. Raises DataError where there is none."""
-        key = split_uri(uri)[1]
+        key = split_uri(uri).key
         for item in self.list_objects(uri).objects:
             if item.key == key:
                 return item.path.read_bytes()
@@ -164,7 +161,9 @@ class Storage:
 
     def is_code(self, uri: str) -> bool:
         """Whether ``uri`` names files of the project itself."""
-        return any(source.code and (uri + "/").startswith(source.uri.rstrip("/") + "/") for source in self.sources)
+        return s3_problem(uri) is None and any(
+            source.code and (uri + "/").startswith(source.uri.rstrip("/") + "/") for source in self.sources
+        )
 
     def _sources_of(self, bucket: str, prefix: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
         """(base key, file or directory, keys hidden by more specific mappings), the tree first."""
@@ -244,6 +243,23 @@ def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
         link_or_copy(item.path, place)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _manifest(content: bytes, uri: str) -> tuple[str, list[str]]:
+    """Prefix and suffixes of a manifest. Raises DataError."""
+    try:
+        manifest = as_list(parse_json(content.decode()))
+    except UnicodeDecodeError:
+        raise DataError(f"ClientError: the manifest {uri} is not UTF-8 text.") from None
+    except ValueError as error:
+        raise DataError(f"ClientError: the manifest {uri} {error}") from None
+    head = as_object(manifest[0]) if manifest else None
+    prefix = (head or {}).get("prefix")
+    names = [name for name in (manifest or [])[1:] if isinstance(name, str)]
+    if not isinstance(prefix, str) or len(names) != len(manifest or ()) - 1:
+        form = '[{"prefix": "s3://…/"}, "suffix", …]'
+        raise DataError(f"ClientError: the manifest {uri} is not of the form {form}.")
+    return prefix, names
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ the watch: it is shown, and the next save is waited for.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from watchfiles import Change, DefaultFilter
@@ -125,12 +123,11 @@ class _Watch:
 
 
 def watch(root: Path, request: RunRequest, state: Path, stream: TextIO) -> None:
-    """Run the request once, and again at each save, until SIGINT or SIGTERM. Leaves nothing running behind."""
+    """Run the request once, and again at each save, until SIGINT, SIGTERM or SIGHUP. Leaves nothing running behind."""
     state = state.absolute()
     state.mkdir(parents=True, exist_ok=True)
     root = root.resolve()
     watching = _Watch(root, replace(request, hot=True, cache=True), state, WatchListener(stream))
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         watching.begin([], time.time())
         for changes in changes_of(
@@ -147,11 +144,6 @@ def watch(root: Path, request: RunRequest, state: Path, stream: TextIO) -> None:
         watching.shown.note("Ending.")
     finally:
         watching.close()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _what_and_when(changes: Iterable[tuple[Change, str]]) -> tuple[list[Path], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ def _explained(
     looked = cache.looked.get(step)
     last = cache.store.last(plan.pipeline.name).get(step)
     before = cache.store.signature(last) if last else None
+    if before:  # one that was kept before its secrets were known as such
+        before = replace(before, request=plan.secrets.hidden(before.request))
     now = looked.signature if looked else None
     code = _code_inputs(now.request, storage) if now else frozenset[str]()
     cloud = cloud_cache(_config(step, loaded), before, now, code)

@@ -6,6 +6,7 @@ would see in a run. Writes below ``<state>/runs/<id>``, which is removed, and th
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,12 @@ from pathlib import Path
 from local_runner import job_tree, runs
 from local_runner.cache.steps import StepCache
 from local_runner.engines import OnLine
-from local_runner.errors import Problem
+from local_runner.errors import UNWRITABLE, Problem
 from local_runner.events import Silent
 from local_runner.executor import execute
 from local_runner.models import Execution, HostResult, JobResult, Plan, ProcessingJob, StagedJob
 from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE
+from local_runner.s3_uri import s3_problem
 from local_runner.storage import Source, Storage
 
 
@@ -54,7 +56,7 @@ class Forecast:
 
 def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine: str) -> Forecast:
     """What a run of the plan would take from the (dry) cache. Raises OSError."""
-    run = runs.open_run(state, plan.execution_id)
+    run, elsewhere = _scratch_run(state, plan.execution_id)
     nothing = _NothingRuns(engine)
     # Neither functions of the user's nor the SDK's local mode are started; what waits for them stays unknown.
     steps = tuple(s for s in plan.steps if s.stand_in is None and s.step.type not in IN_STOCK_LOCAL_MODE)
@@ -72,13 +74,24 @@ def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine
         cache.close()
     finally:
         run.close()
-        job_tree.remove(run.directory)
+        job_tree.remove(elsewhere or run.directory)
     hits = frozenset(step.name for step in execution.steps if step.cached)
     return Forecast(hits, frozenset(nothing.ran), execution)
+
+
+def _scratch_run(state: Path, execution_id: str) -> tuple[runs.Run, Path | None]:
+    """Scratch space: beside the cache, whose files can be linked there, or elsewhere where that is read-only."""
+    try:
+        return runs.open_run(state, execution_id), None
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        elsewhere = Path(tempfile.mkdtemp(prefix="local-runner-why-"))
+        return runs.open_run(elsewhere, execution_id), elsewhere
 
 
 def _over(storage: Storage, scratch: Path) -> Storage:
     """A local S3 of its own that shows what is in the real one."""
     scratch.mkdir(parents=True)
-    buckets = [path for path in storage.root.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    buckets = [path for path in storage.root.glob("*") if path.is_dir() and not s3_problem(f"s3://{path.name}")]
     return Storage(scratch, (*storage.sources, *(Source(f"s3://{path.name}", path) for path in buckets)))

@@ -20,6 +20,8 @@ from local_runner.contract import list_input
 from local_runner.definition.jsontext import as_list, as_object
 from local_runner.models import ProcessingInput, ProcessingJob
 from local_runner.planning.request import app_managed
+from local_runner.records import Each, RecordError
+from local_runner.secrets import Secrets
 from local_runner.storage import Storage
 
 _FORMAT = 1
@@ -76,13 +78,30 @@ class Signature:
         return {"step": self.step, "machine": vars(self.machine), "request": self.request, "inputs": inputs}
 
 
+SIGNATURE = {
+    "step": str,
+    "machine": {"engine": str, "limits": bool, "image": str},
+    "request": Each(object),
+    "inputs": Each(Each([(int, str)])),
+}
+"""The shape of what ``Signature.record`` gives."""
+
+
 def signature_from(record: Mapping[str, Any]) -> Signature:
-    """What ``Signature.record`` gave. Raises ValueError, KeyError or TypeError where it is something else."""
+    """What ``Signature.record`` gave. Raises RecordError where a file of an input is something else."""
     inputs = {
-        name: {file: FileContent(*content) for file, content in files.items()}
-        for name, files in record["inputs"].items()
+        name: {file: _content(content) for file, content in files.items()} for name, files in record["inputs"].items()
     }
-    return Signature(record["step"], Machine(**record["machine"]), record["request"], inputs)
+    machine = Machine(**{name: record["machine"][name] for name in ("engine", "limits", "image")})
+    return Signature(record["step"], machine, record["request"], inputs)
+
+
+def _content(record: list[Any]) -> FileContent:
+    match record:
+        case [int(size), str(digest), int(mode)]:
+            return FileContent(size, digest, mode)
+        case _:
+            raise RecordError("a file of an input is not its size, digest and permissions")
 
 
 def why_not_cached(job: ProcessingJob) -> str | None:
@@ -95,10 +114,18 @@ def why_not_cached(job: ProcessingJob) -> str | None:
 
 
 def sign(
-    step: str, job: ProcessingJob, machine: Machine, inputs: Mapping[str, Files], places: Sequence[tuple[str, str]]
+    step: str,
+    job: ProcessingJob,
+    machine: Machine,
+    inputs: Mapping[str, Files],
+    places: Sequence[tuple[str, str]],
+    secrets: Secrets,
 ) -> Signature:
-    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs."""
-    return Signature(step, machine, _stable(job.request, places), inputs)
+    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs.
+
+    Of ``secrets`` it has the keyed hashes, and so has the key: nobody who reads them can try out values.
+    """
+    return Signature(step, machine, secrets.hidden(_stable(job.request, places)), inputs)
 
 
 def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> dict[str, Digested]:

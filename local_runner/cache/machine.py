@@ -23,6 +23,7 @@ from local_runner.errors import LocalRunnerError, Problem
 from local_runner.files import write_atomically
 from local_runner.image.source import read_image_source
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedJob
+from local_runner.records import RecordError, read_record
 from local_runner.settings import Settings
 
 
@@ -65,10 +66,10 @@ def project_image(settings: Settings, state: Path) -> str:
     source = read_image_source(settings)
     path = state / "steps" / "image.json"
     newest, fingerprint = _fingerprint(source.directory, f"{settings.root}\0{source.base_image}")
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, RecordError):
+        known = read_record(path, {"fingerprint": object, "tag": str})
         if known["fingerprint"] == fingerprint and newest <= time.time_ns():
-            return str(known["tag"])
+            return known["tag"]
     from local_runner.image.build import image_tag  # loads the docker package
 
     now = time.time_ns()

@@ -74,6 +74,7 @@ def open_cache(
         note=note,
         refresh=request.refresh,
         sources=(plan.source_execution,) if plan.source_execution else (),
+        secrets=plan.secrets,
     )
 
 

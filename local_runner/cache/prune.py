@@ -60,7 +60,7 @@ def prune_runs(state: Path, *, max_age: float | None, dry_run: bool = False) -> 
         if not directory.is_dir() or runs.is_live(state, directory.name):
             continue
         of += 1
-        if max_age is None or time() - directory.stat().st_mtime > max_age:
+        if max_age is None or time() - runs.modified(directory) > max_age:
             removed += 1
             freed += _size(directory)
             if not dry_run:

@@ -19,6 +19,7 @@ from local_runner.cache.key import Machine, Signature, contents, digested, place
 from local_runner.cache.store import CorruptError, Draft, Manifest, StepStore, StoredFile
 from local_runner.errors import system_trouble
 from local_runner.models import PlannedStep, ProcessingJob
+from local_runner.secrets import Secrets
 from local_runner.storage import DataError, Storage, link_or_copy
 
 MachineOf = Callable[[str], Machine | None]
@@ -58,6 +59,7 @@ class StepCache:
     note: Callable[[str], None]
     refresh: Collection[str] = ()
     sources: Collection[str] = ()
+    secrets: Secrets = field(default_factory=Secrets)
     stored: int = 0
     dry: bool = False
     looked: dict[str, Looked] = field(default_factory=dict[str, Looked])
@@ -85,7 +87,8 @@ class StepCache:
             self._say(f"Step '{planned.step.name}' is not cached: {_trouble(error, self.store.directory)}")
             return None
         files = {name: contents(each) for name, each in inputs.items()}
-        signature = sign(planned.step.name, job, machine, files, places_of(execution, job.name, self.sources))
+        places = places_of(execution, job.name, self.sources)
+        signature = sign(planned.step.name, job, machine, files, places, self.secrets)
         looked = Looked(signature, signature.key, inputs)
         with self._lock:
             self.looked[planned.step.name] = looked

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.cache.digests import Digested, FileDigests
-from local_runner.cache.key import Signature, signature_from
+from local_runner.cache.key import SIGNATURE, Signature, signature_from
 from local_runner.files import write_atomically
+from local_runner.names import is_relative_path
+from local_runner.records import Each, RecordError, parse_record, read_record
 from local_runner.storage import link_or_copy
 
 _MANIFEST = "manifest.json"
@@ -90,7 +92,7 @@ class StepStore:
         checksum, _, body = text.partition("\n")
         if hashlib.sha256(body.encode()).hexdigest() != checksum:
             raise CorruptError("its manifest was changed")
-        manifest = _manifest_from(json.loads(body))
+        manifest = _manifest_from(body)
         if manifest.key != key:
             raise CorruptError("its manifest is of another entry")
         return manifest
@@ -144,8 +146,8 @@ class StepStore:
     def signature(self, key: str) -> Signature | None:
         """What a key stands for; None where that was not kept, or is not whole."""
         try:
-            found = signature_from(json.loads(self._signature(key).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = signature_from(read_record(self._signature(key), SIGNATURE))
+        except (OSError, RecordError):
             return None
         return found if found.key == key else None
 
@@ -159,17 +161,16 @@ class StepStore:
     def last(self, pipeline: str) -> dict[str, str]:
         """The key that each step of a pipeline had when it was last looked at."""
         try:
-            found = json.loads(self._last(pipeline).read_text(encoding="utf-8"))
-            return {str(step): str(key) for step, key in found.items()}
-        except (OSError, ValueError, AttributeError):
+            return read_record(self._last(pipeline), Each(str))
+        except (OSError, RecordError):
             return {}
 
     def all_last(self) -> set[str]:
         """The keys that steps of any pipeline had when they were last looked at."""
         found: set[str] = set()
         for path in (self.directory / "last").glob("*.json"):
-            with suppress(OSError, ValueError, AttributeError):
-                found |= {str(key) for key in json.loads(path.read_text(encoding="utf-8")).values()}
+            with suppress(OSError, RecordError):
+                found |= set(read_record(path, Each(str)).values())
         return found
 
     def _signature(self, key: str) -> Path:
@@ -180,13 +181,38 @@ class StepStore:
         return self.directory / "last" / f"{name}.json"
 
 
-def _manifest_from(document: dict[str, Any]) -> Manifest:
-    outputs = {name: _files(files) for name, files in document.pop("outputs").items()}
-    return Manifest(outputs=outputs, logs=_files(document.pop("logs")), **document)
+_FILES = [{"path": str, "size": int, "sha256": str, "mode": int, "stored": str}]
+_MANIFEST_SHAPE = {
+    "key": str,
+    "step": str,
+    "execution": str,
+    "created": (int, float),
+    "seconds": (int, float),
+    "exit_code": (int, type(None)),
+    "exit_message": (str, type(None)),
+    "outputs": Each(_FILES),
+    "logs": _FILES,
+}
+
+
+def _manifest_from(text: str) -> Manifest:
+    """Raises CorruptError, also where a file of it would lie elsewhere than in the entry or the output."""
+    try:
+        document = parse_record(text, _MANIFEST_SHAPE)
+    except RecordError as error:
+        raise CorruptError(f"its manifest is of another form: {error}") from None
+    outputs = {name: _files(files) for name, files in document["outputs"].items()}
+    rest = {name: document[name] for name in _MANIFEST_SHAPE if name not in ("outputs", "logs")}
+    return Manifest(outputs=outputs, logs=_files(document["logs"]), **rest)
 
 
 def _files(found: list[dict[str, Any]]) -> tuple[StoredFile, ...]:
-    return tuple(StoredFile(**file) for file in found)
+    files = tuple(StoredFile(**{name: file[name] for name in _FILES[0]}) for file in found)
+    for file in files:
+        # Names of files are bytes here: what a job wrote may be no UTF-8.
+        if not all(is_relative_path(os.fsencode(name).decode(errors="replace")) for name in (file.path, file.stored)):
+            raise CorruptError(f"its manifest names {file.path!r}, which is no path inside it")
+    return files
 
 
 @dataclass

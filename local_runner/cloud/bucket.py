@@ -72,7 +72,10 @@ class Bucket:
             except AwsError as error:
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
-        aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
+        missing = "ServerSideEncryptionConfigurationNotFoundError"
+        found = aws.find("s3", "get_bucket_encryption", missing, **self._asked)
+        if not found or found["ServerSideEncryptionConfiguration"] != _ENCRYPTION:
+            aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
         if aws.find("s3", "get_bucket_tagging", "NoSuchTagSet", **self._asked) is None:
             tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
             aws.call("s3", "put_bucket_tagging", **self._asked, Tagging={"TagSet": tags})

@@ -6,19 +6,25 @@ Each resource is written from the request that a promotion would send, so that t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from local_runner.cloud.alerts import Alerts
 from local_runner.cloud.parts import Parts
 from local_runner.cloud.roles import POLICY_NAME, Role
-from local_runner.cloud.schedule_request import DesiredSchedule
+from local_runner.cloud.schedule_request import DesiredSchedule, with_secrets_as
+from local_runner.secrets import DEFAULT_NAMES, SecretNames
 
 Template = dict[str, Any]
 
 
-def release_template(parts: Parts, definition: str) -> Template:
-    """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get."""
+def release_template(parts: Parts, definition: str, secret: SecretNames = DEFAULT_NAMES) -> Template:
+    """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get.
+
+    ``secret`` parameters of the schedule are parameters of the template, which its user gives a value.
+    """
     resources: dict[str, Any] = {}
     if parts.execution_role:
         resources["ExecutionRole"] = _role(parts.execution_role)
@@ -36,11 +42,27 @@ def release_template(parts: Parts, definition: str) -> Template:
         resources["StartRole"] = _role(parts.start_role)
     if parts.schedule.desired:
         before = [name for name in ("Pipeline", "StartRole") if name in resources]
-        resources["Schedule"] = _schedule(parts.schedule.desired, parts.tags) | {"DependsOn": before}
+        schedule, asked = _with_references(parts.schedule.desired, secret)
+        resources["Schedule"] = _schedule(schedule, parts.tags) | {"DependsOn": before}
+    else:
+        asked = {}
     resources |= _alerts(parts.alerts)
-    return _template(
+    template = _template(
         f"The SageMaker pipeline {parts.place.pipeline}, what starts it and who is told of failures", resources
     )
+    return {**template, "Parameters": asked} if asked else template
+
+
+def _with_references(desired: DesiredSchedule, secret: SecretNames) -> tuple[DesiredSchedule, dict[str, Any]]:
+    """The schedule with references in place of secret values, and the template's parameters that they refer to."""
+    asked: dict[str, Any] = {}
+
+    def reference(name: str) -> dict[str, str]:
+        key = re.sub(r"[^A-Za-z0-9]", "", name)
+        asked[key] = {"Type": "String", "NoEcho": True, "Description": f"The pipeline parameter {name} of each start"}
+        return {"Ref": key}
+
+    return replace(desired, request=with_secrets_as(desired.request, secret, reference)), asked
 
 
 def bootstrap_template(parts: Parts, *, bucket: str | None, repository: str | None) -> Template:

@@ -5,12 +5,13 @@ What a pipeline is called stands in its definition, so that it is compiled first
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_runner.cloud.aws import Aws
-from local_runner.cloud.desired import default_bucket, guard
+from local_runner.cloud.desired import default_bucket, guard, secrets_of
 from local_runner.cloud.environment import Environment
 from local_runner.cloud.environments import load_environment
 from local_runner.cloud.names import Names
@@ -20,17 +21,22 @@ from local_runner.cloud.regions import region_of
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import PipelineDefinition
 from local_runner.runner import load_definition
+from local_runner.secrets import DEFAULT_NAMES, Secrets
 from local_runner.settings import Settings
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One environment in its account. ``definition`` is the local one, for the names and what stands around it."""
+    """One environment in its account. ``definition`` is the local one, for the names and what stands around it.
+
+    ``secrets`` are not to be shown.
+    """
 
     environment: Environment
     aws: Aws
     names: Names
     definition: PipelineDefinition
+    secrets: Secrets = field(default_factory=lambda: Secrets(DEFAULT_NAMES))
 
     @property
     def place(self) -> Place:
@@ -56,4 +62,5 @@ def open_deployment(settings: Settings, name: str, state: Path, note: Callable[[
         raise InvalidPipelineError(settings.pipeline.entry, loaded.problems)
     aws = Aws(region_of(environment).name, environment.profile)
     guard(environment, aws)
-    return Deployment(environment, aws, Names(loaded.definition.name, name), loaded.definition)
+    secrets = secrets_of(settings, environment, json.loads(loaded.text), state)
+    return Deployment(environment, aws, Names(loaded.definition.name, name), loaded.definition, secrets)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from local_runner.image.build import image_tag
 from local_runner.image.source import read_image_source
 from local_runner.models import PipelineDefinition
 from local_runner.runner import load_definition, local_storage
+from local_runner.s3_uri import s3_problem, split_uri
+from local_runner.secrets import DEFAULT_NAMES, Secrets
 from local_runner.settings import Settings
-from local_runner.storage import CODE_PREFIX, Storage, split_uri
+from local_runner.storage import CODE_PREFIX, Storage
 
 _UPLOADS_PREFIX = "uploads"
 
@@ -47,7 +49,10 @@ class CodeObject:
 
 @dataclass(frozen=True)
 class Desired:
-    """A release as it should be. ``template`` is the definition with IMAGE_URI where the image's URI has to be."""
+    """A release as it should be. ``template`` is the definition with IMAGE_URI where the image's URI has to be.
+
+    ``secrets`` are not to be shown or recorded.
+    """
 
     environment: Environment
     names: Names
@@ -60,10 +65,21 @@ class Desired:
     fingerprint: Fingerprint
     git_commit: str | None
     git_dirty: bool
+    secrets: Secrets = field(default_factory=lambda: Secrets(DEFAULT_NAMES))
 
     def definition(self, image_uri: str | None) -> str:
         """The definition as the service gets it (JSON)."""
         return json.dumps(replaced(self.template, {IMAGE_URI: image_uri} if image_uri else {}))
+
+    def secrets_in_definition(self) -> list[str]:
+        """What the definition says in plain text of secrets, to all who may read it: a line for people, or none."""
+        count = len(self.secrets.names.values(self.template))
+        if not count:
+            return []
+        return [
+            f"The definition holds {count} secret value(s), as a default or in an Environment. It stands in plain text "
+            "in the pipeline, in the release's record and in an export (docs/SECRETS.md says what to do instead)."
+        ]
 
     def parsed(self, image_uri: str) -> PipelineDefinition:
         """The definition, parsed. Raises InvalidPipelineError with every problem."""
@@ -112,10 +128,22 @@ def desired_release(
         template=template,
         code=code,
         image=image_target(environment, names, place, content, image_uri) if uses_image else None,
-        fingerprint=fingerprint_of(compiled.definition, values, storage, content),
+        fingerprint=fingerprint_of(compiled.definition, values, storage, content, settings.pipeline.secret),
         git_commit=commit,
         git_dirty=dirty,
+        secrets=secrets_of(settings, environment, template, state),
     )
+
+
+def secrets_of(
+    settings: Settings, environment: Environment, definition: Mapping[str, Any] | None, state: Path
+) -> Secrets:
+    """The secret values of an environment's settings and of a definition."""
+    secrets = Secrets(settings.pipeline.secret, state)
+    secrets.learn_named(environment.parameters)
+    secrets.learn_named(environment.schedule.parameters if environment.schedule else {})
+    secrets.learn_from(definition)
+    return secrets
 
 
 def default_bucket(place: Place) -> str:
@@ -147,7 +175,7 @@ def _code(
     for uri in sorted(set(texts_of(document))):
         # What the SDK packed or wrote lies in the local bucket of that name.
         packed = uri.startswith(f"s3://{bucket}/{_UPLOADS_PREFIX}/")
-        if not packed and not storage.is_code(uri):
+        if s3_problem(uri) or (not packed and not storage.is_code(uri)):
             continue
         found = storage.list_objects(uri).objects
         if not found:

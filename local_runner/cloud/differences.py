@@ -7,11 +7,13 @@ looked at as a table of those names; times are compared as points in time, JSON 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from local_runner.cloud.models import FieldChange
+from local_runner.secrets import Secrets
 
 Leaves = dict[tuple[str, ...], Any]
 """A request, flat: path -> value that is no table."""
@@ -50,6 +52,18 @@ def field_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: s
         FieldChange(prefix + ".".join(path), old.get(path), new.get(path))
         for path in paths
         if not same(old.get(path), new.get(path))
+    )
+
+
+def shown(changes: Iterable[FieldChange], secrets: Secrets) -> tuple[FieldChange, ...]:
+    """The changes with keyed hashes for secrets: a field that has a secret name in its path, and values in texts."""
+
+    def hidden(path: str, value: Any) -> Any:
+        named = any(part in secrets.names for part in re.split(r"[.\[\]]+", path))
+        return secrets.hashed(value) if named and isinstance(value, str | int | float) else secrets.hidden(value)
+
+    return tuple(
+        FieldChange(item.path, hidden(item.path, item.before), hidden(item.path, item.after)) for item in changes
     )
 
 

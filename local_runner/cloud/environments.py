@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,19 +9,24 @@ from pydantic import ValidationError
 
 from local_runner.cloud.environment import Environment
 from local_runner.errors import SettingsError
-from local_runner.settings import SETTINGS_FILE
+from local_runner.settings import SETTINGS_FILE, read_tables
 
 
 def load_environment(root: Path, name: str) -> Environment:
     """The environment of that name; ``dev`` may be left out of the file. Raises SettingsError with every problem."""
     path = root / SETTINGS_FILE
-    tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    environments = cast("dict[str, Any]", tables.get("environments", {}))
+    environments = read_tables(path).get("environments", {})
+    if not isinstance(environments, dict):
+        raise SettingsError(f"{path}: environments is not a table. Write [environments.{name}].")
+    environments = cast("dict[str, Any]", environments)
     if name not in environments and name != "dev":
         known = ", ".join(sorted({"dev", *environments}))
         raise SettingsError(f"{path} has no [environments.{name}]. Environments: {known}.")
     try:
-        return Environment.model_validate({"name": name, **environments.get(name, {})})
+        table = environments.get(name, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: environments.{name} is not a table. Write [environments.{name}].")
+        return Environment.model_validate({**cast("dict[str, Any]", table), "name": name})
     except ValidationError as error:
         lines = [f"  environments.{name}.{_where(item['loc'])}: {item['msg']}." for item in error.errors()]
         raise SettingsError(f"{path} has {len(lines)} problem(s):\n" + "\n".join(sorted(lines))) from None

@@ -48,6 +48,17 @@ def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = Fal
                 aws.call("s3", "delete_object", **asked)
 
 
+def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
+    """Remove the lock of a promotion that was cut off after its last change, where nothing is left to be changed.
+
+    A lock whose holder may still be at work stays.
+    """
+    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    if held is not None and _is_over(json.loads(held["Body"].read()), datetime.now(UTC)):
+        aws.call("s3", "delete_object", **asked)
+
+
 def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:
     def put(**condition: str) -> str | None:
         try:
@@ -61,7 +72,7 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
         return etag
     held = aws.find("s3", "get_object", *ABSENT, **asked)
     lock: dict[str, Any] = json.loads(held["Body"].read()) if held else {}
-    if break_lock or not lock or datetime.fromisoformat(str(lock["expires"])) <= now or _is_gone(lock):
+    if break_lock or not lock or _is_over(lock, now):
         etag = put(IfMatch=held["ETag"]) if held else put(IfNoneMatch="*")
         if etag is not None:
             return etag
@@ -70,6 +81,10 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
         f"since {lock.get('since', 'now')}. Wait for it to end. If it was cut off: --break-lock (the lock ends by "
         f"itself at {lock.get('expires', 'an hour from then')}). Nothing was changed."
     )
+
+
+def _is_over(lock: Mapping[str, Any], now: datetime) -> bool:
+    return datetime.fromisoformat(str(lock["expires"])) <= now or _is_gone(lock)
 
 
 def _is_gone(lock: Mapping[str, Any]) -> bool:

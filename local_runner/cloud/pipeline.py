@@ -23,7 +23,7 @@ from local_runner.cloud.roles import once_assumable
 from local_runner.cloud.rules import is_ours, tags_of
 from local_runner.cloud.tokens import client_token
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.storage import split_uri
+from local_runner.s3_uri import s3_problem, split_uri
 
 FINGERPRINT_TAG = "local-runner:fingerprint"
 RELEASE_TAG = "local-runner:release"
@@ -100,11 +100,12 @@ class Pipeline:
                 )
             )
             return
-        self._tags_of(aws, live)
+        tagged = self._tags_of(aws, live)
         if live.get("ParallelismConfiguration"):
             request["ParallelismConfiguration"] = live["ParallelismConfiguration"]
         once_assumable(lambda: aws.call("sagemaker", "update_pipeline", **request))
-        aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
+        if any(tagged.get(key) != value for key, value in self._lasting_tags.items()):
+            aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
 
     def _body(self, aws: Aws, definition: str) -> dict[str, Any]:
         data = definition.encode()
@@ -132,6 +133,8 @@ class Pipeline:
 
     def _content(self, aws: Aws, uri: str) -> bytes | None:
         """The content of a code object: of the project where it is the wanted one, else as it lies in S3."""
+        if s3_problem(uri):
+            return None
         bucket, key = split_uri(uri)
         for wanted in self.desired.code:
             if wanted.key == key:

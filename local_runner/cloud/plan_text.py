@@ -8,10 +8,12 @@ from typing import Any
 
 from local_runner.cloud.definition_diff import CODE
 from local_runner.cloud.desired import Desired
+from local_runner.cloud.differences import shown
 from local_runner.cloud.models import Change, FieldChange
 from local_runner.cloud.promotion import ReleasePlan
 from local_runner.cloud.schedule_words import told
 from local_runner.cloud.ticks import next_ticks
+from local_runner.secrets import Secrets
 
 _SIGNS = {"create": "+", "update": "~", "delete": "-"}
 _SHOWN_FIELDS = 12
@@ -25,7 +27,7 @@ def plan_lines(planned: ReleasePlan, desired: Desired, aws_region: str) -> list[
     lines = [f"{desired.names.pipeline_name} in {place.account}, {aws_region} (environment {environment.name})", ""]
     for change in planned.changes:
         lines.append(f"  {_SIGNS[change.action]} {change.resource} {change.name}: {change.summary}")
-        lines += [f"      {line}" for line in _fields(change)]
+        lines += [f"      {line}" for line in _fields(change, desired.secrets)]
     if not planned.changes:
         number = planned.current.number if planned.current else 0
         lines.append(f"  Nothing to change: release {number} is what is wanted.")
@@ -39,10 +41,10 @@ def plan_lines(planned: ReleasePlan, desired: Desired, aws_region: str) -> list[
     return lines
 
 
-def _fields(change: Change) -> list[str]:
+def _fields(change: Change, secrets: Secrets) -> list[str]:
     if change.action != "update":
         return []
-    told_fields = [item for item in change.fields if not item.path.startswith(_QUIET)]
+    told_fields = [item for item in shown(change.fields, secrets) if not item.path.startswith(_QUIET)]
     lines = [_field(item) for item in told_fields[:_SHOWN_FIELDS]]
     if len(told_fields) > _SHOWN_FIELDS:
         lines.append(f"and {len(told_fields) - _SHOWN_FIELDS} more (--json has them all)")
@@ -95,7 +97,10 @@ def plan_record(planned: ReleasePlan, desired: Desired, calls: list[str]) -> dic
                 "name": change.name,
                 "action": change.action,
                 "summary": change.summary,
-                "fields": [{"path": item.path, "before": item.before, "after": item.after} for item in change.fields],
+                "fields": [
+                    {"path": item.path, "before": item.before, "after": item.after}
+                    for item in shown(change.fields, desired.secrets)
+                ],
             }
             for change in planned.changes
         ],

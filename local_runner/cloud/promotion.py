@@ -126,7 +126,7 @@ def plan_release(desired: Desired, gate: Gate, aws: Aws, options: Options) -> Re
         gate=gate,
         current=current.result(),
         parts=parts,
-        notes=(*parts.notes, *parts.schedule.notes, *(image.notes if image else ())),
+        notes=(*parts.notes, *desired.secrets_in_definition(), *parts.schedule.notes, *(image.notes if image else ())),
         number=record.number,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +44,8 @@ class Record:
         return [Change("release", name, "create", f"release {self.number} is recorded", self._write, fields)]
 
     def _fields(self) -> tuple[FieldChange, ...]:
-        before: Mapping[str, Any] = self.current.model_dump(mode="json") if self.current else {}
+        before: dict[str, Any] = self.current.model_dump(mode="json") if self.current else {}
+        before["schedule"] = self.desired.secrets.names.without(before.get("schedule"))
         after = self._record("", "").model_dump(mode="json")
         changes = [FieldChange(key, before.get(key), after[key]) for key in _COMPARED if before.get(key) != after[key]]
         if self.current and not same_definition(self.current.definition, str(after["definition"])):
@@ -73,7 +73,7 @@ class Record:
             image_content=desired.fingerprint.image,
             role_arn=self.parts.execution_role_arn,
             schedule_kind=schedule.kind if schedule else None,
-            schedule=dict(schedule.request) if schedule else None,
+            schedule=desired.secrets.names.without(dict(schedule.request)) if schedule else None,
         )
 
     def _write(self, aws: Aws) -> None:

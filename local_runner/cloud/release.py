@@ -19,7 +19,8 @@ class ReleaseRecord(BaseModel):
     the id of the local execution that did, or None, and then ``unverified_reason`` says why it was let through.
     ``definition`` is the definition that the service holds; ``code`` maps paths in the project to S3 URIs,
     ``image_uri`` is pinned by digest. ``schedule`` is the desired request of CreateSchedule, or of PutRule with its
-    target (None: no schedule). ``restores`` is the number of the release that a rollback brought back.
+    target (None: no schedule), without the values of secret parameters. ``restores`` is the number of the release that
+    a rollback brought back.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from local_runner.cloud.aws import Aws, CloudError
 from local_runner.cloud.release import ReleaseRecord, release_key
+from local_runner.secrets import Secrets
 
 _MISSING = ("NoSuchKey", "NoSuchBucket", "404")
 _SIDE_BY_SIDE = 8
@@ -58,6 +59,11 @@ def current_release(aws: Aws, bucket: str, prefix: str) -> ReleaseRecord | None:
     """The newest release; None where nothing was promoted yet."""
     numbers = release_numbers(aws, bucket, prefix)
     return read_release(aws, bucket, prefix, numbers[-1]) if numbers else None
+
+
+def without_secrets(release: ReleaseRecord, secrets: Secrets) -> ReleaseRecord:
+    """The record as it may be shown: those of earlier versions have a schedule's secrets in plain text."""
+    return release.model_copy(update={"schedule": secrets.names.without(release.schedule)})
 
 
 def same_definition(one: str, other: str) -> bool:

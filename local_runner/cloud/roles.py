@@ -87,7 +87,8 @@ class Role:
     def _write(self, aws: Aws) -> None:
         trust = json.dumps(self.trust)
         tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
-        if aws.find("iam", "get_role", _MISSING, RoleName=self.name) is None:
+        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        if live is None:
             aws.call(
                 "iam",
                 "create_role",
@@ -97,8 +98,10 @@ class Role:
                 Tags=tags,
             )
         else:
-            aws.call("iam", "update_assume_role_policy", RoleName=self.name, PolicyDocument=trust)
-            aws.call("iam", "tag_role", RoleName=self.name, Tags=tags)
+            if live["Role"]["AssumeRolePolicyDocument"] != self.trust:
+                aws.call("iam", "update_assume_role_policy", RoleName=self.name, PolicyDocument=trust)
+            if any(tag not in live["Role"].get("Tags", ()) for tag in tags):
+                aws.call("iam", "tag_role", RoleName=self.name, Tags=tags)
         policy = json.dumps(self.policy)
         aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
 

@@ -5,6 +5,7 @@ The same resources are planned and written as by a promotion. What comes of it i
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from local_runner.cloud.desired import Desired
 from local_runner.cloud.lock import promotion_lock
 from local_runner.cloud.models import Change, Resource
 from local_runner.cloud.parts import in_order, parts_of, tags_for
+from local_runner.cloud.pausing import find_either
 from local_runner.cloud.pipeline import Pipeline
 from local_runner.cloud.policies import start_policy, start_trust
 from local_runner.cloud.record import write_record
@@ -27,9 +29,11 @@ from local_runner.cloud.releases import read_release, release_numbers
 from local_runner.cloud.roles import Role
 from local_runner.cloud.schedule import ScheduleResource
 from local_runner.cloud.schedule_request import DesiredSchedule
+from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.parser import parse_definition
 from local_runner.fingerprint import Fingerprint
-from local_runner.storage import split_uri
+from local_runner.s3_uri import s3_problem, split_uri
+from local_runner.secrets import NOT_KEPT
 
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^@]+)@(sha256:[0-9a-f]{64})")
 _NO_IMAGE = ("RepositoryNotFoundException", "ImageNotFoundException")
@@ -124,7 +128,7 @@ def _resources(deployment: Deployment, current: ReleaseRecord, target: ReleaseRe
         git_commit=target.git_commit,
         git_dirty=target.git_dirty,
     )
-    request = target.schedule
+    request = _with_secrets(deployment, target)
     scheduled = DesiredSchedule(target.schedule_kind or "scheduler", request) if request is not None else None
     made = [parts.execution_role] if parts.execution_role and target.role_arn == place.role_arn else []
     return (
@@ -133,6 +137,37 @@ def _resources(deployment: Deployment, current: ReleaseRecord, target: ReleaseRe
         _start_role(deployment, request, tags),
         ScheduleResource(names.schedule, place.pipeline_arn, scheduled, tags, current.schedule),
     )
+
+
+def _with_secrets(deployment: Deployment, target: ReleaseRecord) -> Mapping[str, Any] | None:
+    """The schedule of a release with the secrets that its record leaves out: those of the schedule that is there, else
+    of the settings. Raises CloudError where a value is nowhere.
+    """
+    request = copy.deepcopy(dict(target.schedule)) if target.schedule is not None else None
+    missing = {item["Name"]: item for item in _parameters(request) if item["Value"] == NOT_KEPT}
+    if not missing:
+        return request
+    live = find_either(deployment.aws, deployment.names.schedule)
+    settings = deployment.environment.schedule
+    known = {**(settings.parameters if settings else {})}
+    known |= {item["Name"]: item["Value"] for item in _parameters(live[1] if live else None)}
+    unknown = ", ".join(name for name in missing if name not in known)
+    if unknown:
+        raise CloudError(
+            f"The schedule of release {target.number} starts the pipeline with the secret {unknown}, of which the "
+            f"record has no value. Give it in [environments.{deployment.environment.name}.schedule.parameters]. "
+            "Nothing was changed."
+        )
+    for name, item in missing.items():
+        item["Value"] = known[name]
+    return request
+
+
+def _parameters(request: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The parameters that a schedule or rule gives to each execution."""
+    target = as_object((request or {}).get("Target")) or {}
+    given = as_object(target.get("SageMakerPipelineParameters")) or {}
+    return [item for item in as_list(given.get("PipelineParameterList")) or () if as_object(item) is not None]
 
 
 def _start_role(deployment: Deployment, request: Mapping[str, Any] | None, tags: Mapping[str, str]) -> Role:
@@ -177,6 +212,9 @@ def _before(deployment: Deployment, numbers: list[int], current: ReleaseRecord) 
 def _missing_code(aws: Aws, target: ReleaseRecord) -> list[str]:
     missing: list[str] = []
     for path, uri in target.code.items():
+        if s3_problem(uri):
+            missing.append(f"{uri} ({path}), which is no S3 URI")
+            continue
         bucket, key = split_uri(uri)
         if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
             missing.append(f"{uri} ({path})")

@@ -29,9 +29,12 @@ def write_rule(aws: Aws, request: Mapping[str, Any], tags: Mapping[str, str]) ->
     """Creates or changes the rule and its target. Raises AwsError also where the target alone is refused."""
     rule = {key: value for key, value in request.items() if key != "Target"}
     # PutRule takes tags for a new rule only.
-    if aws.find("events", "describe_rule", _MISSING, Name=rule["Name"]) is None:
+    live = aws.find("events", "describe_rule", _MISSING, Name=rule["Name"])
+    if live is None:
         rule["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-    aws.call("events", "put_rule", **rule)
+    # One that was cut off between rule and target has the rule already.
+    if live is None or any(live.get(key) != value for key, value in rule.items()):
+        aws.call("events", "put_rule", **rule)
     answer = aws.call("events", "put_targets", Rule=rule["Name"], Targets=[request["Target"]])
     for entry in answer.get("FailedEntries", []):
         code, said = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")

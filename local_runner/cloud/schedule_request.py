@@ -8,7 +8,7 @@ of PutTargets as ``Target``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from local_runner.cloud.differences import Leaves, leaves, nested, same
 from local_runner.cloud.environment import ScheduleSettings
+from local_runner.secrets import SecretNames
 
 Kind = Literal["scheduler", "rule"]
 
@@ -70,6 +71,18 @@ def desired_schedule(settings: ScheduleSettings, name: str, pipeline_arn: str, r
     if settings.kind == "rule":
         target = {"Id": TARGET_ID, **target}
     return DesiredSchedule(settings.kind, {**request, "Target": target}, _defaults(settings))
+
+
+def with_secrets_as(
+    request: Mapping[str, Any], secret: SecretNames, instead: Callable[[str], Any]
+) -> Mapping[str, Any]:
+    """The request with ``instead(name)`` for the value of each parameter whose name is secret."""
+    target: Mapping[str, Any] = request["Target"]
+    listed = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
+    if not any(item["Name"] in secret for item in listed):
+        return request
+    parameters = [{**item, "Value": instead(item["Name"])} if item["Name"] in secret else item for item in listed]
+    return {**request, "Target": {**target, "SageMakerPipelineParameters": {"PipelineParameterList": parameters}}}
 
 
 def settings_of(kind: Kind, request: Mapping[str, Any]) -> ScheduleSettings:

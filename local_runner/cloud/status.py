@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.cloud.deployment import Deployment
-from local_runner.cloud.differences import field_changes
+from local_runner.cloud.differences import field_changes, shown
 from local_runner.cloud.environment import ScheduleSettings
 from local_runner.cloud.executions import MISSING, CloudExecution, latest_executions
 from local_runner.cloud.models import FieldChange
 from local_runner.cloud.pausing import find_either
 from local_runner.cloud.release import ReleaseRecord
-from local_runner.cloud.releases import current_release
+from local_runner.cloud.releases import current_release, without_secrets
 from local_runner.cloud.schedule_request import without_past_start
 from local_runner.cloud.schedule_words import told
 from local_runner.cloud.ticks import Tick, next_ticks
 from local_runner.fingerprint import verified_runs
+from local_runner.secrets import Secrets
 
 _EXECUTIONS = 5
 _TICKS = 3
@@ -83,16 +84,18 @@ def read_status(deployment: Deployment, state: Path, now: datetime | None = None
     tested = [
         run.execution_id for run in verified_runs(state) if release and run.fingerprint.value == release.fingerprint
     ]
+    live = found[1] if found else None
+    drift = drift_from(release, pipeline, live, names.schedule, now, deployment.secrets) if release else ()
     return Status(
         environment=names.environment,
         account=aws.account,
         region=aws.region,
         pipeline_name=names.pipeline_name,
-        release=release,
+        release=release and without_secrets(release, deployment.secrets),
         tested_here=tested[0] if tested else None,
         schedule=schedule,
         executions=tuple(executions),
-        drift=drift_from(release, pipeline, found[1] if found else None, names.schedule, now) if release else (),
+        drift=drift,
     )
 
 
@@ -102,8 +105,9 @@ def drift_from(
     schedule: Mapping[str, Any] | None,
     schedule_name: str,
     now: datetime,
+    secrets: Secrets,
 ) -> tuple[Drift, ...]:
-    """What differs from the release's record. A pause is no drift."""
+    """What differs from the release's record. A pause is no drift; a secret of the schedule is not compared."""
     found: list[Drift] = []
     if pipeline is None:
         found.append(Drift("pipeline", release.pipeline_name, gone=True))
@@ -113,17 +117,21 @@ def drift_from(
             "PipelineDefinition": json.loads(pipeline["PipelineDefinition"]),
             "RoleArn": pipeline["RoleArn"],
         }
-        found += _changed("pipeline", release.pipeline_name, recorded, live)
+        found += _changed("pipeline", release.pipeline_name, recorded, live, secrets)
     kind = "rule" if release.schedule_kind == "rule" else "schedule"
     if release.schedule is not None and schedule is None:
         found.append(Drift(kind, schedule_name, gone=True))
     elif schedule is not None:
-        found += _changed(kind, schedule_name, _timeless(release.schedule or {}, now), _timeless(schedule, now))
+        recorded = secrets.names.without(_timeless(release.schedule or {}, now))
+        live = secrets.names.without(_timeless(schedule, now))
+        found += _changed(kind, schedule_name, recorded, live, secrets)
     return tuple(found)
 
 
-def _changed(resource: str, name: str, recorded: Mapping[str, Any], live: Mapping[str, Any]) -> list[Drift]:
-    fields = field_changes(recorded, live)
+def _changed(
+    resource: str, name: str, recorded: Mapping[str, Any], live: Mapping[str, Any], secrets: Secrets
+) -> list[Drift]:
+    fields = shown(field_changes(recorded, live), secrets)
     return [Drift(resource, name, fields)] if fields else []
 
 

@@ -14,13 +14,30 @@ from typing import Any, cast
 from local_runner.cloud.alerts import Alerts
 from local_runner.cloud.parts import Parts
 from local_runner.cloud.roles import POLICY_NAME, Role
+from local_runner.cloud.schedule_request import with_secrets_as
+from local_runner.secrets import DEFAULT_NAMES, SecretNames
 
 Block = dict[str, Any]
 _PROVIDER = ">= 5.62"
 
 
-def release_configuration(parts: Parts, definition: str) -> Block:
-    """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get."""
+class _Reference(str):
+    """A text that Terraform is to evaluate."""
+
+
+def release_configuration(parts: Parts, definition: str, secret: SecretNames = DEFAULT_NAMES) -> Block:
+    """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get.
+
+    ``secret`` parameters of the schedule are sensitive variables, which its user gives a value.
+    """
+    variables: dict[str, Block] = {}
+
+    def reference(name: str) -> str:
+        key = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+        about = f"The pipeline parameter {name} of each start"
+        variables[key] = {"type": "string", "sensitive": True, "description": about}
+        return _Reference(f"${{var.{key}}}")
+
     resources: dict[str, Block] = {}
     roles = [("execution", parts.execution_role), ("start", parts.start_role)]
     for name, role in roles:
@@ -35,7 +52,7 @@ def release_configuration(parts: Parts, definition: str) -> Block:
     }
     _add(resources, {"aws_sagemaker_pipeline": {"pipeline": _after(pipeline, resources, "execution")}})
     if parts.schedule.desired:
-        request = parts.schedule.desired.request
+        request = with_secrets_as(parts.schedule.desired.request, secret, reference)
         if parts.schedule.desired.kind == "rule":
             _add(resources, _rule("start", request, parts.tags))
         else:
@@ -46,6 +63,7 @@ def release_configuration(parts: Parts, definition: str) -> Block:
         "terraform": {"required_providers": required},
         "provider": {"aws": {"region": parts.place.region, "allowed_account_ids": [parts.place.account]}},
         "resource": _escaped(resources),
+        **({"variable": variables} if variables else {}),
     }
 
 
@@ -141,6 +159,8 @@ def _lower(value: Any) -> Any:
 def _escaped(value: Any) -> Any:
     """The value with every text as Terraform reads it literally: ``${`` and ``%{`` would begin a template."""
     match value:
+        case _Reference():
+            return str(value)
         case str():
             return re.sub(r"([$%])\{", r"\1\1{", value)
         case dict():

@@ -12,6 +12,7 @@ from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.models import PipelineDefinition
 from local_runner.planning.parameters import parameter_values
+from local_runner.secrets import Secrets
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,20 @@ class Started:
         return self.arn.rpartition("/")[2]
 
 
-def start(aws: Aws, pipeline: Mapping[str, Any], parameters: Mapping[str, str]) -> Started:
+def start(aws: Aws, pipeline: Mapping[str, Any], parameters: Mapping[str, str], secrets: Secrets) -> Started:
     """Start the pipeline as it is described, with these values over its defaults.
 
     The token makes repeating a call that was not answered safe: SageMaker starts one execution for it (API reference,
-    StartPipelineExecution, ClientRequestToken). Raises InvalidPipelineError with every problem of the parameters, and
-    AwsError.
+    StartPipelineExecution, ClientRequestToken). ``secrets`` are not shown. Raises InvalidPipelineError with every
+    problem of the parameters, and AwsError.
     """
     name = str(pipeline["PipelineName"])
     definition = definition_of(pipeline)
     problems: list[Problem] = []
+    secrets.learn_named(parameters)
     parameter_values(definition, parameters, {}, problems, settable="")
     if problems:
-        raise InvalidPipelineError(f"The start of '{name}'", problems)
+        raise InvalidPipelineError(f"The start of '{name}'", secrets.masked_problems(problems))
     answer = aws.call(
         "sagemaker",
         "start_pipeline_execution",

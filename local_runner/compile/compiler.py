@@ -20,6 +20,7 @@ from typing import Any
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError
+from local_runner.records import read_record
 from local_runner.settings import SETTINGS_FILE, Settings
 
 ACCOUNT = "000000000000"
@@ -27,7 +28,16 @@ IMAGE_URI = "local/processing"
 """The project's own image in a local definition, a constant: another image is no other definition."""
 
 _TARGET = re.compile(r"(?P<file>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
-_SOURCES = ("program.py", "dependencies.py", "sdk.py", "boto.py", "offline.py", "uploads.py", "compiler.py")
+_SOURCES = (
+    "program.py",
+    "dependencies.py",
+    "sdk.py",
+    "boto.py",
+    "offline.py",
+    "uploads.py",
+    "compiler.py",
+    "../names.py",
+)
 _DEFAULT_FUNCTION = "build"
 _STDERR = 2
 
@@ -171,14 +181,16 @@ def _key(settings: Settings, target: _Target, interpreter: Interpreter, values: 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+_ENTRY = {"name": str, "definition": str, "dependencies": [[(str, type(None))]], "uploads": [str]}
+
+
 def _cached(path: Path, root: Path, state: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
     """The entry, if what it was made from is unchanged and its uploads are there. A broken one is none."""
     try:
-        entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        entry: dict[str, Any] = read_record(path, _ENTRY)
         dependencies = [Dependency(*item) for item in entry["dependencies"]]
-        whole = isinstance(entry["name"], str) and isinstance(entry["definition"], str)
         kept = all((state / upload).is_dir() for upload in entry["uploads"])
-        return entry if whole and kept and unchanged(dependencies, root, environment) else None
+        return entry if kept and unchanged(dependencies, root, environment) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

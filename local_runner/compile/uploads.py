@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from local_runner.compile.dependencies import Watch
+from local_runner.names import is_file_name, is_relative_path
 
 
 class Uploads:
@@ -70,7 +71,13 @@ class Uploads:
         return _replaced(definition, self._moved)
 
     def _keep(self, bucket: str, contents: Mapping[str, bytes | Path]) -> str:
-        """Store objects that belong together, all at once, and return the URI of their directory."""
+        """Store objects that belong together, all at once, and return the URI of their directory.
+
+        Raises ValueError for a bucket or a name that no directory can have.
+        """
+        for name in (bucket, *contents):
+            if not is_relative_path(name) or not is_file_name(bucket):
+                raise ValueError(f"{name!r} cannot be kept in local S3 (bucket {bucket!r}): it is no plain name")
         digest = hashlib.sha256()
         for name, content in sorted(contents.items()):
             digest.update(f"{name}\0{_sha256(content)}\0".encode())

@@ -1,32 +1,68 @@
 """JSON text -> Python values, strictly, and the checks that narrow them. No I/O.
 
-Strict: NaN and Infinity (which Python reads, and no service does) and lone surrogates (which no terminal or file
-can take) are refused.
+Strict: NaN and Infinity (which Python reads, and no service does), numbers that Python takes for infinite or cannot
+write, lone surrogates (which no terminal or file can take) and values nested deeper than NESTING are refused. Jobs
+write such texts, too: what gets through can be walked by recursion and written again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn, cast
 
+NESTING = 200
+"""How deep lists and objects may lie in each other: functions that walk a value stay within Python's own limit."""
+
+_TOO_DEEP = "is nested too deeply to be read."
+_DIGITS = 1000  # more are no number to any service, and Python refuses to read or write more than 4,300
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_json(text: str) -> Any:
     """The value of a JSON text. Raises ValueError with a sentence that says where the text breaks."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
-        raise ValueError("is nested too deeply to be read.") from None
+        raise ValueError(_TOO_DEEP) from None
+    if text.count("[") + text.count("{") > NESTING and is_deep(value):
+        raise ValueError(_TOO_DEEP)
     if _ESCAPED_SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("has half of a surrogate pair (\\ud800 to \\udfff), which is no character.") from None
     return value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects lie deeper in each other than NESTING; told without recursion."""
+    level: list[Any] = [value]
+    for _ in range(NESTING + 1):
+        below: list[Any] = []
+        for item in level:
+            below += (as_object(item) or {}).values()
+            below += as_list(item) or ()
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"has the number {shorten(digits, 40)}, which is too large to be read.")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"has a number of {len(digits)} digits, which is too large to be read.")
+    return int(digits)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -28,6 +28,7 @@ from local_runner.models import (
     Step,
     Trigger,
 )
+from local_runner.names import is_relative_path
 
 STEP_TYPES = (
     "Processing",
@@ -311,7 +312,7 @@ class _Reader(Reading):
             name = self.text(mapping, "PropertyFileName", path)
             output = self.text(mapping, "OutputName", path)
             file_path = self.text(mapping, "FilePath", path)
-            if file_path and (file_path.startswith("/") or not {"", ".", ".."}.isdisjoint(file_path.split("/"))):
+            if file_path and not is_relative_path(file_path):
                 self.problem(f"{path}.FilePath", f"{kind(file_path)} is no path inside the output.")
             if name in files:
                 self.problem(f"{path}.PropertyFileName", f"there are two property files '{name}'.", "Rename one.")

@@ -11,14 +11,13 @@ A container gets a network of its own. Joining one that is up already starts in 
 shares its /etc/hosts and /etc/resolv.conf too, and ports stay taken for a while after their process: a job would see
 what an earlier one left.
 
-Containers and networks carry labels that name the execution and its state directory; ``sweep`` removes those whose
-execution no longer lives.
+Containers, their volumes and networks carry labels that name the execution and its state directory, by which
+``docker_sweep`` removes those whose execution no longer lives.
 """
 
 from __future__ import annotations
 
 import errno
-import platform
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -29,20 +28,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from local_runner import runs
-from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, OnLine
 from local_runner.engines.connection import connect, root_cause
 from local_runner.engines.docker_exits import ContainerExits
 from local_runner.engines.docker_network import JobNetwork, create_network
+from local_runner.engines.docker_sweep import LABEL_STATE, labels_of, sweep
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.instances import Limits, Machine, limits_of
 from local_runner.engines.ownership import own
 from local_runner.errors import EngineError, Problem, system_trouble
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
 
-LABEL_RUN = "local-runner.run"
-LABEL_STATE = "local-runner.state"
-LABEL_MACHINE = "local-runner.machine"
 _POLL_SECONDS = 0.05
 _EVENT_SECONDS = 1.0
 """How long the event of a container's end may take, once its output has ended. Then the engine is asked."""
@@ -72,7 +68,7 @@ class DockerEngine:
         self._api: Any = self.client.api
         self._exits = ContainerExits(self._api, f"{LABEL_STATE}={self.state}")
         self._removals = ThreadPoolExecutor(1, "remove")
-        self._sweep()
+        sweep(self._api, self._quietly)
 
     # ---------------------------------------------------------------------------------------------- Protocol
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
@@ -169,7 +165,7 @@ class DockerEngine:
     ) -> HostResult:
         container = ""
         try:
-            with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
+            with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
                 for attempt in range(2):
                     container = self._create(staged, host, network)
                     containers.append(container)
@@ -201,7 +197,7 @@ class DockerEngine:
         limits = self._limits_of(job.instance_type)
         config = self._api.create_host_config(
             mounts=[
-                *(self._input(mount) for mount in host.inputs),
+                *(self._input(mount, labels_of(self.state, staged.run_id)) for mount in host.inputs),
                 *(Mount(bind.local_path, str(bind.source), type="bind") for bind in host.binds),
             ],
             network_mode="none" if job.network_isolation else network.id if network else "bridge",
@@ -210,6 +206,7 @@ class DockerEngine:
             # Of memory and swap together: an instance has no swap that a job could live on.
             memswap_limit=limits.memory,
             nano_cpus=limits.cpus and int(limits.cpus * 1e9),
+            pids_limit=MOST_PROCESSES,
             extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else others,
         )
         networking = None
@@ -223,7 +220,7 @@ class DockerEngine:
             environment=dict(job.environment),
             hostname=host.name,
             name=f"local-runner-{staged.run_id}-{staged.step}-{host.name}",
-            labels=self._labels(staged.run_id),
+            labels=labels_of(self.state, staged.run_id),
             host_config=config,
             networking_config=networking,
             # The proxies of ~/.docker/config.json are this machine's and not the cloud's.
@@ -231,7 +228,7 @@ class DockerEngine:
         )
         return str(created["Id"])
 
-    def _input(self, mount: InputMount) -> Any:
+    def _input(self, mount: InputMount, labels: dict[str, str]) -> Any:
         from docker.types import DriverConfig, Mount
 
         upper, work, merged = (mount.scratch / name for name in ("upper", "work", "merged"))
@@ -242,7 +239,8 @@ class DockerEngine:
                 directory.chmod(0o777)
             lower = ":".join(str(layer.resolve()) for layer in mount.layers)
             options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={lower},upperdir={upper},workdir={work}"}
-            return Mount(mount.local_path, None, type="volume", driver_config=DriverConfig("local", options))
+            driver = DriverConfig("local", options)
+            return Mount(mount.local_path, None, type="volume", driver_config=driver, labels=labels)
         merged.mkdir(exist_ok=True)
         for layer in reversed(mount.layers):
             subprocess.run(
@@ -301,7 +299,7 @@ class DockerEngine:
         """Give the files the container made as root to the user who runs this."""
         roots = [bind.source for bind in host.binds] + [mount.scratch for mount in host.inputs]
         image = self._images[staged.job.image_uri]
-        self._quietly(own, self.client, image, roots, self._labels(staged.run_id))
+        self._quietly(own, self.client, image, roots, labels_of(self.state, staged.run_id))
 
     # -------------------------------------------------------------------------------------- images and sweeping
     def _pull(self, image: str) -> str | None:
@@ -323,20 +321,7 @@ class DockerEngine:
         if len(staged.hosts) == 1 or staged.job.network_isolation:
             return None
         name = f"local-runner-{staged.run_id}-{staged.step}"
-        return create_network(self._api, name, staged.job.hosts, self._labels(staged.run_id))
-
-    def _labels(self, run_id: str) -> dict[str, str]:
-        return {LABEL_RUN: run_id, LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node()}
-
-    def _sweep(self) -> None:
-        """Remove containers and networks of this machine's executions whose process is gone."""
-        filters = {"label": f"{LABEL_MACHINE}={platform.node()}"}
-        for container in self._api.containers(all=True, filters=filters):
-            if not _lives(container["Labels"]):
-                self._remove(container["Id"])
-        for network in self._api.networks(filters=filters):
-            if not _lives(network["Labels"]):
-                self._quietly(self._api.remove_network, network["Id"])
+        return create_network(self._api, name, staged.job.hosts, labels_of(self.state, staged.run_id))
 
     def _remove_all(self, containers: Sequence[str], network: JobNetwork | None) -> None:
         for container in containers:
@@ -353,10 +338,6 @@ class DockerEngine:
             call(*arguments, **options)
         except _engine_errors():
             return
-
-
-def _lives(labels: dict[str, str]) -> bool:
-    return runs.is_live(Path(labels[LABEL_STATE]), labels[LABEL_RUN])
 
 
 def _engine_errors() -> tuple[type[Exception], ...]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from local_runner.engines import OnLine
@@ -80,7 +81,8 @@ class FakeEngine:
         self.ran.append(staged.step)
         results: list[HostResult] = []
         for host in staged.hosts:
-            with closing(HostLog(host.log, lambda line, host=host: on_line(host.name, line))) as log:
+            hear = partial(on_line, host.name)
+            with closing(HostLog(host.log, hear, staged.secrets)) as log:
                 function = self.steps.get(staged.step, lambda _: 0)
                 try:
                     code = function(FakeHost(staged, host, lambda text: log.write(f"{text}\n".encode()), stop))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from local_runner.secrets import Secrets
 
 MAX_LINE = 64 * 1024
 """Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory.
 """
+
+LEAST_KEPT = 4096
+_keep = 64 * 10**6
+_MOVED = 1 << 20
+_NOTICE = "\n[local-runner: {:>16} bytes of output are left out here; log_size of [local] says how much is kept]\n"
 
 _END = re.compile(rb"\r\n|\n|\r")
 
@@ -54,17 +62,81 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace")
 
 
+def keep_of_logs(size: int) -> None:
+    """Set for this process how many bytes of each log that is opened from now on are kept (at least LEAST_KEPT)."""
+    global _keep
+    _keep = max(size, LEAST_KEPT)
+
+
+class BoundedLog:
+    """A log file that keeps the first and the last of what is written to it, and says between them what it left out.
+
+    It is never larger than ``keep_of_logs`` says and a notice's length. All of it is on disk at any time: once it is
+    full, all but the first half and the last quarter is given up. Raises OSError if the file cannot be opened, or
+    written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.left_out = 0
+        self._most = _keep
+        self._head = 0
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._size = os.lseek(self._file, 0, os.SEEK_END)
+
+    def write(self, data: bytes) -> None:
+        """Append it, in whole or, where it alone is more than is kept, in parts."""
+        left = memoryview(data)
+        while left:
+            self._size += (written := os.write(self._file, left[: self._most // 4]))
+            left = left[written:]
+            if self._size > self._most:
+                self._shorten()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _shorten(self) -> None:
+        """Keep the first half, a notice, and the last quarter: the rest is room for what comes."""
+        if not self.left_out:
+            self._head = self._line_end(self._most // 2 - MAX_LINE, self._most // 2) or self._most // 2
+        notice = len(_NOTICE.format(0))
+        begin = self._head + (notice if self.left_out else 0)
+        tail = max(begin, self._size - self._most // 4)
+        tail = self._line_end(tail, tail + MAX_LINE, first=True) or tail
+        self.left_out += tail - begin
+        target = self._head + notice
+        os.pwrite(self._file, _NOTICE.format(self.left_out).encode(), self._head)
+        while data := os.pread(self._file, _MOVED, tail):
+            written = os.pwrite(self._file, data, target)  # in front of all that is still to be read
+            tail, target = tail + written, target + written
+        os.ftruncate(self._file, target)
+        self._size = os.lseek(self._file, target, os.SEEK_SET)
+
+    def _line_end(self, begin: int, end: int, *, first: bool = False) -> int:
+        """The offset behind the first, else the last line end between two offsets; 0 where there is none."""
+        begin = max(begin, 0)
+        data = os.pread(self._file, min(end, self._size) - begin, begin)
+        found = data.find(b"\n") if first else data.rfind(b"\n")
+        return begin + found + 1 if found >= 0 and begin + found + 1 < self._size else 0
+
+
 class HostLog:
     """Appends a host's output to its log file, line by line, and passes each line on.
 
+    All lines are passed on; the file keeps the first and the last of them, and whoever follows is told once.
+
     stdout and stderr may come from two ``sources``; a line of one is never written into the middle of the other's.
     ``error`` says what went wrong where a write failed (a full disk); the output is then read on regardless, since a
-    job whose output nobody reads would stand still. Raises OSError if the file cannot be opened.
+    job whose output nobody reads would stand still. ``secrets`` are masked in both. Raises OSError if the file cannot
+    be opened.
     """
 
-    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+    def __init__(self, path: Path, on_line: Callable[[str], None], secrets: Secrets | None = None) -> None:
+        secrets = secrets or Secrets()
+        self._masked = (secrets.stream(), secrets.stream())
+        self._file = BoundedLog(path)
         self._on_line = on_line
         self._lines = (LineSplitter(), LineSplitter())
         self._unended = [b"", b""]
@@ -72,6 +144,9 @@ class HostLog:
 
     def write(self, data: bytes, source: int = 0) -> None:
         """Take what has just been read of the output."""
+        self._take(self._masked[source].feed(data), source)
+
+    def _take(self, data: bytes, source: int) -> None:
         data_so_far = self._unended[source] + data
         ended = data_so_far.rfind(b"\n") + 1
         if len(data_so_far) - ended > MAX_LINE:
@@ -83,6 +158,8 @@ class HostLog:
 
     def close(self) -> None:
         """Pass on unfinished last lines and close the file."""
+        for source, masked in enumerate(self._masked):
+            self._take(masked.end(), source)
         for source, unended in enumerate(self._unended):
             self._append(unended)
             for line in self._lines[source].end():
@@ -92,11 +169,14 @@ class HostLog:
     def _append(self, data: bytes) -> None:
         if self.error is None:
             try:
-                left = memoryview(data)
-                while left:
-                    left = left[self._file.write(left) :]
+                told = self._file.left_out
+                self._file.write(data)
+                if self._file.left_out and not told:
+                    self._on_line(
+                        f"[local-runner: the output is large; {self._file.path.name} keeps its first and last part]"
+                    )
             except OSError as error:
-                self.error = f"its log {self._file.name} could not be written: {error.strerror}"
+                self.error = f"its log {self._file.path} could not be written: {error.strerror}"
 
 
 @contextmanager
@@ -109,11 +189,11 @@ def step_log(
         return
     combined = directory / "all-hosts.log"
     lock = threading.Lock()
-    with combined.open("a", encoding="utf-8") as file:
+    with closing(BoundedLog(combined)) as file:
 
         def both(host: str, text: str) -> None:
             with lock:
-                file.write(f"{host} | {text}\n")
+                file.write(f"{host} | {text}\n".encode())
             on_line(host, text)
 
         yield combined, both

@@ -23,6 +23,7 @@ from local_runner.engines.hot_imports import imports_of
 from local_runner.engines.hot_worker import WorkerKind, ensure_worker, kill_worker, let_go
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
+from local_runner.names import is_relative_path
 
 _PYTHON = ("python3", "python", "/usr/bin/python3", "/usr/local/bin/python3")
 _MOST_OPTIONS = 3000
@@ -116,7 +117,7 @@ class HotEngine:
             "interrupted": 0.0 if self.at_once else GRACE_SECONDS["interrupted"],
             "max_runtime": GRACE_SECONDS["max_runtime"],
         }
-        with closing(HostLog(host.log, lambda line: on_line(host.name, line))) as log:
+        with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
             try:
                 ended = run_job(kind.directory, request, log, Ending(job.max_runtime, stop, grace))
             except WorkerLostError as error:
@@ -192,9 +193,11 @@ def _script_of(job: ProcessingJob, host: StagedHost) -> Path:
     """The script's file on this machine. Raises NotRunHotError where no input has it."""
     name = (*(job.entrypoint or ()), *(job.arguments or ()))[1]
     for mount in host.inputs:
-        if name.startswith(mount.local_path.rstrip("/") + "/"):
+        start = mount.local_path.rstrip("/") + "/"
+        below = name.removeprefix(start)
+        if name.startswith(start) and is_relative_path(below):  # "..", where it leads in the job, is not followed here
             for layer in mount.layers:
-                path = layer / name[len(mount.local_path.rstrip("/")) + 1 :]
+                path = layer / below
                 if path.is_file():
                     return path
     raise NotRunHotError(f"its script {name} is in none of its inputs")

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from local_runner import job_tree
+from local_runner.engines import MOST_PROCESSES
+from local_runner.engines.docker_sweep import LABEL_HOT
 from local_runner.engines.hot_call import NotRunHotError, ask
 from local_runner.files import locked
 
-LABEL_HOT = "local-runner.hot"
 IDLE_SECONDS = 600.0
 """How long a worker stays up with nothing to do."""
 
@@ -75,7 +76,8 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()
+    parts = b"".join(path.read_bytes() for path in _PARTS)
+    return hashlib.sha256(str(MOST_PROCESSES).encode() + parts).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
@@ -108,10 +110,11 @@ def _start(api: Any, kind: WorkerKind) -> None:
 
     with contextlib.suppress(FileNotFoundError):
         (kind.directory / "socket").unlink()
+    labels = {LABEL_HOT: str(kind.state)}
     mounts = [Mount(f"{OWN}/{number}", str(root), type="bind", read_only=bool(number))
               for number, root in enumerate(kind.roots)]  # fmt: skip
     mounts += [Mount(f"{OWN}/program/{path.name}", str(path), type="bind", read_only=True) for path in _PARTS]
-    mounts += [Mount(f"{OWN}/scratch", None, type="volume")]  # removed with the container
+    mounts += [Mount(f"{OWN}/scratch", None, type="volume", labels=labels)]  # removed with the container
     config = api.create_host_config(
         mounts=mounts,
         auto_remove=True,
@@ -121,6 +124,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         mem_limit=kind.memory,
         memswap_limit=kind.memory,
         nano_cpus=kind.nano_cpus,
+        pids_limit=MOST_PROCESSES,
     )
     name = _container(kind)
     try:
@@ -133,7 +137,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
             environment=dict(kind.environment),
             hostname="algo-1",
             name=name,
-            labels={LABEL_HOT: str(kind.state)},
+            labels=labels,
             host_config=config,
             use_config_proxy=False,
         )

@@ -33,7 +33,7 @@ DIFFERENCES = (
     "The image's ENTRYPOINT, ENV, WORKDIR and USER are not applied.",
     "Jobs see this machine's /usr, /etc and /opt (read-only).",
     "The hosts of a job share this machine's network (algo-1 is 127.0.0.1, algo-2 is 127.0.0.2, ...).",
-    "Jobs have no limits on memory or processors.",
+    "Jobs have no limits on memory or processors, and those of root none on processes.",
 )
 """What would be different on Docker, a sentence each."""
 

@@ -73,6 +73,12 @@ _DIRECTORIES = [
 # The root itself is in memory, for speed; these are on disk, for room.
 _ON_DISK = ((b"/tmp", 0o1777), (b"/var", 0o755), (b"/root", 0o700), (b"/opt/ml", 0o755))
 
+# Of tmpfs, which would else take half of the machine's memory; /dev/shm is as large as Docker makes it.
+_ROOT_SIZE, _SHM_SIZE = b"size=256m,nr_inodes=100000", b"size=64m"
+# Of processes and threads, as the other engines' (MOST_PROCESSES, which a test compares). The kernel counts those of
+# the user in the job's user namespace (before Linux 5.14: all of the user's), and never holds the real root to it.
+_RLIMIT_NPROC, _MOST_PROCESSES = 6, 4096
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
@@ -350,6 +356,7 @@ def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
         os.setsid()
         for number in (_SIGPIPE, _SIGXFSZ):  # which Python ignores, and ignored signals outlive an exec
             _libc.signal(number, None)
+        _limit_processes()
         for capability in range(64):
             if capability not in _CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
                 break
@@ -358,6 +365,13 @@ def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
         _tell_error(told, index, error)
     finally:
         os._exit(code)
+
+
+def _limit_processes() -> None:
+    limits = (ctypes.c_ulong * 2)()
+    _call("read the limit of processes", _libc.getrlimit(_RLIMIT_NPROC, limits))
+    most = min(_MOST_PROCESSES, *limits)
+    _call("limit the processes", _libc.setrlimit(_RLIMIT_NPROC, (ctypes.c_ulong * 2)(most, most)))
 
 
 def _exec(argv: list[bytes], environment: dict[bytes, bytes]) -> int:
@@ -386,7 +400,7 @@ def _lay_out(host: Host) -> None:
     _mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE)
     root = host["directory"] + b"/new"
     os.mkdir(root)
-    _mount(b"tmpfs", root, b"tmpfs", _MS_NODEV, b"mode=755")
+    _mount(b"tmpfs", root, b"tmpfs", _MS_NODEV, b"mode=755," + _ROOT_SIZE)
     os.chdir(root)
     os.mkdir(_OLD[1:])
     _call("enter the new root", _libc.pivot_root(b".", _OLD[1:]))
@@ -471,7 +485,7 @@ def _mount_devices() -> None:
     links = ((b"fd", b""), (b"stdin", b"/0"), (b"stdout", b"/1"), (b"stderr", b"/2"))
     for name, descriptor in links:
         os.symlink(b"/proc/self/fd" + descriptor, b"/dev/" + name)
-    _mount(b"tmpfs", b"/dev/shm", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=1777")
+    _mount(b"tmpfs", b"/dev/shm", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=1777," + _SHM_SIZE)
     try:
         options = b"newinstance,ptmxmode=0666,mode=620"
         _mount(b"devpts", b"/dev/pts", b"devpts", _MS_NOSUID | _MS_NOEXEC, options)

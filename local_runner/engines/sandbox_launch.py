@@ -64,7 +64,7 @@ def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: End
     """Run the job to its end; the hosts' own /tmp, /var, ... are made in ``staged.work``."""
     with contextlib.ExitStack() as stack:
         try:
-            logs = {host.name: _open_log(stack, host, on_line) for host in staged.hosts}
+            logs = {host.name: _open_log(stack, staged, host, on_line) for host in staged.hosts}
             base = stack.enter_context(_scratch_directory("sandbox-", staged.work))
             launcher = stack.enter_context(_launched(view, staged, base))
         except OSError as error:
@@ -74,8 +74,9 @@ def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: End
     return JobResult(hosts=_results(staged, bytes(launcher.report), logs), stopped=stopped)
 
 
-def _open_log(stack: contextlib.ExitStack, host: StagedHost, on_line: OnLine) -> HostLog:
-    return stack.enter_context(contextlib.closing(HostLog(host.log, lambda line: on_line(host.name, line))))
+def _open_log(stack: contextlib.ExitStack, staged: StagedJob, host: StagedHost, on_line: OnLine) -> HostLog:
+    log = HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)
+    return stack.enter_context(contextlib.closing(log))
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from typing import Any
 
 from local_runner.engines import OnLine
 from local_runner.engines.connection import connect, docker
-from local_runner.engines.docker import LABEL_MACHINE, LABEL_RUN, LABEL_STATE, DockerEngine
+from local_runner.engines.docker import DockerEngine
+from local_runner.engines.docker_sweep import LABEL_MACHINE, LABEL_RUN, LABEL_STATE
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.ownership import own
 from local_runner.engines.sdk_containers import Ended, JobContainers, quietly
@@ -33,6 +34,7 @@ from local_runner.engines.sdk_process import LABEL, SdkProcess
 from local_runner.engines.sdk_request import ignored, refused, stock_request
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedJob
+from local_runner.secrets import Secrets
 
 LABEL_STEP = "local-runner.step"
 NETWORK = "sagemaker-local"
@@ -158,7 +160,7 @@ class SdkEngine:
     # -------------------------------------------------------------------------------------------------- one job
     def _run(self, staged: StagedJob, opened: OpenJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         request = self._request(staged, opened.job)
-        with host_logs({host.name: host.log for host in staged.hosts}, on_line) as logs:
+        with host_logs({host.name: host.log for host in staged.hosts}, on_line, staged.secrets) as logs:
             end = opened.job.run([("create_processing_job", request)], opened.labels, logs, stop)
             results = host_results([host.name for host in staged.hosts], end)
             for result in results:
@@ -215,14 +217,14 @@ def _merge(mount: InputMount) -> Path:
 
 
 @contextmanager
-def host_logs(logs: Mapping[str, Path], on_line: OnLine) -> Generator[dict[str, HostLog]]:
-    """The log of each host, by its name, open."""
+def host_logs(logs: Mapping[str, Path], on_line: OnLine, secrets: Secrets) -> Generator[dict[str, HostLog]]:
+    """The log of each host, by its name, open. ``secrets`` are masked in it."""
 
     def hear(host: str) -> Callable[[str], None]:
         return lambda line: on_line(host, line)
 
     with ExitStack() as stack:
-        yield {host: stack.enter_context(closing(HostLog(path, hear(host)))) for host, path in logs.items()}
+        yield {host: stack.enter_context(closing(HostLog(path, hear(host), secrets))) for host, path in logs.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ endings

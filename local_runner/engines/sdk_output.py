@@ -11,6 +11,8 @@ _PREFIX = re.compile(_COLOUR + _NAME + rb" *(?:\|\x1b\[0m |\| \x1b\[0m|\| )")
 _ENDED = re.compile(_COLOUR + _NAME + rb" exited with code \d+" + _COLOUR + rb"$")
 _ANY_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 _KEPT_LINES = 20
+_MOST_HELD = 64 * 1024
+"""Bytes after which a line is passed on in pieces, so that output without line ends cannot fill the memory."""
 
 
 class ComposeOutput:
@@ -26,6 +28,10 @@ class ComposeOutput:
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The lines that ``data`` completes; no data completes the last one."""
         *lines, self._rest = (self._rest + data).split(b"\n") if data else (self._rest, b"")
+        if len(self._rest) > _MOST_HELD:
+            prefix = _PREFIX.match(self._rest)
+            lines.append(self._rest)
+            self._rest = prefix.group() if prefix else b""
         return [found for line in lines if (found := self._line(line))]
 
     def _line(self, line: bytes) -> tuple[str, bytes] | None:

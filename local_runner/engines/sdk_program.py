@@ -146,6 +146,7 @@ def _copy_objects(source: str, destination: str) -> None:
     if not Path(source).is_dir():
         return
     for path, _, _, state in job_tree.entries(source):
+        job_tree.check_key(path)
         if stat.S_ISREG(state.st_mode):
             place = Path(destination, path)
             place.parent.mkdir(parents=True, exist_ok=True)

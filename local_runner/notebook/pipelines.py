@@ -141,6 +141,8 @@ class Pipelines:
             return self._settle(self._storage.read(f"s3://{location['Bucket']}/{location['ObjectKey']}").decode())
         except DataError as error:
             raise ServiceError("ValidationException", str(error)) from None
+        except UnicodeDecodeError:
+            raise ServiceError("ValidationException", "The pipeline definition is not UTF-8 text.") from None
 
 
 def _has_definition(parameters: Parameters) -> bool:

@@ -33,6 +33,7 @@ from local_runner.notebook.service import PipelineService, Where
 from local_runner.notebook.waiting import calling_waiter, wait_for
 from local_runner.report.plain import PlainListener
 from local_runner.runner import STATE_DIRECTORY, RunRequest, local_storage
+from local_runner.s3_uri import S3UriError, split_uri
 from local_runner.settings import Settings, load_settings
 from local_runner.storage import DataError
 
@@ -112,13 +113,17 @@ class LocalPipelineSession(OfflineSession):
         callback: Any = None,
         extra_args: Any = None,
     ) -> str:
-        """Put a file or directory into local S3. Returns its URI: of the file, or of the prefix for a directory."""
+        """Put a file or directory into local S3. Returns its URI: of the file, or of the prefix for a directory.
+
+        Raises S3UriError for a prefix that is none here.
+        """
         if load_step_compilation_context():
             return super().upload_data(path, bucket, key_prefix)
         local = Path(path)
         if not local.exists():
             raise FileNotFoundError(f"{path} does not exist, so it cannot be uploaded")
         uri = f"s3://{bucket or self._bucket}/{key_prefix}".rstrip("/")
+        split_uri(uri)
         staged = self._staging()
         if local.is_dir():
             shutil.copytree(local, staged, dirs_exist_ok=True)
@@ -130,14 +135,18 @@ class LocalPipelineSession(OfflineSession):
     def upload_string_as_file_body(
         self, body: str | bytes, bucket: str | None, key: str, kms_key: str | None = None
     ) -> str:
-        """Put one object into local S3. Returns its URI."""
+        """Put one object into local S3. Returns its URI. Raises S3UriError for a key that is none here."""
         if load_step_compilation_context():
             return super().upload_string_as_file_body(body, bucket, key)
-        prefix, _, name = f"s3://{bucket or self._bucket}/{key}".rpartition("/")
+        uri = f"s3://{bucket or self._bucket}/{key}"
+        split_uri(uri)
+        prefix, _, name = uri.rpartition("/")
+        if not name:
+            raise S3UriError(f"{uri} is a folder, and no object in local S3. Give the object a name.")
         staged = self._staging()
         (staged / name).write_bytes(body.encode() if isinstance(body, str) else body)
         self._storage.publish(staged, prefix)
-        return f"{prefix}/{name}"
+        return uri
 
     def download_data(self, path: str, bucket: str, key_prefix: str = "", extra_args: Any = None) -> list[str]:
         """Copy all objects whose keys start with ``key_prefix`` below ``path``. Returns the paths of the copies."""

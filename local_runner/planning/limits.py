@@ -20,6 +20,7 @@ from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.files import write_atomically
+from local_runner.records import Each, RecordError, read_record
 
 _FORMAT = 2
 _KEPT = ("type", "required", "min", "max", "pattern", "enum")
@@ -54,10 +55,10 @@ def load_shapes(shape: str, cache_dir: Path) -> Shapes:
 
     path = cache_dir / f"limits-{botocore.__version__}-{shape}.json"
     try:
-        kept = as_object(json.loads(path.read_text(encoding="utf-8"))) or {}
-        if kept.get("format") == _FORMAT:
+        kept = read_record(path, {"format": int, "shapes": Each(dict)})
+        if kept["format"] == _FORMAT:
             return kept["shapes"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, RecordError):
         pass  # not there yet, or not whole: it is made anew
     shapes = _extract(shape)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else

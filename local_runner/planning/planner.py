@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, takewhile
 from pathlib import Path
@@ -18,7 +19,7 @@ from local_runner.definition.jsontext import as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
 from local_runner.definition.syntax import Expression, GetProperty, JsonGet
-from local_runner.errors import InvalidPipelineError, Problem
+from local_runner.errors import DataError, InvalidPipelineError, Problem
 from local_runner.models import (
     Dependency,
     Fault,
@@ -38,7 +39,9 @@ from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.request import app_managed, job_name
-from local_runner.planning.scope import execution_scope
+from local_runner.planning.scope import as_left, execution_scope
+from local_runner.s3_uri import s3_problem
+from local_runner.secrets import Secrets
 
 SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
 STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
@@ -60,6 +63,7 @@ def plan(
     problems: Sequence[Problem] = (),
     source: Mapping[str, Mapping[str, Any]] | None = None,
     source_execution: str | None = None,
+    secrets: Secrets | None = None,
 ) -> Plan:
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
@@ -68,7 +72,8 @@ def plan(
     ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
     keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
     to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
-    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them.
+    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them;
+    ``secrets`` get to know those of the requests.
     """
     if problems and not definition.steps:
         raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
@@ -81,6 +86,8 @@ def plan(
     planned = planning.resolve_steps(scope)
     if planning.problems:
         raise InvalidPipelineError(target, planning.problems)
+    secrets = secrets or Secrets()
+    secrets.learn_from([step.job.request for step in planned if step.job])
     return Plan(
         execution_id=execution_id,
         pipeline=definition,
@@ -90,6 +97,7 @@ def plan(
         notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
         source=planning.source,
         source_execution=source_execution,
+        secrets=secrets,
     )
 
 
@@ -156,7 +164,7 @@ class _Planning:
         for name in order:
             step = self.steps[name]
             if name in self.source and name not in self.selected:
-                scope = scope.with_step(name, self.source[name])
+                scope = scope.with_step(name, as_left(self.source[name]))
                 requests[name] = {}
                 continue
             requests[name] = self.resolve_step(step, scope)
@@ -250,6 +258,9 @@ class _Planning:
         kind = JOB_KINDS.get(step.type)
         for where, uri in kind.reads(request) if kind else ():
             self.check_read(step, f"{step.path}.Arguments.{where}", uri, before)
+        for where, expression in expressions_of(step):
+            if isinstance(expression, JsonGet) and expression.step is None:
+                self.check_json_uri(where, expression, scope)
         if len(self.selected) == len(self.steps):
             return
         for where, expression in expressions_of(step):
@@ -263,7 +274,7 @@ class _Planning:
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
         writers = [name for name in self.writers(uri) if name != step.name]
-        if not before.isdisjoint(writers) or self.provided(uri):
+        if not before.isdisjoint(writers) or self.is_provided(uri, where):
             return
         if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
@@ -292,13 +303,28 @@ class _Planning:
         after = islice(self.by_place, bisect_left(self.by_place, (begin, -1)), None)
         return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
 
+    def is_provided(self, uri: str, where: str) -> bool:
+        """Whether this machine has something for the URI; what cannot be told for a fault in the data is a problem."""
+        try:
+            return self.provided(uri)
+        except DataError as error:
+            self.problems.append(Problem(where, str(error)))
+            return True
+
+    def check_json_uri(self, where: str, expression: JsonGet, scope: Scope) -> None:
+        with suppress(ExpressionError):  # told when the step was resolved
+            uri = json_uri(expression, scope)
+            what = s3_problem(uri) if isinstance(uri, str) else None
+            if what:
+                self.problems.append(Problem(f"{where}.S3Uri", what, "Write it as s3://BUCKET/KEY."))
+
     def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
         try:
             uri = json_uri(expression, scope)
         except ExpressionError as error:
             self.problems.append(Problem(where, str(error)))
             return
-        if isinstance(uri, str) and not self.provided(uri):
+        if isinstance(uri, str) and not self.is_provided(uri, where):
             what = f"step '{step.name}' reads {uri}, which step '{expression.step}' writes, and that is not selected."
             self.problems.append(Problem(where, what, f"Select '{expression.step}' too, or --map {uri}=FILE."))
 
@@ -308,7 +334,10 @@ class _Planning:
         except ExpressionError:
             return  # told when the step was resolved
         if isinstance(value, Deferred):
-            what = f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected."
+            why = f" ({value.reason})" if expression.step in self.source else ""
+            what = (
+                f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected{why}."
+            )
             self.problems.append(Problem(where, what, f"Select '{expression.step}' too."))
 
     def notes(self) -> tuple[str, ...]:

@@ -15,15 +15,15 @@ from local_runner.definition.jsontext import as_list, as_object, kind
 from local_runner.definition.paths import Deferred
 from local_runner.errors import Problem
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
+from local_runner.names import MAX_NAME_BYTES, is_file_name, is_relative_path
+from local_runner.s3_uri import s3_problem
 
 DEFAULT_MAX_RUNTIME = 86_400
 LOCAL_ROOT = "/opt/ml/processing"
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 
-# A path segment longer than this has no place in a file system.
-_SEGMENT_BYTES = 255
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
+_EPOCH_DIGITS = 9
 _NO_LOCAL = "cannot run on this machine yet."
 _IGNORED = (
     (("NetworkConfig", "VpcConfig"), "VpcConfig"),
@@ -53,7 +53,11 @@ def processing_job(resolved: Mapping[str, Any], name: str, where: str) -> tuple[
     ``name`` is the job's, ``where`` the path of the request in the definition. It is None as well, without a problem
     of this module, where a part is Deferred or of the wrong shape (see :func:`limits.request_problems`).
     """
-    problems = [*_resource_problems(resolved, where), *_path_problems(resolved, where)]
+    problems = [
+        *_resource_problems(resolved, where),
+        *_path_problems(resolved, where),
+        *_text_problems(resolved, where),
+    ]
     inputs = _inputs(resolved, where, problems)
     outputs = _outputs(resolved, where, problems)
     app = _object(resolved, "AppSpecification")
@@ -103,7 +107,10 @@ def describe(
 
 
 def processing_reads(resolved: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The S3 URIs of the inputs that are known, each with its path in the request; not those that are AppManaged."""
+    """The S3 URIs of the inputs that are known, each with its path in the request; not those that are AppManaged.
+
+    URIs that are none are left to :func:`processing_job`, which names them.
+    """
     return _uris(resolved.get("ProcessingInputs"), "ProcessingInputs", "S3Input")
 
 
@@ -118,7 +125,7 @@ def _uris(items: Any, place: str, member: str) -> list[tuple[str, str]]:
     for index, item in enumerate(as_list(items) or ()):
         mapping = as_object(item) or {}
         uri = _object(mapping, member).get("S3Uri")
-        if isinstance(uri, str) and uri.startswith("s3://") and mapping.get("AppManaged") is not True:
+        if isinstance(uri, str) and s3_problem(uri) is None and mapping.get("AppManaged") is not True:
             found.append((f"{place}[{index}].{member}.S3Uri", uri))
     return found
 
@@ -145,21 +152,6 @@ def app_managed(resolved: Mapping[str, Any]) -> bool:
     outputs = _object(resolved, "ProcessingOutputConfig").get("Outputs")
     items = [*(as_list(resolved.get("ProcessingInputs")) or ()), *(as_list(outputs) or ())]
     return any((as_object(item) or {}).get("AppManaged") is True for item in items)
-
-
-def s3_problem(uri: str) -> str | None:
-    """Why an S3 URI cannot be held in a directory tree, as a sentence; None where it can."""
-    if not uri.startswith("s3://"):
-        return f"{kind(uri)} is no s3:// URI."
-    bucket, slash, key = uri.removeprefix("s3://").partition("/")
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
-        return f"{kind(uri)} has no valid bucket name."
-    for segment in key.removesuffix("/").split("/") if slash and key else ():
-        if segment in ("", ".", ".."):
-            return f"{kind(uri)} has the empty or dotted part '{segment}' in its key, which no directory tree can hold."
-        if "\0" in segment or len(segment.encode(errors="surrogatepass")) > _SEGMENT_BYTES:
-            return f"{kind(uri)} has a part in its key that no file system can hold."
-    return None
 
 
 def first_deferred(value: Any) -> Deferred | None:
@@ -230,6 +222,9 @@ def _inputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) ->
             what = "Gzip is for S3InputMode Pipe only (API ProcessingS3Input, S3CompressionType)."
             remedy = "Use Pipe, or None and let the script decompress the files."
             problems.append(Problem(f"{path}.S3Input.S3CompressionType", what, remedy))
+        name = mapping.get("InputName")
+        if pipe and isinstance(name, str):
+            _check_pipe_name(name, f"{path}.InputName", problems)
         uri, local = _location(source, f"{path}.S3Input", problems)
         manifest = source.get("S3DataType") == "ManifestFile"
         sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
@@ -316,7 +311,31 @@ def _once(value: Any, where: str, seen: dict[str, str], problems: list[Problem])
 
 
 def _check_local_path(local: str, where: str, problems: list[Problem]) -> None:
-    segments = local.removesuffix("/").split("/")
-    inside = local.startswith(f"{LOCAL_ROOT}/") and len(segments) > 4
-    if not inside or "\0" in local or not {"", ".", ".."}.isdisjoint(segments[1:]):
+    below = local.removesuffix("/").removeprefix(f"{LOCAL_ROOT}/")
+    if not local.startswith(f"{LOCAL_ROOT}/") or not is_relative_path(below):
         problems.append(Problem(where, f"{kind(local)} is no directory under {LOCAL_ROOT}/.", "Choose one."))
+
+
+def _check_pipe_name(name: str, where: str, problems: list[Problem]) -> None:
+    """The InputName of a Pipe input names its pipes: ``<LocalPath>/<InputName>_<epoch>``, with any number of epochs."""
+    longest = MAX_NAME_BYTES - _EPOCH_DIGITS - 1
+    if not is_file_name(name) or len(name.encode()) > longest:
+        what = f"{kind(name)} cannot be the name of a pipe, which is a file <InputName>_<epoch> in LocalPath."
+        remedy = f"Give it the name of a file: no '/', not '..', at most {longest} bytes."
+        problems.append(Problem(where, what, remedy))
+
+
+def _text_problems(resolved: Mapping[str, Any], where: str) -> list[Problem]:
+    """Texts that no program can be started with: the kernel ends each at its first NUL (execve(2))."""
+    app = _object(resolved, "AppSpecification")
+    texts: list[tuple[str, Any]] = [(f"{where}.AppSpecification.ImageUri", app.get("ImageUri"))]
+    for key in ("ContainerEntrypoint", "ContainerArguments"):
+        texts += [(f"{where}.AppSpecification.{key}[{n}]", text) for n, text in enumerate(as_list(app.get(key)) or ())]
+    for name, text in _object(resolved, "Environment").items():
+        place = f"{where}.Environment.{name}".replace("\0", "\\0")
+        texts += [(place, name), (place, text)]
+    return [
+        Problem(place, f"{kind(text)} holds a NUL, which no program can be given.", "Take it out.")
+        for place, text in texts
+        if isinstance(text, str) and "\0" in text
+    ]

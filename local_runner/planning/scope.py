@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
+from local_runner.definition.jsontext import as_list, as_object
+from local_runner.definition.paths import Deferred
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
 from local_runner.planning.kinds import JOB_KINDS
 from local_runner.planning.order import dependencies, ordered
 from local_runner.planning.request import ACCOUNT, REGION
+from local_runner.secrets import is_kept
 
 
 def timestamp() -> str:
@@ -45,6 +49,20 @@ def execution_scope(
     )
 
 
+def as_left(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What Describe says of a step of an earlier execution; not known is what that kept only a keyed hash of."""
+
+    def walk(value: Any) -> Any:
+        if is_kept(value):
+            return Deferred("it is or holds a secret, of which an execution keeps only a keyed hash")
+        if (items := as_list(value)) is not None:
+            return [walk(item) for item in items]
+        table = as_object(value)
+        return value if table is None else {key: walk(item) for key, item in table.items()}
+
+    return {key: walk(value) for key, value in described.items()}
+
+
 def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scope:
     """The scope in which a plan's execution starts.
 
@@ -62,7 +80,7 @@ def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scop
         step = plan.pipeline.step(name)
         kind = JOB_KINDS.get(step.type)
         if name in plan.source:
-            scope = scope.with_step(name, plan.source[name])
+            scope = scope.with_step(name, as_left(plan.source[name]))
             continue
         if kind is None:
             continue

@@ -14,7 +14,9 @@ from local_runner.definition.jsontext import as_list, as_object, kind
 from local_runner.definition.paths import Deferred
 from local_runner.errors import Problem
 from local_runner.models import StockInput, StockJob
-from local_runner.planning.request import ACCOUNT, REGION, asked_for, first_deferred, s3_problem
+from local_runner.names import is_file_name
+from local_runner.planning.request import ACCOUNT, REGION, asked_for, first_deferred
+from local_runner.s3_uri import s3_problem
 
 _STOCK = "the SDK's local mode, which runs it here,"
 _ENCRYPTED = "KMS keys"
@@ -83,6 +85,10 @@ def _check_algorithm(algorithm: dict[str, Any], where: str, problems: list[Probl
 
 
 def _channel(channel: dict[str, Any], where: str, count: Any, problems: list[Problem]) -> StockInput | None:
+    name = channel.get("ChannelName")
+    if isinstance(name, str) and not is_file_name(name):
+        what = f"{kind(name)} cannot be the directory of a channel, /opt/ml/input/data/<ChannelName>."
+        problems.append(Problem(f"{where}.ChannelName", what, "Give it the name of a file: no '/', not '..'."))
     source = _object(channel, "DataSource")
     for other in source:
         if other != "S3DataSource":
@@ -231,7 +237,7 @@ def _object(mapping: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _known(uri: Any, where: str) -> list[tuple[str, str]]:
-    return [(where, uri)] if isinstance(uri, str) and uri.startswith("s3://") else []
+    return [(where, uri)] if isinstance(uri, str) and s3_problem(uri) is None else []
 
 
 def _refuse(problems: list[Problem], where: str, what: str, remedy: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_runner.errors import says_no_room
 from local_runner.models import Execution, Plan, StepExecution
 from local_runner.report.table import Line, Role, Symbols, columns, row_line, step_rows
 from local_runner.report.text import cells, duration, pad, printable, shown_path
@@ -112,6 +113,8 @@ def _status(execution: Execution, symbols: Symbols) -> list[Line]:
 
 def _advice(execution: Execution) -> str:
     failed = [step for step in execution.steps if step.status == "Failed"]
+    if says_no_room(_reason(execution)) or any(says_no_room(step.failure_reason or "") for step in failed):
+        return "free space on the disk that is full, or keep the state elsewhere (--state DIR), then run again."
     logged = _names([step.name for step in failed if step.log])
     if logged:
         return f"fix what the log of {logged} shows, then run again."

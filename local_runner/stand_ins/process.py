@@ -21,8 +21,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+from local_runner.definition.jsontext import as_object, parse_json
 from local_runner.engines.host_log import HostLog
 from local_runner.models import StandIn, Step
+from local_runner.secrets import Secrets
 from local_runner.stand_ins.settings import function_name
 
 LAMBDA_SECONDS = 600.0
@@ -54,12 +56,14 @@ def run(
     log: Path,
     on_line: Callable[[str], None],
     stop: threading.Event,
+    secrets: Secrets | None = None,
     seconds: float | None = None,
 ) -> Returned:
     """Call the function with ``event`` (and, for a Lambda step, a context) in a process of its own.
 
     ``work`` is scratch space, its HOME; ``s3`` the tree of the local S3, which it is told as LOCAL_RUNNER_S3.
-    ``seconds`` is the longest it may take (a Lambda step: LAMBDA_SECONDS). Its directory is that of its file.
+    ``secrets`` are masked in what it prints. ``seconds`` is the longest it may take (a Lambda step: LAMBDA_SECONDS).
+    Its directory is that of its file.
     """
     work.mkdir(parents=True, exist_ok=True)
     limit = LAMBDA_SECONDS if seconds is None and step.type == "Lambda" else seconds
@@ -70,7 +74,7 @@ def run(
     )
     # -P: this project's own modules are not to be found where the function looks for its own.
     command = [sys.executable, "-P", "-u", str(_CALL), str(request), str(result)]
-    with closing(HostLog(log, on_line)) as host_log:
+    with closing(HostLog(log, on_line, secrets)) as host_log:
         process = subprocess.Popen(
             command,
             cwd=stand_in.file.parent,
@@ -140,12 +144,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _returned(stand_in: StandIn, file: Path, exit_code: int) -> Returned:
     try:
-        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return Returned(
             failure_reason=f"{stand_in.entry} ended with exit code {exit_code} and returned nothing.",
             exit_code=exit_code,
         )
+    try:
+        result = as_object(parse_json(text))
+    except ValueError as error:
+        return Returned(failure_reason=f"{stand_in.entry} returned what {error}", exit_code=exit_code)
+    if result is None or not {"error", "value"} & result.keys():
+        what = f"{stand_in.entry} ended with exit code {exit_code}, and something else wrote its result."
+        return Returned(failure_reason=what, exit_code=exit_code)
     if "error" in result:
         return Returned(failure_reason=f"{stand_in.entry} failed: {result['error']}", exit_code=exit_code)
     return Returned(result["value"])

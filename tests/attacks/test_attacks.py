@@ -1,6 +1,6 @@
 """Jobs that try to reach what is not theirs, on every engine, and what comes of it on this machine.
 
-``ATTACK_SECONDS`` is how long those attacks go on that need luck (``make attack``: 60; in ``make test`` they are short).
+``ATTACK_SECONDS`` is how long attacks that need luck go on (``make attack``: 60; in ``make test`` they are short).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, STATE
 
 from local_runner.engines.hot_worker import end_workers
 from local_runner.events import Silent
@@ -27,6 +26,8 @@ from local_runner.models import StepExecution
 from local_runner.runner import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
+PROJECT = Path(__file__).resolve().parents[2]
+STATE = PROJECT / ".local_runner"
 JOBS = Path(__file__).with_name("jobs")
 SECONDS = os.environ.get("ATTACK_SECONDS", "2")
 SECRET = "what only the host may read"
@@ -176,7 +177,7 @@ def test_folders_deeper_than_any_path_cost_the_step_alone(attacker: Attacker) ->
 
 
 def test_the_state_is_its_users_alone(attacker: Attacker) -> None:
-    os.chmod(attacker.state, 0o755)  # made by somebody else, and open to everybody
+    attacker.state.chmod(0o755)  # made by somebody else, and open to everybody
     assert attacker.run("leave.py", attacker.victim).status == "Succeeded"
     folders = [path for path in attacker.state.iterdir() if path.is_dir() and not path.is_symlink()]
     assert {path.name for path in folders} >= {"runs", "s3"}

@@ -18,9 +18,10 @@ import pytest
 from command_line import PROJECT, Running, definition, link_caches, processing, write
 
 from local_runner.contract import collect, stage
-from local_runner.engines import Engine
+from local_runner.engines import MOST_PROCESSES, Engine
 from local_runner.engines.connection import connect
 from local_runner.engines.docker import DockerEngine
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.hot import HotEngine
 from local_runner.engines.hot_worker import end_workers
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
@@ -190,6 +191,59 @@ SCRIPTS = {
             print(multiprocessing.get_context("spawn").Pool(1).map(double, [1, 2]))
             subprocess.Popen(["sleep", "1000"])
     """,
+    "is_refused_the_same_system_calls": """
+        import ctypes, errno, os, subprocess
+        libc = ctypes.CDLL(None, use_errno=True)
+        def ask(number, *arguments):
+            ctypes.set_errno(0)
+            libc.syscall(*map(ctypes.c_long, (number, *arguments, 0, 0, 0)))
+            return errno.errorcode.get(ctypes.get_errno())
+        X86 = dict(mount=165, umount2=166, sethostname=170, setdomainname=171, quotactl=179, lookup_dcookie=212,
+                   unshare=272, perf_event_open=298, fanotify_init=300, setns=308, bpf=321, syslog=103)
+        ARM = dict(mount=40, umount2=39, sethostname=161, setdomainname=162, quotactl=60, lookup_dcookie=18,
+                   unshare=97, perf_event_open=241, fanotify_init=262, setns=268, bpf=280, syslog=116)
+        own = X86 if os.uname().machine == "x86_64" else ARM
+        # -1 is no flag, address or descriptor: what is let through fails in another way.
+        for name, number in own.items():
+            print(name, ask(number, -1, -1, -1))
+        clone = 56 if own is X86 else 220
+        # CLONE_SIGHAND without CLONE_VM, so that what is let through makes nothing
+        for flags in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+            print("clone", hex(flags), ask(clone, flags | 0x800 | 0x200))
+        for number in range(424, 475):
+            print(number, ask(number, -1, -1, -1) if number not in (434, 436) else None)
+        if own is X86:
+            for name, number in X86.items():
+                print("x32", name, ask(0x40000000 | number, -1, -1, -1))
+        for words in (["unshare", "-Urm", "true"], ["unshare", "-m", "true"], ["unshare", "-Un", "true"]):
+            done = subprocess.run(words, capture_output=True, text=True)
+            print(words, done.returncode, done.stderr)
+        print(ask(-1), sum(1 for _ in os.scandir("/proc/self/fd")))
+    """,
+    "has_the_same_limits": """
+        import os, resource
+        for name in sorted(name for name in dir(resource) if name.startswith("RLIMIT_")):
+            print(name, resource.getrlimit(getattr(resource, name)))
+        for line in open("/proc/self/status"):
+            if line.startswith(("NoNewPrivs", "Cap", "Speculation", "Groups", "Uid", "Gid")):
+                print(line, end="")
+        for line in open("/proc/self/cgroup"):
+            print(line.split(":")[:2])
+        for path in ("/proc/keys", "/proc/kcore", "/proc/timer_list", "/sys/firmware", "/proc/acpi",
+                     "/proc/sysrq-trigger", "/sys", "/proc/sys", "/sys/fs/cgroup"):
+            if os.path.exists(path):
+                flags = os.statvfs(path).f_flag
+                empty = os.listdir(path) == [] if os.path.isdir(path) else os.stat(path).st_rdev
+                print(path, empty, flags & os.ST_RDONLY)
+        for name in sorted(os.listdir("/dev")):
+            status = os.lstat("/dev/" + name)
+            print(name, oct(status.st_mode), status.st_rdev, os.statvfs("/dev/" + name).f_flag)
+        print(os.statvfs("/dev").f_blocks, open("/etc/hostname").read(), oct(os.stat("/etc/hosts").st_mode))
+        print(os.openpty())
+        for path in ("/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"):
+            if os.path.exists(path):
+                print(path, open(path).read())
+    """,
     "tries_to_get_out": """
         import ctypes, os
         libc = ctypes.CDLL(None, use_errno=True)
@@ -226,16 +280,20 @@ def test_hot_is_as_cold(bench: Bench, name: str) -> None:
 def test_nothing_of_one_job_is_there_for_the_next(bench: Bench) -> None:
     """Files, modules of the user's and environment variables are as they were for the first job."""
     code = """
-        import os, sys, helper, pandas
+        import ctypes, os, sys, helper, pandas
         print(helper.VALUE, *map(os.path.exists, ("/tmp/left", "/usr/left")), os.environ.get("LEFT"),
               hasattr(pandas, "left"))
         for path in ("/tmp/left", "/usr/left", "/dev/shm/left"): open(path, "w").write("x")
         print(os.listdir("/dev/shm"))
+        print(os.path.exists("/dev/left"), "left" in open("/etc/hosts").read(), os.listdir("/dev/mqueue"))
+        open("/dev/left", "w").write("x"); open("/etc/hosts", "a").write("127.0.0.1 left\\n")
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o600, None)
         os.environ["LEFT"] = "x"; pandas.left = True
     """
     for value in ("1", "2"):
         seen = bench.run(bench.hot, code, files={"helper.py": f"VALUE = {value}"})
-        assert seen.log == f"{value} False False None False\n['left']\n"
+        assert seen.log == f"{value} False False None False\n['left']\nFalse False []\n"
         assert seen.hot
 
 
@@ -317,6 +375,47 @@ def test_memory_is_limited(bench: Bench) -> None:
     seen = bench.run(bench.hot, "held = bytearray(5 << 30)", instance_type="ml.t3.medium")
     assert (seen.exit_code, seen.hot) == (137, True)
     assert bench.run(bench.hot, "print('on')").log == "on\n"
+
+
+FORKS = """
+    import os, signal, time
+    made = 0
+    try:
+        while made < 20000:
+            if not os.fork():
+                signal.pause()
+            made += 1
+    finally:
+        print(made, flush=True)
+"""
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_fork_bomb_ends_the_job_and_no_more(bench: Bench, hot: bool) -> None:
+    """It gets no process more than the limit, fails, and the next job runs."""
+    engine = bench.hot if hot else bench.cold
+    seen = bench.run(engine, FORKS)
+    made = int(next(line for line in seen.log.splitlines() if line.isdecimal()))
+    assert MOST_PROCESSES - 100 < made < MOST_PROCESSES
+    assert (seen.exit_code, seen.hot) == (1, hot)
+    assert "BlockingIOError" in seen.log
+    after = bench.run(engine, "print('x')")
+    assert (after.exit_code, after.hot, after.log) == (0, hot, "x\n")
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_log_is_bounded(bench: Bench, hot: bool) -> None:
+    """The first and the last lines are kept, of 3 MB."""
+    keep_of_logs(100_000)
+    try:
+        seen = bench.run(bench.hot if hot else bench.cold, "for n in range(300_000): print('line', n)")
+    finally:
+        keep_of_logs(64 * 10**6)
+    assert (seen.exit_code, seen.hot) == (0, hot)
+    assert len(seen.log) < 101_000
+    assert seen.log.startswith("line 0\nline 1\n")
+    assert seen.log.endswith("\nline 299999\n")
+    assert "bytes of output are left out here" in seen.log
 
 
 def test_killed_runner_takes_its_hot_job_along(tmp_path: Path, processing_image: str) -> None:

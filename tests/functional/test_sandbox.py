@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ import pytest
 
 import local_runner
 from local_runner import job_tree
+from local_runner.engines import MOST_PROCESSES
+from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.sandbox import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -656,3 +659,61 @@ def test_many_jobs_at_once(sandbox: Sandbox):
     for thread in threads:
         thread.join()
     assert sorted(result.hosts[0].exit_code or 0 for result in results) == list(range(12))
+
+
+def test_what_is_in_memory_is_bounded(sandbox: Sandbox):
+    """No tmpfs that the job can write to is larger than what the documentation says; /dev/shm is as Docker's."""
+    script = "while read -r _ at kind how _; do [ $kind != tmpfs ] || echo $at $how; done </proc/self/mounts"
+    mounts = dict(line.split() for line in sandbox.sh(script))
+    writable = {path: options for path, options in mounts.items() if "rw" in options.split(",")}
+    assert {"/", "/dev/shm"} <= set(writable)
+    for path, options in writable.items():
+        sizes = [option for option in options.split(",") if option.startswith("size=")]
+        assert sizes, (path, options)
+        assert int(sizes[0][5:].rstrip("k")) <= 256 * 1024, (path, options)
+    assert "size=65536k" in writable["/dev/shm"]
+    full = sandbox.run(processing_job("/bin/sh", "-c", "head -c 100000000 /dev/zero > /dev/shm/x"))
+    assert not full.succeeded
+    assert any("No space left" in line for line in sandbox.said())
+
+
+def test_a_log_is_bounded(sandbox: Sandbox):
+    """The first and the last lines are kept; all are passed on."""
+    keep_of_logs(100_000)
+    try:
+        said = sandbox.sh("seq 300000")
+    finally:
+        keep_of_logs(64 * 10**6)
+    log = sandbox.log().read_text()
+    assert len(log) < 101_000
+    assert log.startswith("1\n2\n")
+    assert log.endswith("\n300000\n")
+    assert "bytes of output are left out here" in log
+    assert len(said) == 300_001
+
+
+def test_a_job_has_the_limit_of_processes(sandbox: Sandbox):
+    """The hard limit too, so that a job cannot raise it; where the runner's own is lower, that one."""
+    own = [limit for limit in resource.getrlimit(resource.RLIMIT_NPROC) if limit != resource.RLIM_INFINITY]
+    most = min([MOST_PROCESSES, *own])
+    (line,) = sandbox.sh("grep '^Max processes' /proc/self/limits")
+    assert line.split()[2:4] == [str(most)] * 2
+
+
+def test_a_fork_bomb_of_an_ordinary_user_ends_the_job(sandbox: Sandbox, open_directory: Path):
+    """The kernel holds everybody but the real root to the limit; a shell that cannot fork ends."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    bomb = "i=0; while [ $i -lt 20000 ]; do sleep 1000 & i=$((i+1)); [ $((i % 100)) != 0 ] || echo $i; done"
+    places = (open_directory / "state", open_directory / "venv")
+    done = subprocess.run(
+        [open_directory / "venv/bin/python", "-c", DRIVER, *places, "/bin/sh", "-c", bomb],
+        env={"PYTHONPATH": str(open_directory / "lib")},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        **user,  # type: ignore[arg-type]
+    )
+    assert done.returncode == 1, done
+    made = [int(line) for line in done.stdout.splitlines() if line.isdecimal()]
+    assert MOST_PROCESSES - 200 < made[-1] < MOST_PROCESSES, done

@@ -17,7 +17,8 @@ import pytest
 from local_runner.contract import collect, stage
 from local_runner.engines import Engine
 from local_runner.engines.connection import connect
-from local_runner.engines.docker import LABEL_RUN, DockerEngine
+from local_runner.engines.docker import DockerEngine
+from local_runner.engines.docker_sweep import LABEL_RUN
 from local_runner.engines.sdk import SdkEngine
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
@@ -291,9 +292,22 @@ def test_all_hosts_are_stopped_when_the_first_one_ends(bench: Bench) -> None:
 
 
 def test_an_output_it_cannot_upload_fails_the_job(bench: Bench) -> None:
-    staged, result = bench.run(job(f"import os; os.symlink('/nowhere', '{OUT}/link')"))
+    staged, result = bench.run(job(f"import os; open(os.fsencode('{OUT}/') + b'\\xff', 'w').close()"))
     assert not result.succeeded
     assert "stock local mode failed" in str(collect(staged, result, bench.storage).failure_reason)
+
+
+def test_links_in_outputs_are_left_out(bench: Bench, tmp_path: Path) -> None:
+    """As it ships, stock local mode copies what they lead to on this machine, or fails where that is nothing."""
+    (tmp_path / "of-the-host").write_text("what only the host may read")
+    script = (
+        f"import os; os.symlink('/nowhere', '{OUT}/nowhere'); os.symlink('{tmp_path}', '{OUT}/folder');"
+        f"os.symlink('{tmp_path}/of-the-host', '{OUT}/file'); open('{OUT}/own', 'w').close()"
+    )
+    staged, result = bench.run(job(script))
+    assert result.succeeded
+    output = collect(staged, result, bench.storage).outputs["out"]
+    assert [path.name for path in output.rglob("*")] == ["own"]
 
 
 def test_the_example_is_refused_for_its_sharding(local_run: LocalRun) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from local_runner.engines.connection import connect
-from local_runner.engines.docker import LABEL_RUN
+from local_runner.engines.docker_sweep import LABEL_RUN
 from local_runner.engines.sdk import NETWORK
 from local_runner.engines.sdk_process import LABEL
 from local_runner.runs import new_execution_id

@@ -247,3 +247,13 @@ def test_an_object_at_the_top_of_a_bucket_moves_alone(root: Path) -> None:
     settled = uploads.settle([asked, "s3://b", "s3://b/", "s3://b/data"])
     assert settled[0].startswith("s3://b/uploads/")
     assert settled[1:] == ["s3://b", "s3://b/", "s3://b/data"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key"), [("..", "x/a"), ("/tmp", "x/a"), ("a/b", "x/a"), ("b", "x/.."), ("b", "x/")]
+)
+def test_what_no_directory_can_be_called_is_not_uploaded(root: Path, bucket: str, key: str) -> None:
+    uploads = uploads_of(root)
+    uploads.body("text", bucket, key)
+    with pytest.raises(ValueError, match="cannot be kept in local S3"):
+        uploads.settle({})

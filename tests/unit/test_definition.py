@@ -61,7 +61,7 @@ def test_dependencies_have_triggers() -> None:
         ('{"Version": 1,\n  "Steps": [}', "line 2, column 13"),
         ("[" * 100_000, "nested too deeply"),
         ('{"Version": NaN}', "NaN is no JSON number"),
-        ('{"Version": ' + "9" * 5000 + "}", "integer"),
+        ('{"Version": ' + "9" * 5000 + "}", "a number of 5000 digits"),
         ('{"Version": "\\ud800"}', "surrogate"),
         ("[]", "a JSON object, and this is a list"),
         ('{"PipelineDefinition": "{"}', "PipelineDefinition: the definition is not valid JSON"),

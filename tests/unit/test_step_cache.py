@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -466,3 +467,28 @@ def test_sagemaker_compares_uris_and_not_contents(project: Project) -> None:
     project.parameters["Level"] = "7"
     project.run()
     assert cloud("First") == CloudCache(False, ("Environment.LEVEL: changed (0 -> 7).",))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda manifest: [],
+        lambda manifest: {**manifest, "outputs": None},
+        lambda manifest: {**manifest, "logs": [{"path": "x"}]},
+        lambda manifest: {name: value for name, value in manifest.items() if name != "seconds"},
+        lambda manifest: {**manifest, "logs": [{**manifest["logs"][0], "path": "../../../outside"}]},
+        lambda manifest: {**manifest, "logs": [{**manifest["logs"][0], "path": "/outside"}]},
+        lambda manifest: {**manifest, "logs": [{**manifest["logs"][0], "stored": "../../outside"}]},
+    ],
+)
+def test_an_entry_of_another_form_is_dropped_also_where_its_checksum_is_right(
+    project: Project, spoil: Callable[[dict[str, Any]], Any]
+) -> None:
+    before = project.run()
+    for path in step_store(project.state).entries.glob("*/manifest.json"):
+        body = json.dumps(spoil(json.loads(path.read_text().partition("\n")[2])))
+        path.write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+    execution = project.run()
+    assert execution.status == before.status == "Succeeded"
+    assert not any(step.cached for step in execution.steps)
+    assert any("is damaged" in note for note in project.notes)

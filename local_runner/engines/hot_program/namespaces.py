@@ -9,11 +9,14 @@ Standard library of any Python 3.8, as it runs on the image's.
 
 import ctypes
 import os
+import shutil
+import stat
 
 NEW_MOUNTS, NEW_IPC, NEW_PIDS = 0x00020000, 0x08000000, 0x20000000
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 4096, 8192, 16384, 1 << 18
+_MS_STRICTATIME = 1 << 24
 _MNT_DETACH = 2
 _PR_CAPBSET_DROP, _CAP_SYS_ADMIN = 24, 21
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -75,7 +78,7 @@ def enter(scratch, mounts, own):
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     root = own + "/root"  # beside the scratch space, which goes out of sight before the root moves
     _overlay(["/"], root, _directory(scratch, "of-root"))
-    _system(root)
+    _system(root, scratch)
     for number, mount in enumerate(mounts):
         target = root + mount["target"]
         os.makedirs(target, exist_ok=True)
@@ -95,13 +98,11 @@ def _directory(parent, name):
     return path
 
 
-def _system(root):
+def _system(root, scratch):
     """/dev, /proc, /sys and the files of /etc that the engine made for the container."""
-    _bind("/dev", root + "/dev", recursive=True)
-    _bind("/sys", root + "/sys", recursive=True)
-    shm = os.statvfs("/dev/shm")
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    _mount("shm", root + "/dev/shm", "tmpfs", flags, "mode=1777,size=%d" % (shm.f_blocks * shm.f_frsize))
+    _devices(root, flags)
+    _bind("/sys", root + "/sys", recursive=True)
     _mount("proc", root + "/proc", "proc", flags)
     for path in _HIDDEN:
         if os.path.isdir(root + path):
@@ -112,9 +113,38 @@ def _system(root):
         if os.path.exists(root + path):
             _bind(root + path, root + path, recursive=True)
             _mount(None, root + path, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
-    for path in _OF_THE_CONTAINER:
+    for number, path in enumerate(_OF_THE_CONTAINER):
         if os.path.exists(path):
-            _bind(path, root + path)
+            copy = "%s/of-etc-%d" % (scratch, number)  # a job may write to it
+            shutil.copyfile(path, copy)
+            shutil.copymode(path, copy)
+            _bind(copy, root + path)
+
+
+def _devices(root, flags):
+    """A /dev of the job's own, with what the container's has, so that no job finds there what another left."""
+    of_container = os.statvfs("/dev")
+    size = of_container.f_blocks * of_container.f_frsize
+    _mount("tmpfs", root + "/dev", "tmpfs", _MS_NOSUID | _MS_STRICTATIME, "mode=755,size=%d" % size)
+    for entry in os.scandir("/dev"):
+        target, status = root + entry.path, entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(entry.path), target)
+        elif stat.S_ISDIR(status.st_mode):
+            os.mkdir(target)
+        elif stat.S_ISCHR(status.st_mode):
+            try:
+                os.mknod(target, status.st_mode, status.st_rdev)
+                os.chmod(target, stat.S_IMODE(status.st_mode))  # whatever the umask is
+            except PermissionError:  # in an engine without root
+                os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
+                _bind(entry.path, target)
+    shm = os.statvfs("/dev/shm")
+    _mount("shm", root + "/dev/shm", "tmpfs", flags, "mode=1777,size=%d" % (shm.f_blocks * shm.f_frsize))
+    if os.path.isdir("/dev/mqueue"):
+        _mount("mqueue", root + "/dev/mqueue", "mqueue", flags)
+    options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    _mount("devpts", root + "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, options)
 
 
 def _forget(root, own):

@@ -24,6 +24,7 @@ import time
 import job_tree
 import namespaces
 import script as scripts
+import seccomp
 
 OWN = "/.local-runner"
 SCRATCH = OWN + "/scratch"
@@ -174,6 +175,7 @@ class Server:
             os.setsid()
             namespaces.enter(scratch, request["mounts"], OWN)
             os.chdir(self.cwd)
+            seccomp.install()
             namespaces.drop_privilege()
             own, given = scripts.search_path(request["script"])
             hidden = scripts.hidden_modules(own + given)
@@ -258,7 +260,7 @@ def main():
     program = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if path != program]
     sys.path_importer_cache.pop(program, None)
-    for name in ("job_tree", "namespaces", "script"):
+    for name in ("job_tree", "namespaces", "script", "seccomp"):
         del sys.modules[name]
     Server(directory, float(idle_seconds)).serve()
 

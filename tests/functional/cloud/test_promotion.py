@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import re
+import socket
+import subprocess
 import threading
 import urllib.request
 from contextlib import suppress
@@ -19,7 +21,7 @@ from local_runner.cloud.aws import Aws, AwsError, CloudError
 from local_runner.cloud.bucket import Bucket
 from local_runner.cloud.desired import desired_release
 from local_runner.cloud.environment import Environment
-from local_runner.cloud.lock import LockedError, promotion_lock
+from local_runner.cloud.lock import LockedError, drop_left_lock, promotion_lock
 from local_runner.cloud.promotion import Gate, Options, UnverifiedError, apply, plan_release
 from local_runner.settings import load_settings
 
@@ -385,3 +387,16 @@ def test_a_large_definition_goes_by_its_place_in_s3(aws, tmp_path):
     live = aws.call("sagemaker", "describe_pipeline", PipelineName="FlightsDaily-dev")["PipelineDefinition"]
     # The emulator answers with Python's way of writing it, where the service has the text.
     assert ast.literal_eval(live) == json.loads(large.definition(IMAGE))
+
+
+def test_the_lock_of_one_that_is_gone_goes_and_that_of_one_at_work_stays(aws, tmp_path):
+    promoted(aws, release(aws, tmp_path))
+    asked = {"Bucket": BUCKET, "Key": f"{PREFIX}/promotion.lock"}
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    for process, left in ((os.getpid(), True), (gone.pid, False)):
+        lock = {"machine": socket.gethostname(), "process": process, "expires": expires}
+        aws.call("s3", "put_object", **asked, Body=json.dumps(lock).encode())
+        drop_left_lock(aws, BUCKET, PREFIX)
+        assert (aws.find("s3", "head_object", "404", **asked) is not None) is left

@@ -1,0 +1,164 @@
+"""How commands end, and what they leave: signals, `clean` beside runs, disks that are read-only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM, PROJECT, Running, definition, environment, local_runner, processing, write
+
+from local_runner import runs
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, which only root may")
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ONE = processing("First", "echo 1 > out/o/f", outputs={"o": "s3://b/first"})
+
+# A module that the command line imports, and which tells when it is.
+SLOW = "import os, sys, time\nos.write(2, b'importing\\n')\ntime.sleep(60)\n"
+
+
+def slow_import(directory: Path, module: str) -> dict[str, str]:
+    write_text = directory / f"{module}.py"
+    write_text.parent.mkdir(parents=True, exist_ok=True)
+    write_text.write_text(SLOW)
+    return {"PYTHONPATH": f"{directory}{os.pathsep}{PROJECT}"}
+
+
+def compiling(tmp_path: Path) -> Running:
+    (tmp_path / "pipeline.py").write_text("import time\ntime.sleep(60)\n")
+    run = Running(tmp_path / "run", "run", tmp_path / "pipeline.py", "--state", tmp_path / "state")
+    run.wait_for("compiling")
+    return run
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_the_program_is_imported(tmp_path: Path, number: signal.Signals):
+    run = Running(tmp_path / "run", "--help", changes=slow_import(tmp_path / "lib", "click"))
+    run.wait_for("importing")
+    run.process.send_signal(number)
+    assert run.end(10) == 130
+    assert run.said.split() == ["importing", "Interrupted."]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_before_the_execution(tmp_path: Path, number: signal.Signals):
+    run = compiling(tmp_path)
+    run.process.send_signal(number)
+    assert run.end(20) == 130
+    assert "Interrupted." in run.said
+    assert "Traceback" not in run.said
+
+
+def test_nohup_goes_on(tmp_path: Path):
+    path = write(
+        tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
+    )
+    state = tmp_path / "state"
+    command = ["nohup", *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not list((state / "runs").glob("*/work/First")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from local_runner import runs
+state = Path(sys.argv[1])
+for _ in range(300):
+    run = runs.open_run(state, runs.new_execution_id())
+    assert (run.directory / "lock").exists() and runs.is_live(state, run.id), run.id
+    run.close()
+"""
+CLEAN = """
+import sys
+from pathlib import Path
+from local_runner import runs
+from local_runner.cache.prune import prune_runs
+state = Path(sys.argv[1])
+while True:
+    prune_runs(state, max_age=None)
+    runs.sweep(state)
+"""
+
+
+def test_clean_beside_runs_that_start(tmp_path: Path):
+    def start(program: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+    cleaners = [start(CLEAN) for _ in range(2)]
+    openers = [start(OPEN) for _ in range(4)]
+    try:
+        for opener in openers:
+            _, said = opener.communicate(timeout=120)
+            assert opener.returncode == 0, said
+        assert [cleaner.poll() for cleaner in cleaners] == [None, None]
+    finally:
+        for process in (*cleaners, *openers):
+            process.kill()
+            process.communicate()
+
+
+def test_what_a_killed_open_left_is_swept(tmp_path: Path):
+    (tmp_path / "opening/abc").mkdir(parents=True)
+    (tmp_path / "opening/abc/lock").touch()
+    runs.sweep(tmp_path)
+    assert not list((tmp_path / "opening").iterdir())
+
+
+def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
+    path = write(tmp_path / "p.json", definition(ONE))
+    (tmp_path / "state/runs/abc/lock").mkdir(parents=True)
+    for command in (("run", path, "--engine", "sandbox"), ("clean",)):
+        done = local_runner(*command, "--state", tmp_path / "state")
+        assert done.returncode == 2
+        assert "runs/abc/lock: Is a directory. A directory has the name of a file here" in done.stderr
+
+
+@root_only
+@pytest.mark.parametrize("command", [("why", "First"), ("clean", "--dry-run"), ("clean",)], ids=" ".join)
+def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str, ...]):
+    path, state = write(tmp_path / "p.json", definition(ONE)), tmp_path / "state"
+    assert local_runner("run", path, "--engine", "sandbox", "--state", state).returncode == 0
+    arguments = (*command, *((path, "--engine", "sandbox") if command[0] == "why" else ()), "--state", state)
+    mounted = f'mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec "$@"'
+    done = local_runner(*arguments, prefix=("unshare", "-m", "sh", "-c", mounted, "sh"))
+    if command == ("clean",):
+        assert (done.returncode, "Read-only file system" in done.stderr, "--state DIR" in done.stderr) == (
+            2,
+            True,
+            True,
+        )
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_volume_that_lost_its_container_is_swept(tmp_path: Path):
+    docker = pytest.importorskip("docker")
+    from local_runner.engines.docker_sweep import labels_of, sweep_quietly
+
+    with closing(docker.from_env()) as client:
+        try:
+            client.ping()
+        except docker.errors.DockerException:
+            pytest.skip("no Docker engine")
+        run = runs.open_run(tmp_path, runs.new_execution_id())
+        live = client.volumes.create(labels=labels_of(tmp_path, run.id))
+        dead = client.volumes.create(labels=labels_of(tmp_path, "gone"))
+        try:
+            sweep_quietly(client.api)
+            there = {volume.name for volume in client.volumes.list()}
+            assert live.name in there
+            assert dead.name not in there
+        finally:
+            run.close()
+            live.remove()
