@@ -32,7 +32,7 @@ PROGRAMS = {
 }
 """The programs that tests start, and the package of Debian and Ubuntu that brings each."""
 
-EVERYWHERE = {"sh", "dd"}
+EVERYWHERE = {"dd", "nohup", "sh"}
 """What POSIX has, which needs no declaration."""
 
 

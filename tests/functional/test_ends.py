@@ -125,6 +125,7 @@ def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
 
 
 @root_only
+@pytest.mark.programs("unshare")
 @pytest.mark.parametrize("command", [("why", "First"), ("clean", "--dry-run"), ("clean",)], ids=" ".join)
 def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str, ...]):
     path, state = write(tmp_path / "p.json", definition(ONE)), tmp_path / "state"
