@@ -46,21 +46,25 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
 
 
 _FOLDERS = ("s3", "opening", "runs", "steps", "hot", "compiled", "cache")
+_FILES = ("secret.key", "opening.lock", "watch.lock")
 
 
 def keep_private(state: Path) -> None:
     """See to it that what a state directory holds is its user's alone: data, logs and records are nobody else's.
 
-    A directory that is made here is mode 0700. One that is there and open to others may hold other things as well, so
-    that its mode stays, and the folders in it that are the runner's are closed. Does nothing where it may not write.
+    The directory gets mode 0700. One that holds other things as well keeps its mode, and the folders of the state in
+    it are made with mode 0700 instead. Does nothing where it may not write.
     """
     with suppress(OSError):
         state.mkdir(0o700, parents=True)
     with suppress(OSError):
-        if not stat.S_IMODE(state.stat().st_mode) & 0o077:
+        found = state.stat()
+        if not found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return
+        if {entry.name for entry in state.iterdir()} <= {*_FOLDERS, *_FILES}:
+            state.chmod(0o700)
             return
         for folder in (state / name for name in _FOLDERS):
             folder.mkdir(0o700, exist_ok=True)
-            found = folder.lstat()
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o077:
+            if stat.S_ISDIR(folder.lstat().st_mode):  # no link, which leads to what somebody else keeps
                 folder.chmod(0o700)

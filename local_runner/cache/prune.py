@@ -7,6 +7,7 @@ are hard links) takes room until that is gone, too.
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,11 +79,10 @@ def _entries(directory: Path) -> list[tuple[float, int, Path]]:
 
 
 def _size(directory: Path) -> int:
-    total = 0
-    for path in directory.rglob("*"):
-        with suppress(OSError):
-            total += path.lstat().st_size if path.is_file() else 0
-    return total
+    """Bytes of the files below a directory; what another process removes meanwhile does not count."""
+    with suppress(OSError):
+        return sum(state.st_size for *_, state in job_tree.entries(directory) if stat.S_ISREG(state.st_mode))
+    return 0
 
 
 def _drop_left_over(store: StepStore, now: float) -> None:

@@ -177,11 +177,19 @@ def test_folders_deeper_than_any_path_cost_the_step_alone(attacker: Attacker) ->
 
 
 def test_the_state_is_its_users_alone(attacker: Attacker) -> None:
-    attacker.state.chmod(0o755)  # made by somebody else, and open to everybody
+    attacker.state.chmod(0o755)
+    assert attacker.run("leave.py", attacker.victim).status == "Succeeded"
+    assert stat.S_IMODE(attacker.state.stat().st_mode) == 0o700
+
+
+def test_a_state_directory_that_holds_other_things_keeps_its_mode(attacker: Attacker) -> None:
+    (attacker.state / "of-somebody").touch()
+    attacker.state.chmod(0o755)
     assert attacker.run("leave.py", attacker.victim).status == "Succeeded"
     folders = [path for path in attacker.state.iterdir() if path.is_dir() and not path.is_symlink()]
     assert {path.name for path in folders} >= {"runs", "s3"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+    assert stat.S_IMODE(attacker.state.stat().st_mode) == 0o755
 
 
 def rows() -> dict[str, dict[str, str]]:
