@@ -93,6 +93,9 @@ def set_up(item: pytest.Item) -> None:
     for mark, missing in (("docker", no_docker), ("sandbox", no_sandbox)):
         if item.get_closest_marker(mark) and (reason := missing()):
             cannot(reason)
+    takes_any = {"local_run", "local_run_module"} & set(getattr(item, "fixturenames", ()))
+    if takes_any and (docker := no_docker()) and (sandbox := no_sandbox()):
+        cannot(f"No engine. {docker} {sandbox}")
     declared = {name for mark in item.iter_markers("programs") for name in mark.args}
     for name in sorted(declared):
         needs_program(name)

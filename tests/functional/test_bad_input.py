@@ -95,6 +95,7 @@ def test_broken_settings(tmp_path: Path, text: str | bytes, wanted: list[str]):
     assert "Mapped" in said or "local_runner.toml" in said
 
 
+@pytest.mark.sandbox
 def test_files_that_cannot_be_used(tmp_path: Path):
     target = write(tmp_path / "fine.json", definition(processing("A")))
     (tmp_path / "local_runner.toml").mkdir()
