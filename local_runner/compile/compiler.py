@@ -9,19 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError
 from local_runner.records import read_record
 from local_runner.settings import SETTINGS_FILE, Settings
+
+if TYPE_CHECKING:
+    from local_runner.compile.isolation import Compiling
 
 ACCOUNT = "000000000000"
 IMAGE_URI = "local/processing"
@@ -37,9 +43,11 @@ _SOURCES = (
     "uploads.py",
     "compiler.py",
     "../names.py",
+    "isolation.py",
 )
 _DEFAULT_FUNCTION = "build"
 _STDERR = 2
+_UPLOAD = re.compile(r"s3/(?!\.\.?/)[^/\0]+/uploads/[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def compile_pipeline(
     run). Raises CompileError with the line that failed.
     """
     found = _find(settings, target)
-    state = state.absolute()
+    state = state.resolve()
     values = values or local_values(settings)
     environment = _environment(values)
     interpreter = find_interpreter(python, environment)
@@ -107,8 +115,10 @@ def compile_pipeline(
     progress(f"compiling {found.label} with the SageMaker SDK (about 3 s, only when it changed)")
     try:
         entry_path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="compile-", dir=entry_path.parent) as scratch:
-            entry = _compile(interpreter, settings, found, state, Path(scratch), environment, values, debug)
+        with ExitStack() as stack:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="compile-", dir=entry_path.parent))
+            job = _Job(interpreter, settings, found, state, Path(scratch), values, debug)
+            entry = _compile(job, environment, progress, stack)
             if entry["programs"]:
                 program = entry["programs"][0]
                 progress(f"{found.label} runs {program} when it is compiled, so the result is not kept")
@@ -197,66 +207,149 @@ def _cached(path: Path, root: Path, state: Path, environment: Mapping[str, str])
 
 def _write(path: Path, entry: Mapping[str, Any], scratch: Path) -> None:
     staged = scratch / "entry.json"
-    staged.write_text(json.dumps(entry), encoding="utf-8")
+    staged.unlink(missing_ok=True)  # the process may have left a link there
+    with staged.open("x", encoding="utf-8") as file:
+        file.write(json.dumps(entry))
     staged.replace(path)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One compile. ``scratch`` is an empty directory of its own below ``state``."""
+
+    interpreter: Interpreter
+    settings: Settings
+    target: _Target
+    state: Path
+    scratch: Path
+    values: BuildValues
+    debug: bool
+
+
 def _compile(
-    interpreter: Interpreter,
-    settings: Settings,
-    target: _Target,
-    state: Path,
-    scratch: Path,
-    environment: Mapping[str, str],
-    values: BuildValues,
-    debug: bool,
+    job: _Job, environment: Mapping[str, str], progress: Callable[[str], None], stack: ExitStack
 ) -> dict[str, Any]:
-    """Run the compiling process and return its result. Raises CompileError with what it said."""
+    """Run the compiling process, keep its uploads, and return its result. CompileError says what it said.
+
+    ``stack`` ends whatever is left of the process; until then ``scratch`` is there.
+    """
+    scratch, target = job.scratch, job.target
     opt_out = scratch / "sdk.yaml"  # for sessions that pipeline.py makes itself; JSON is YAML
     opt_out.write_text('{"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": true}}}}')
     environment = {**environment, "SAGEMAKER_USER_CONFIG_OVERRIDE": str(opt_out)}
-    if environment.get("PYTHONDONTWRITEBYTECODE") and not interpreter.sdk_has_bytecode():
-        # Without bytecode the import takes 10 s instead of 2. What was asked for is none beside the sources.
-        del environment["PYTHONDONTWRITEBYTECODE"]
-        environment.setdefault("PYTHONPYCACHEPREFIX", str(state / "cache" / "bytecode"))
+    bytecode = job.state / "cache" / "bytecode"
+    if not job.interpreter.sdk_has_bytecode():
+        # Without bytecode the import takes 10 s instead of 2; beside the sources it may not, or cannot, be written.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
+        bytecode.mkdir(parents=True, exist_ok=True)
     request = {
         "file": str(target.file),
         "function": target.function,
         "label": target.label,
-        "root": str(settings.root),
-        "state": str(state),
+        "root": str(job.settings.root),
+        "state": str(job.state),
         "scratch": str(scratch),
-        "account": values.account,
-        "settings": _pipeline_settings(values),
-        "debug": debug,
+        "account": job.values.account,
+        "settings": _pipeline_settings(job.values),
+        "debug": job.debug,
     }
-    program = Path(__file__).with_name("program.py")
+    argv = [job.interpreter.program, str(Path(__file__).with_name("program.py")), json.dumps(request)]
+    from local_runner.compile.isolation import Compiling  # only where there is something to compile
+
+    compiling = Compiling(
+        root=job.settings.root,
+        file=target.file,
+        state=job.state,
+        program=job.interpreter.program,
+        path=job.interpreter.path,
+        writable=(scratch, bytecode),
+    )
     output = scratch / "output.txt"
     with output.open("wb") as printed:
-        process = subprocess.Popen(
-            [interpreter.program, str(program), json.dumps(request)],
-            cwd=settings.root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=_STDERR if debug else printed,
-            stderr=_STDERR if debug else printed,
-        )
+        log = _STDERR if job.debug else printed.fileno()
+        exit_code = _run(compiling, argv, environment, scratch, log, progress, stack)
     try:
-        exit_code = process.wait()
-    except BaseException:  # Ctrl-C: it must not outlive this process, nor write into a directory that is gone
-        process.kill()
-        process.wait()
-        raise
-    try:
-        result: dict[str, Any] = json.loads((scratch / "result.json").read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(_read(scratch / "result.json"))
     except (OSError, ValueError):
         result = {"error": f"{target.label} ended the process that compiled it (exit code {exit_code})"}
     if "error" in result:
         raise CompileError(result["error"] + _tail(output))
+    for upload in result["uploads"]:
+        _publish(scratch, job.state, upload)
     return result
+
+
+def _run(
+    compiling: Compiling,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    scratch: Path,
+    log: int,
+    progress: Callable[[str], None],
+    stack: ExitStack,
+) -> int:
+    """Run the process in namespaces, or without where this machine has none, and return its exit code."""
+    from local_runner.compile.isolation import IsolatedProcess, NoNamespacesError, unavailable
+
+    if sys.platform == "linux":
+        try:
+            return stack.enter_context(IsolatedProcess(compiling, argv, environment, scratch, log)).wait()
+        except NoNamespacesError as error:
+            if unavailable() is None:
+                # Never without them where they are to be had: the project could bring about what failed.
+                raise CompileError(f"The namespaces to compile {compiling.file} in cannot be made: {error}") from None
+    _say_once(compiling.state / "cache" / "not-isolated", progress)
+    process = subprocess.Popen(
+        argv, cwd=compiling.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
+    try:
+        return process.wait()
+    except BaseException:  # Ctrl-C: it must not outlive this process, nor write into a directory that is gone
+        process.kill()
+        process.wait()
+        raise
+
+
+def _say_once(marker: Path, progress: Callable[[str], None]) -> None:
+    """Say that this machine has no namespaces to compile in, once for each machine that uses the state directory."""
+    machine = platform.node()
+    with suppress(OSError):
+        if machine in marker.read_text(encoding="utf-8").splitlines():
+            return
+    progress("this machine compiles without namespaces: only a guard keeps pipeline.py offline (doctor says why)")
+    marker.parent.mkdir(exist_ok=True)
+    with marker.open("a", encoding="utf-8") as file:
+        file.write(f"{machine}\n")
+
+
+def _publish(scratch: Path, state: Path, upload: object) -> None:
+    """Put an upload where local S3 has it. The process is not trusted with that, nor with what it names."""
+    if not isinstance(upload, str) or not _UPLOAD.fullmatch(upload):
+        raise CompileError(f"The compile named {upload!r} as an upload, which cannot be one.")
+    source, target = scratch / upload, state / upload
+    if target.is_dir():
+        return  # what is there has the same content: the name is its hash
+    parts = [path for path in (*source.parents, source) if path != scratch and path.is_relative_to(scratch)]
+    for path in (*parts, *source.rglob("*")):
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise CompileError(f"The compile left neither a file nor a directory in its uploads: {path}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except OSError:  # another compile was quicker
+        if not target.is_dir():
+            raise
+
+
+def _read(path: Path) -> bytes:
+    """What the process left there, if that is a file and no link to one."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def _tail(output: Path, lines: int = 20) -> str:
     """The last lines that were printed, as an appendix to an error."""
-    printed: Sequence[str] = output.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:]
+    printed: Sequence[str] = _read(output).decode(errors="replace").rstrip().splitlines()[-lines:]
     return "\nIt printed:\n" + "\n".join(f"  {line}" for line in printed) if printed else ""

@@ -17,7 +17,11 @@ from pathlib import Path
 from local_runner.errors import CompileError
 
 _OLDEST = (3, 9)
-_ASK = "import json, sys; print(json.dumps([sys.version, sys.version_info[:2], sys.path]))"
+# Without the directory it is started in, the project's: a json.py there is not to be run outside of the namespaces.
+_ASK = (
+    "import sys; sys.path = [p for p in sys.path if p]; import json; "
+    "print(json.dumps([sys.version, sys.version_info[:2], sys.path, sys.executable]))"
+)
 _ANSWER_SECONDS = 20
 
 
@@ -65,11 +69,12 @@ def find_interpreter(python: Path | None, environment: Mapping[str, str]) -> Int
             text=True,
             timeout=_ANSWER_SECONDS,
         )
-        version, numbers, path = json.loads(done.stdout)
+        version, numbers, path, program = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError, TypeError):
         raise CompileError(f"{program} does not answer as a Python does. Give --python a Python program.") from None
     if tuple(numbers) < _OLDEST:
         raise CompileError(f"{program} is Python {numbers[0]}.{numbers[1]}, and at least 3.9 is needed to compile.")
+    # As it names itself: what a version manager puts on PATH is a script that starts another program.
     return Interpreter(program, version, tuple(path))
 
 

@@ -3,8 +3,9 @@
     python program.py REQUEST     (a JSON object, see ``Request``)
 
 Writes one JSON object to ``<scratch>/result.json``: the definition with all that it was made from, or an
-``error`` to show. Reads the project, writes what pipeline.py uploads under ``<state>/s3``, and lets nothing
-reach a network. Beside the SDK it needs only the standard library, so that another interpreter can run it.
+``error`` to show. Reads the project, and writes what pipeline.py uploads under ``<scratch>/s3``. Where there are
+namespaces it is in some (``isolation.py``); everywhere it refuses what would reach a network. Beside the SDK it
+needs only the standard library, so that another interpreter can run it.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def main(request: Request) -> dict[str, Any]:
         }
     if not request.debug:
         _quieten()
-    uploads = Uploads(root, state, Path(request.scratch), watch)
+    scratch = Path(request.scratch)  # the state is not writable here; whoever started this takes the uploads there
+    uploads = Uploads(root, scratch, scratch, watch)
     settings = PipelineSettings(**request.settings)
     session = sdk.session(settings.bucket, settings.role_arn, request.account, uploads)
     try:
@@ -124,7 +126,10 @@ def main(request: Request) -> dict[str, Any]:
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """The second net, for what does not go through boto. Sockets of this machine (a path) may be used."""
+    """Say in plain words that a pipeline is compiled offline. Sockets of this machine (a path) may be used.
+
+    A guard against accidents and no boundary: C calls and other programs get past it.
+    """
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
         if isinstance(address, tuple):

@@ -25,7 +25,10 @@ from local_runner.names import is_file_name, is_relative_path
 
 
 class Uploads:
-    """Takes the uploads of one compile. ``scratch`` is an empty directory on the file system of ``state``."""
+    """Takes the uploads of one compile into ``<state>/s3``.
+
+    ``scratch`` is an empty directory on the file system of ``state``.
+    """
 
     def __init__(self, root: Path, state: Path, scratch: Path, watch: Watch) -> None:
         self.kept: list[str] = []

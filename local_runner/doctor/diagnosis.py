@@ -41,7 +41,7 @@ def diagnose(root: Path, state: Path) -> Diagnosis:
         lambda: [machine.sdk(), project],
         lambda: docker.engine(settings, source),
         lambda: [docker.compose()],
-        lambda: machine.sandbox(source, state),
+        lambda: [*machine.sandbox(source, state), machine.compiling()],
         lambda: [machine.credentials(os.environ, Path.home()), disk_space("Disk", state, "make clean")],
     )
     with ThreadPoolExecutor(len(looks)) as threads:

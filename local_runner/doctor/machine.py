@@ -21,7 +21,7 @@ from local_runner.settings import Settings, load_settings
 
 _WAY_TO_KEYS = re.compile(r"^\s*(aws_access_key_id|role_arn|sso_\w+|credential_process)\s*=", re.MULTILINE)
 
-PROJECT, SDK, SANDBOX, PACKAGES = "Project", "SageMaker SDK", "Sandbox", "Sandbox packages"
+PROJECT, SDK, SANDBOX, PACKAGES, COMPILE = "Project", "SageMaker SDK", "Sandbox", "Sandbox packages", "Compile"
 
 
 def python() -> list[Check]:
@@ -87,6 +87,20 @@ def sandbox(source: ImageSource | None, state: Path) -> list[Check]:
         return [found, Check(PACKAGES, "gap", "not made, and uv is not there to make them", "pip install uv")]
     what = "not made; the first run in the sandbox makes them"
     return [found, Check(PACKAGES, "none", what, "local-runner run --engine sandbox")]
+
+
+def compiling() -> Check:
+    """Whether pipeline.py is compiled in namespaces here."""
+    from local_runner.compile.isolation import unavailable
+
+    if sys.platform != "linux":
+        reason: str | None = "only Linux has namespaces."
+    else:
+        reason = unavailable()
+    if reason:
+        what = f"pipeline.py is kept offline by a guard only, no boundary: {reason}"
+        return Check(COMPILE, "none", what, _command_in(reason))
+    return Check(COMPILE, "ok", "isolated: namespaces without network and home")
 
 
 def _command_in(advice: str) -> str:

@@ -94,8 +94,8 @@ class SandboxEngine:
         return HostView(self._environment, self._hidden)
 
 
-def available() -> str | None:
-    """None where sandboxed jobs can run on this machine; otherwise why not, and what to do.
+def available(*, network_isolation: bool = False) -> str | None:
+    """None where sandboxed jobs (with network isolation) can run on this machine; otherwise why not, and what to do.
 
     Finds out by running one, which takes about 30 ms.
     """
@@ -112,7 +112,7 @@ def available() -> str | None:
         instance_count=1,
         instance_type="",
         max_runtime=10,
-        network_isolation=False,
+        network_isolation=network_isolation,
         request={},
     )
     host = StagedHost(name="algo-1", inputs=(), binds=(), log=Path(os.devnull))

@@ -1,6 +1,6 @@
 """The program that becomes the sandbox: makes namespaces and a file system, runs the job in them, reaps it.
 
-Run by ``sandbox.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project but job_tree.py, and
+Run by ``sandbox_launch.py`` as ``python -I -S sandbox_init.py``; imports nothing of the project but job_tree.py, and
 nothing that is slow to import (no json, signal or shutil), since a job waits for it.
 
     runner ── launcher ─┬─ init of algo-1 (pid 1 of its namespace) ── the job's process
@@ -124,12 +124,21 @@ def main() -> None:
         _run_hosts(specification, errors, codes)
     except Exception as error:
         errors.update({index: _describe(error) for index in range(count) if index not in codes})
-    _clear(specification)
     lines = [
         f"error {index} {errors[index]}" if index in errors else f"exit {index} {codes[index]}"
         for index in range(count)
     ]
-    os.write(1, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    report = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    if specification["hold"]:
+        try:
+            os.write(1, report)
+        except BrokenPipeError:
+            pass  # the runner has died, and the next read says so
+        while os.read(0, 64):  # until the runner has taken what it wants
+            pass
+    _clear(specification)
+    if not specification["hold"]:
+        os.write(1, report)
 
 
 def _read(size: int) -> bytes:
@@ -360,6 +369,7 @@ def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
         for capability in range(64):
             if capability not in _CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
                 break
+        os.chdir(host["working_directory"])
         code = _exec(host["argv"], host["environment"])
     except Exception as error:
         _tell_error(told, index, error)
@@ -420,6 +430,8 @@ def _lay_out(host: Host) -> None:
     _mount_devices()
     for mount in host["mounts"]:
         _mount_job(mount)
+        if mount["read_only"]:  # now, since a mount that comes later and lies below it may be writable
+            _make_read_only([os.path.realpath(mount["target"])])
     _call("leave the old root", _libc.umount2(_OLD, _MNT_DETACH))
     os.rmdir(_OLD)
 
@@ -496,10 +508,11 @@ def _mount_devices() -> None:
 
 def _mount_job(mount: Mount) -> None:
     target = mount["target"]
-    os.makedirs(target, exist_ok=True)
     if not mount["scratch"]:
+        _make_target(_OLD + mount["sources"][0], target)
         _mount(_OLD + mount["sources"][0], target, None, _MS_BIND | _MS_REC)
         return
+    os.makedirs(target, exist_ok=True)
     upper = _OLD + mount["scratch"] + b"/upper"
     work = _OLD + mount["scratch"] + b"/work"
     os.mkdir(upper)

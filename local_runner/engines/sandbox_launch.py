@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import SourceFileLoader
@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 from local_runner import job_tree
 from local_runner.engines import GRACE_SECONDS, OnLine
 from local_runner.engines.host_log import HostLog
-from local_runner.engines.sandbox_view import HostView, hosts_file
+from local_runner.engines.sandbox_view import HostView, Specification, hosts_file
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 
 _POLL_SECONDS = 0.1
@@ -96,24 +96,11 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
     for name in names:
         (base / name).mkdir()
     (base / "hosts").write_text(hosts_file(names), encoding="ascii")
-    program = base / "launcher.pyc"
-    program.write_bytes(_compiled(Path(__file__).with_name("sandbox_init.py")))
-    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
     pipes = [os.pipe() for _ in names]
     try:
         try:
             launcher = _Launcher(
-                subprocess.Popen(
-                    [os.path.realpath(sys.executable), "-I", "-S", str(program)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    bufsize=0,
-                    cwd="/",
-                    env={},  # whatever the runner's environment holds, no job can read it from its init
-                    pass_fds=[writer for _, writer in pipes],
-                    start_new_session=True,  # Ctrl-C is the runner's to handle
-                ),
+                start(base, [writer for _, writer in pipes]),
                 {reader: name for (reader, _), name in zip(pipes, names, strict=True)},
             )
         finally:
@@ -121,12 +108,35 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
                 os.close(writer)
         with launcher.process:
             job = view.job(staged, base, [writer for _, writer in pipes])
-            specification = marshal.dumps(cast(Any, job))  # a TypedDict of what marshal takes
-            launcher.command(len(specification).to_bytes(8, "little") + specification)
+            launcher.command(message(job))
             yield launcher
     finally:
         for reader, _ in pipes:
             os.close(reader)
+
+
+def start(base: Path, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start the launcher, whose program goes into ``base``. It waits for a :func:`message` on its standard input."""
+    program = base / "launcher.pyc"
+    program.write_bytes(_compiled(Path(__file__).with_name("sandbox_init.py")))
+    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
+    return subprocess.Popen(
+        [os.path.realpath(sys.executable), "-I", "-S", str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        cwd="/",
+        env={},  # whatever the runner's environment holds, no job can read it from its init
+        pass_fds=descriptors,
+        start_new_session=True,  # Ctrl-C is the runner's to handle
+    )
+
+
+def message(job: Specification) -> bytes:
+    """The specification as the launcher reads it."""
+    content = marshal.dumps(cast(Any, job))  # a TypedDict of what marshal takes
+    return len(content).to_bytes(8, "little") + content
 
 
 @cache

@@ -26,6 +26,7 @@ class Mount(TypedDict):
     target: bytes
     sources: list[bytes]
     scratch: bytes
+    read_only: bool
 
 
 class Host(TypedDict):
@@ -44,17 +45,20 @@ class Host(TypedDict):
     links: list[tuple[bytes, bytes]]
     mounts: list[Mount]
     argv: list[bytes]
+    working_directory: bytes
     environment: dict[bytes, bytes]
 
 
 class Specification(TypedDict):
     """A whole job.
 
-    At the end the launcher clears ``remove`` and ``empty`` away.
+    At the end the launcher clears ``remove`` and ``empty`` away; with ``hold``, it first reports the end and waits
+    until its standard input is closed.
     """
 
     hosts: list[Host]
     network_isolation: bool
+    hold: bool
     remove: list[bytes]
     empty: list[bytes]
 
@@ -77,16 +81,16 @@ class HostView:
                 self.links.append((os.readlink(entry), entry.path))
             elif entry.path not in covered and entry.name != "ml" and (entry.is_dir() or entry.is_file()):
                 system.append(entry.path)
-        self.hidden = sorted(path for path in covered if _is_below(path, system))
+        self.hidden = sorted(path for path in covered if is_below(path, system))
         targets = system[:]
-        for prefix in _prefixes(environment, covered):
-            seen = [target for target in targets if prefix == target or _is_below(prefix, [target])]
-            shut = [path for path in self.hidden if _is_below(path, seen)]
-            if not seen or _is_below(prefix, shut):
+        for prefix in prefixes_of(environment, covered):
+            seen = [target for target in targets if prefix == target or is_below(prefix, [target])]
+            shut = [path for path in self.hidden if is_below(path, seen)]
+            if not seen or is_below(prefix, shut):
                 targets.append(prefix)
         self.read_only = [(os.path.realpath(target), target) for target in targets]
         resolver = os.path.realpath("/etc/resolv.conf")
-        if os.path.exists(resolver) and not _is_below(resolver, targets):
+        if os.path.exists(resolver) and not is_below(resolver, targets):
             self.read_only.append((resolver, resolver))  # where /etc/resolv.conf is a link into /run
 
     def host(
@@ -108,6 +112,7 @@ class HostView:
                 target=_target(bind.local_path),
                 sources=[os.fsencode(os.path.realpath(bind.source))],
                 scratch=b"",
+                read_only=False,
             )
             for bind in host.binds
         ]
@@ -129,6 +134,7 @@ class HostView:
             links=[(os.fsencode(content), os.fsencode(path)) for content, path in self.links],
             mounts=sorted(mounts, key=lambda mount: mount["target"].count(b"/")),
             argv=[os.fsencode(word) for word in argv],
+            working_directory=b"/",
             environment={os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
         )
 
@@ -142,6 +148,7 @@ class HostView:
                 for host, log in zip(staged.hosts, logs, strict=True)
             ],
             network_isolation=job.network_isolation,
+            hold=False,
             remove=[os.fsencode(base)],
             empty=[os.fsencode(mount.scratch.absolute()) for host in staged.hosts for mount in host.inputs],
         )
@@ -159,6 +166,7 @@ def _input(mount: InputMount) -> Mount:
         target=_target(mount.local_path),
         sources=[os.fsencode(os.path.realpath(layer)) for layer in mount.layers],
         scratch=os.fsencode(os.path.realpath(mount.scratch)),
+        read_only=False,
     )
 
 
@@ -174,15 +182,15 @@ def _children(directory: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def _is_below(path: str, directories: Sequence[str]) -> bool:
+def is_below(path: str, directories: Sequence[str]) -> bool:
     return any(path.startswith(directory.rstrip("/") + "/") for directory in directories)
 
 
-def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
+def prefixes_of(environment: Path, covered: set[str]) -> Iterator[str]:
     """The environment, and every place its interpreter is linked from up to where it is installed."""
-    yield str(environment.absolute())
     program = str(environment.absolute() / "bin" / "python")
-    found = [os.path.realpath(environment), os.path.dirname(os.path.dirname(os.path.realpath(program)))]
+    found = [str(environment.absolute()), os.path.realpath(environment)]
+    found.append(os.path.dirname(os.path.dirname(os.path.realpath(program))))
     for _ in range(40):  # as many links as the kernel follows
         if not os.path.islink(program):
             break
@@ -196,7 +204,7 @@ def _prefixes(environment: Path, covered: set[str]) -> Iterator[str]:
     except OSError:
         pass  # not a venv: its interpreter is its own
     for prefix in dict.fromkeys(found):
-        if any(home == prefix or _is_below(home, [prefix]) for home in covered):
+        if any(home == prefix or is_below(home, [prefix]) for home in covered):
             # An interpreter installed right into a home directory must not bring that home along.
             yield from (
                 f"{prefix}/{name}" for name in ("bin", "include", "lib", "lib64") if os.path.isdir(f"{prefix}/{name}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -428,25 +426,3 @@ def test_a_failed_compile_is_an_error_with_what_was_printed(tmp_path: Path) -> N
     assert "pipeline.py, line 2\n" in message
     assert message.endswith("It printed:\n  reading the plan")
     assert not list((tmp_path / "state/compiled").iterdir())
-
-
-def test_an_interrupt_ends_the_compiling_process(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {"pipeline.py": "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"},
-    )
-    runner = subprocess.Popen(
-        [sys.executable, "-c", COMPILE, str(tmp_path), str(tmp_path / "state")],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    runner.send_signal(signal.SIGINT)
-    runner.wait(timeout=10)
-    child = int((tmp_path / "pid").read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)

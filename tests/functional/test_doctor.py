@@ -13,7 +13,7 @@ from command_line import PROJECT, local_runner
 
 NAMES = [
     *("Python", "uv, pip", "Package index", "SageMaker SDK", "Project", "Docker engine", "Docker compose"),
-    *("Sandbox", "Sandbox packages", "AWS credentials", "Disk", "A run uses"),
+    *("Sandbox", "Sandbox packages", "Compile", "AWS credentials", "Disk", "A run uses"),
 ]
 NO_NAMESPACES = (
     *("unshare", "--user", "--map-root-user", "sh", "-c"),
