@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import cannot
 
 from local_runner.engines import sandbox
 
@@ -158,7 +159,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.programs("unshare")]
 @pytest.fixture(scope="module", autouse=True)
 def namespaces() -> None:
     if reason := sandbox.available(network_isolation=True):
-        pytest.skip(reason)
+        cannot(reason)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
