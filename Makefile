@@ -14,7 +14,7 @@ SECONDS ?= 60
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run watch plan promote validate image test test-fast conformance attack lint format lock bench clean
+.PHONY: help setup local-run watch plan promote validate image test test-fast conformance attack coverage lint format lock docs bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ conformance: $(STAMP) ## Run every point of the contract on every engine, and wr
 attack: $(STAMP) ## Let jobs attack this machine for a minute each, on every engine (SECONDS=60, ARGS=)
 	@ATTACK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/attacks $(ARGS)
 
+coverage: $(STAMP) ## Run all tests and report which lines and branches they reach (ARGS= for pytest)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n auto --dist loadgroup $(ARGS); status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
+
 lint: $(STAMP) ## Check style (ruff) and types (pyright, strict)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
@@ -77,13 +82,17 @@ format: $(STAMP) ## Format the code
 
 lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --extra dev pyproject.toml -o requirements.lock
+	  --group dev pyproject.toml -o requirements.lock
+
+docs: $(STAMP) ## Write docs/COMMANDS.md from the commands, and build the documents as a site in site/
+	@$(BIN)/python docs/commands.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(STAMP) ## Measure: side by side with stock local mode, and the runner's own overhead (benchmarks/RESULTS.md)
 	@$(BIN)/python benchmarks/side_by_side.py
 	@$(BIN)/python benchmarks/cached.py
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
-clean: ## Remove local S3, runs, caches and .venv (images stay)
-	@rm -rf .local_runner $(VENV) .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove local S3, runs, caches, the site and .venv (images stay)
+	@rm -rf .local_runner $(VENV) .pytest_cache .ruff_cache .hypothesis site .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

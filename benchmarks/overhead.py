@@ -438,7 +438,7 @@ Taken once, at the end, and slowed down by the profiler: read the proportions, n
 def report(measurements: list[Measurement], profiles: Mapping[str, list[str]]) -> str:
     rows = ["| What | Median | Spread | Runs | Target | Met |", "|---|---|---|---|---|---|"]
     rows += [measurement.row() for measurement in measurements]
-    sections = [f"\n### {title}\n\n```\n" + "\n".join(lines) + "\n```\n" for title, lines in profiles.items()]
+    sections = [f"\n### {title}\n\n```text\n" + "\n".join(lines) + "\n```\n" for title, lines in profiles.items()]
     body = "\n".join([*machine(), "", *rows]) + "\n"
     return HEAD + body + NOTES + "".join(sections)
 

@@ -173,7 +173,9 @@ def cli(debug: bool) -> None:
 @python_option
 @state_option
 def compile(target: str | None, output: Path | None, python: Path | None, state: Path) -> None:
-    """Compile TARGET (default: the project's pipeline.py) to its definition JSON, offline.
+    """Compile TARGET (default: the project's pipeline.py) to its definition JSON.
+
+    Offline, in namespaces where this machine has some.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ MARKS = {
     "docker": [pytest.mark.docker],
     "sandbox": [pytest.mark.sandbox],
     # With the other tests of that engine: its network is the machine's.
-    "sdk": [pytest.mark.docker, pytest.mark.xdist_group("sdk")],
+    "sdk": [pytest.mark.docker, pytest.mark.programs("docker compose"), pytest.mark.xdist_group("sdk")],
 }
 IMAGES = DIRECTORY / "images"
 MODEL_IMAGE = "model"

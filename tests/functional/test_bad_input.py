@@ -25,6 +25,7 @@ from command_line import (
     processing,
     write,
 )
+from machine import needs_program
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which only root may")
 
@@ -94,6 +95,7 @@ def test_broken_settings(tmp_path: Path, text: str | bytes, wanted: list[str]):
     assert "Mapped" in said or "local_runner.toml" in said
 
 
+@pytest.mark.sandbox
 def test_files_that_cannot_be_used(tmp_path: Path):
     target = write(tmp_path / "fine.json", definition(processing("A")))
     (tmp_path / "local_runner.toml").mkdir()
@@ -108,6 +110,7 @@ def test_files_that_cannot_be_used(tmp_path: Path):
     assert "/proc/state" in said
 
 
+@pytest.mark.programs("setpriv")
 def test_a_file_that_may_not_be_read(tmp_path: Path):
     target = write(tmp_path / "fine.json", definition(processing("A")))
     target.chmod(0)
@@ -308,6 +311,7 @@ NO_NAMESPACES = (
 
 
 @pytest.mark.sandbox
+@pytest.mark.programs("unshare")
 def test_the_sandbox_where_namespaces_are_switched_off(state: Path):
     said = refusal(local_runner("run", "--engine", "sandbox", "--state", state, prefix=NO_NAMESPACES))
     assert "The sandbox engine cannot run here: User namespaces are switched off" in said
@@ -315,6 +319,7 @@ def test_the_sandbox_where_namespaces_are_switched_off(state: Path):
 
 
 @pytest.mark.sandbox
+@pytest.mark.programs("unshare")
 def test_neither_engine_is_one_error_that_says_what_to_install(state: Path):
     nowhere = {"DOCKER_HOST": "unix:///nowhere"}
     said = refusal(local_runner("run", "--state", state, prefix=NO_NAMESPACES, changes=nowhere))
@@ -411,9 +416,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 4 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", disk], check=True)
+    mount, umount = needs_program("mount"), needs_program("umount")
+    subprocess.run([mount, "-t", "tmpfs", "-o", "size=4m", "small", disk], check=True)
     yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    subprocess.run([umount, "-l", disk], check=True)
 
 
 @root_only
@@ -513,7 +519,7 @@ def test_an_engine_that_dies(
     again = write(tmp_path / "b.json", definition(first))
     assert local_runner("run", again, "--engine", "docker", "--no-cache", "--state", state).returncode == 0
     left = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", f"label=local-runner.run={run.record['id']}"],
+        [needs_program("docker"), "ps", "-aq", "--filter", f"label=local-runner.run={run.record['id']}"],
         capture_output=True,
         text=True,
     )

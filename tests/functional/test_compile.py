@@ -188,6 +188,7 @@ def test_a_framework_processor_finds_its_bundle(project: Path, first: Compiled) 
 
 
 @pytest.mark.sandbox
+@pytest.mark.programs("unshare")
 def test_without_a_network_and_with_credentials_around_the_definition_is_the_same(
     project: Path, first: Compiled, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import cannot
 
 from local_runner.engines import sandbox
 
@@ -152,13 +153,13 @@ print(json.dumps({"definition": done.definition, "cached": done.cached, "notes":
 WITHOUT = ["unshare", "--user", "--map-root-user", "sh", "-c"]
 LIMIT = 'echo 0 > /proc/sys/user/max_user_namespaces; echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"'
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.programs("unshare")]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def namespaces() -> None:
     if reason := sandbox.available(network_isolation=True):
-        pytest.skip(reason)
+        cannot(reason)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -306,6 +307,7 @@ def processes_of(root: Path) -> list[str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.programs("setpriv")
 def test_an_ordinary_user_compiles_isolated() -> None:
     python = "/usr/bin/python3"  # this one may lie where others cannot go
     packages = next(path for path in sys.path if path.endswith("site-packages"))

@@ -76,6 +76,7 @@ def test_an_engine_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.sandbox
+@pytest.mark.programs("unshare")
 def test_a_machine_without_any_engine(tmp_path: Path) -> None:
     done = local_runner("doctor", "--state", tmp_path / "state", prefix=NO_NAMESPACES, changes=NOWHERE)
     assert done.returncode == 1

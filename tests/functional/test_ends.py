@@ -56,6 +56,7 @@ def test_a_signal_before_the_execution(tmp_path: Path, number: signal.Signals):
     assert "Traceback" not in run.said
 
 
+@pytest.mark.sandbox
 def test_nohup_goes_on(tmp_path: Path):
     path = write(
         tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
@@ -161,6 +162,8 @@ def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
 
 
 @root_only
+@pytest.mark.sandbox
+@pytest.mark.programs("unshare")
 @pytest.mark.parametrize("command", [("why", "First"), ("clean", "--dry-run"), ("clean",)], ids=" ".join)
 def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str, ...]):
     path, state = write(tmp_path / "p.json", definition(ONE)), tmp_path / "state"
@@ -178,15 +181,13 @@ def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str,
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.docker
 def test_a_volume_that_lost_its_container_is_swept(tmp_path: Path):
-    docker = pytest.importorskip("docker")
+    import docker
+
     from local_runner.engines.docker_sweep import labels_of, sweep_quietly
 
     with closing(docker.from_env()) as client:
-        try:
-            client.ping()
-        except docker.errors.DockerException:
-            pytest.skip("no Docker engine")
         run = runs.open_run(tmp_path, runs.new_execution_id())
         live = client.volumes.create(labels=labels_of(tmp_path, run.id))
         dead = client.volumes.create(labels=labels_of(tmp_path, "gone"))

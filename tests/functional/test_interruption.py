@@ -39,10 +39,6 @@ def started(engine: str, state: Path) -> Running:
     return run
 
 
-def docker(*arguments: str) -> list[str]:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.split()
-
-
 def left_behind(state: Path) -> dict[str, list[str]]:
     """What there is of the runs of a state directory outside of its s3, records and logs."""
     label = f"label=local-runner.state={state}"
@@ -51,9 +47,10 @@ def left_behind(state: Path) -> dict[str, list[str]]:
         "work": [str(path) for path in (state / "runs").glob("*/work")],
         "processes": processes(state),
     }
-    if shutil.which("docker"):
-        found["containers"] = docker("ps", "-aq", "--filter", label)
-        found["networks"] = docker("network", "ls", "-q", "--filter", label)
+    if docker := shutil.which("docker"):
+        for what, listing in (("containers", ["ps", "-aq"]), ("networks", ["network", "ls", "-q"])):
+            command = [docker, *listing, "--filter", label]
+            found[what] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return {what: items for what, items in found.items() if items}
 
 
@@ -156,6 +153,7 @@ def ordinary_home() -> Iterator[Path]:
 
 @root_only
 @pytest.mark.docker
+@pytest.mark.programs("setpriv")
 def test_an_ordinary_user_owns_all_that_a_run_leaves(processing_image: str, ordinary_home: Path):
     user = 65534
     socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))

@@ -627,6 +627,7 @@ def test_engine_can_be_closed_twice_and_says_its_differences(sandbox: Sandbox):
     assert all(sentence.endswith(".") for sentence in DIFFERENCES)
 
 
+@pytest.mark.programs("unshare")
 @pytest.mark.parametrize("limits", [["user", "mnt"], ["user", "pid"], ["user", "uts"]])
 def test_available_says_why_not(limits: list[str]):
     # A user namespace of the test's own in which the kernel's limits can be set to none.

@@ -26,7 +26,7 @@ from local_runner.pytest_plugin import LocalRun
 from local_runner.runs import Run, new_execution_id, open_run
 from local_runner.storage import Source, Storage
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.programs("docker compose")]
 
 RAW, OUT, SECOND = (f"/opt/ml/processing/{name}" for name in ("raw", "out", "second"))
 EXAMPLE_DAY = "2013-01-02"

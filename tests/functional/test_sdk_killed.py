@@ -21,7 +21,7 @@ from local_runner.engines.sdk import NETWORK
 from local_runner.engines.sdk_process import LABEL
 from local_runner.runs import new_execution_id
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.programs("docker compose")]
 
 RUNNER = """
 import pathlib, sys, threading

@@ -23,7 +23,12 @@ from local_runner.engines.connection import connect
 from local_runner.engines.sdk import SdkEngine
 
 # One worker: the network of stock local mode is the machine's.
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("sdk")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.programs("docker compose"),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("sdk"),
+]
 
 LABEL = "local-runner-test.stock-s3"
 STOCK = f"""

@@ -16,7 +16,12 @@ from command_line import Finished, definition, local_runner, processing, write
 from local_runner.engines.connection import connect
 
 # One worker: the network of stock local mode is the machine's.
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("sdk")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.programs("docker compose"),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("sdk"),
+]
 
 TRAIN = """
     #!/usr/bin/env python3

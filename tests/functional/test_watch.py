@@ -14,6 +14,7 @@ from textwrap import dedent
 
 import pytest
 from command_line import PROGRAM, environment, link_caches
+from machine import needs_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("hot")]
 
@@ -192,7 +193,9 @@ def _nothing_left(watched: Watched) -> None:
     """No worker, no scratch space, no process."""
     label = f"label=local-runner.hot={watched.root / '.local_runner'}"
     until = time.monotonic() + 10
-    while subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True).stdout:
+    while subprocess.run(
+        [needs_program("docker"), "ps", "-aq", "--filter", label], capture_output=True, text=True
+    ).stdout:
         assert time.monotonic() < until, "its worker is still there"
         time.sleep(0.1)
     assert not list((watched.root / ".local_runner").glob("runs/*/work"))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from cloud_proxy import Proxy
 from ecr import HTPASSWD, Ecr
+from machine import needs_program
 
 from local_runner.cloud.aws import Aws
 
@@ -29,7 +30,7 @@ def moto_server():
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(200):
+        for _ in range(1200):  # on a busy machine it takes long to import
             try:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
                 break
@@ -103,7 +104,7 @@ def served(directory, more=""):
     (directory / "config.yml").write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}}}}}\nhttp: {{addr: '{address}'}}\n{more}"
     )
-    command = ["docker-registry", "serve", str(directory / "config.yml")]
+    command = [needs_program("docker-registry"), "serve", str(directory / "config.yml")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(100):
