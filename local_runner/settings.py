@@ -105,6 +105,12 @@ def _secret_names(value: Any) -> SecretNames:
     return SecretNames((*DEFAULT_PATTERNS, *patterns))
 
 
+def _paths(value: Any) -> tuple[Path, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f'{_shown(value)} is not a list of paths, such as ["../shared"].')
+    return tuple(_path(item) for item in cast("list[Any]", value))
+
+
 def _table_of(check: _Check, key: _Check = str) -> _Check:
     def check_all(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -136,8 +142,9 @@ def _setting(default: Any, check: _Check, name: str | None = None) -> Any:
 class PipelineSettings:
     """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline.
 
-    ``secret`` says which names are secret, of parameters and of environment variables: the patterns of the file after
-    those that hold for every project.
+    ``also_reads`` are files and directories outside of the project that pipeline.py reads, relative to the project: a
+    compile that is isolated sees no others. ``secret`` says which names are secret, of parameters and of environment
+    variables: the patterns of the file after those that hold for every project.
     """
 
     entry: str = _setting("pipeline.py:build", _text(r"[^:]+\.py(:[A-Za-z_]\w*)?", "FILE.py or FILE.py:FUNCTION"))
@@ -145,6 +152,7 @@ class PipelineSettings:
         default=DEFAULT_NAMES,
         metadata={"check": _secret_names},
     )
+    also_reads: tuple[Path, ...] = _setting((), _paths)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from local_runner.cloud.aws import Aws, AwsError, CloudError
 from local_runner.cloud.bucket import ABSENT
+from local_runner.definition.jsontext import as_object
 
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 _HELD = timedelta(hours=1)
@@ -55,7 +56,7 @@ def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
     """
     asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
     held = aws.find("s3", "get_object", *ABSENT, **asked)
-    if held is not None and _is_over(json.loads(held["Body"].read()), datetime.now(UTC)):
+    if held is not None and _is_over(_read(held), datetime.now(UTC)):
         aws.call("s3", "delete_object", **asked)
 
 
@@ -71,8 +72,8 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
     if etag := put(IfNoneMatch="*"):
         return etag
     held = aws.find("s3", "get_object", *ABSENT, **asked)
-    lock: dict[str, Any] = json.loads(held["Body"].read()) if held else {}
-    if break_lock or not lock or _is_over(lock, now):
+    lock = _read(held) if held else {}
+    if break_lock or held is None or _is_over(lock, now):
         etag = put(IfMatch=held["ETag"]) if held else put(IfNoneMatch="*")
         if etag is not None:
             return etag
@@ -83,8 +84,21 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
     )
 
 
+def _read(held: Mapping[str, Any]) -> dict[str, Any]:
+    """What a lock says; nothing where it is not one of this program's."""
+    try:
+        return as_object(json.loads(held["Body"].read())) or {}
+    except ValueError:
+        return {}
+
+
 def _is_over(lock: Mapping[str, Any], now: datetime) -> bool:
-    return datetime.fromisoformat(str(lock["expires"])) <= now or _is_gone(lock)
+    """A lock that does not say until when it holds is not over: whoever breaks it has to say so."""
+    try:
+        ends = datetime.fromisoformat(str(lock.get("expires")))
+    except ValueError:
+        return False
+    return ends <= now or _is_gone(lock)
 
 
 def _is_gone(lock: Mapping[str, Any]) -> bool:
@@ -93,6 +107,8 @@ def _is_gone(lock: Mapping[str, Any]) -> bool:
         return False
     try:
         os.kill(int(lock["process"]), 0)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return False
     except ProcessLookupError:
         return True
     except PermissionError:

@@ -264,6 +264,7 @@ def _compile(
         program=job.interpreter.program,
         path=job.interpreter.path,
         writable=(scratch, bytecode),
+        also_reads=[Path(os.path.normpath(job.settings.root / path)) for path in job.settings.pipeline.also_reads],
     )
     output = scratch / "output.txt"
     with output.open("wb") as printed:
@@ -274,10 +275,24 @@ def _compile(
     except (OSError, ValueError):
         result = {"error": f"{target.label} ended the process that compiled it (exit code {exit_code})"}
     if "error" in result:
-        raise CompileError(result["error"] + _tail(output))
+        raise CompileError(result["error"] + _out_of_sight(result["error"], job.settings) + _tail(output))
     for upload in result["uploads"]:
         _publish(scratch, job.state, upload)
     return result
+
+
+def _out_of_sight(error: str, settings: Settings) -> str:
+    """What to do about a path in an error that is there, but outside of what an isolated compile sees."""
+    if "no such file" not in error.lower():
+        return ""
+    for name in re.findall(r"(?:/|\.\./)[^\s'\",;:]+", error):
+        path = Path(os.path.normpath(settings.root / name))
+        if path.exists() and not path.is_relative_to(settings.root):
+            return (
+                f"\n{name} is outside of the project, and a compile may not see it there: "
+                f'add it to also_reads = ["{name}"] under [pipeline] of {SETTINGS_FILE}.'
+            )
+    return ""
 
 
 def _run(

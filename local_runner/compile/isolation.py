@@ -6,7 +6,7 @@ a /tmp, /run and /var of its own, and no processes but its own. Of the files of 
 - the project, writable, since pipeline.py may write a script beside itself; but what is run or believed outside of the
   namespaces is read-only in it: .git, virtual environments, local_runner.toml, and the state directory;
 - the interpreter, what is on its path and what is installed there as editable, read-only;
-- the Git repository that the project is in, read-only;
+- the Git repository that the project is in, and what the setting ``also_reads`` names, read-only;
 - the rest of the system without the home directories, read-only.
 
 The launcher is the sandbox's (``engines/sandbox_init.py``); where it cannot make namespaces, ``unavailable`` says why.
@@ -40,7 +40,8 @@ class NoNamespacesError(Exception):
 class Compiling:
     """What is compiled with what. All paths are absolute; ``root`` and ``file`` are without links.
 
-    ``path`` is where the interpreter ``program`` looks for modules, ``writable`` are directories below ``state``.
+    ``path`` is where the interpreter ``program`` looks for modules, ``writable`` are directories below ``state``,
+    ``also_reads`` what pipeline.py reads elsewhere.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Compiling:
     program: str
     path: Sequence[str]
     writable: Sequence[Path]
+    also_reads: Sequence[Path] = ()
 
 
 def unavailable() -> str | None:
@@ -182,6 +184,8 @@ def _mounts(
     if not compiling.file.is_relative_to(root):
         directory = str(compiling.file.parent)
         show(str(compiling.file) if exposes_home(directory) else directory, writable=not exposes_home(directory))
+    for path in compiling.also_reads:
+        show(str(path))
     for prefix in prefixes_of(Path(compiling.program).parents[1], set(homes)):
         show(os.path.realpath(prefix) if is_below(prefix, [root]) else prefix)
     for path in [*compiling.path, *_editable(compiling.path), str(_PACKAGE)]:

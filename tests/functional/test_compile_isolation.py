@@ -267,6 +267,18 @@ def test_the_definition_is_the_same_without_namespaces(again: bool, tmp_path: Pa
         assert len(second["notes"]) == 1  # it was said
 
 
+def test_what_is_read_outside_of_the_project_has_to_be_named(tmp_path: Path) -> None:
+    root, names = tmp_path / "project", tmp_path / "shared" / "name.txt"
+    text = f"open({str(names)!r}).read()\nfrom helper import build\n"
+    write(root, {"pipeline.py": text, "helper.py": NORMAL, "helpers/names.py": "NAME = 'Flights'\n"})
+    write(root, {"training/train.py": "print(2)\n", "training/requirements.txt": ""})
+    write(tmp_path, {"shared/name.txt": "x"})
+    with pytest.raises(AssertionError, match=r"add it to also_reads = \[\S+name.txt"):
+        compiled(root, tmp_path / "state")
+    write(root, {"local_runner.toml": f"[pipeline]\nalso_reads = [{json.dumps(str(names.parent))}]\n"})
+    assert compiled(root, tmp_path / "state")["definition"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_however_the_runner_ends_nothing_stays(number: signal.Signals, tmp_path: Path) -> None:
     write(tmp_path, {"pipeline.py": "import time\nopen('started', 'w').close()\ntime.sleep(600)\n"})

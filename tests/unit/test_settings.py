@@ -75,7 +75,7 @@ def test_every_problem_is_listed_where_it_stands(tmp_path: Path) -> None:
         "s3://b/raw: 3 is not a path.",
         "local.parameters: ProcessingDate: 2013-01-01 is not text, a number, true or false. "
         "(A date is text: put it in quotes.)",
-        "pipeline.entri: there is no such setting. Settings of [pipeline]: entry, secret.",
+        "pipeline.entri: there is no such setting. Settings of [pipeline]: entry, secret, also_reads.",
         "pipeline.entry: 'pipeline' is not FILE.py or FILE.py:FUNCTION.",
         "schedules: there is no such table. Tables: pipeline, image, local, cache, environments.",
     ]

@@ -40,9 +40,9 @@ def project(tmp_path_factory):
     shutil.move(root / "processing" / "profile_day.py", elsewhere)
     text = (root / "pipeline.py").read_text()
     (root / "pipeline.py").write_text(text.replace('str(SCRIPTS / "profile_day.py")', repr(str(elsewhere))))
-    (root / "local_runner.toml").write_text(
-        (ROOT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
-    )
+    settings = (ROOT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
+    also_reads = f"[pipeline]\nalso_reads = [{json.dumps(str(elsewhere))}]\n"
+    (root / "local_runner.toml").write_text(settings.replace("[pipeline]\n", also_reads, 1))
     return root
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import urllib.request
 from contextlib import suppress
@@ -256,7 +257,7 @@ def test_a_write_that_is_denied_is_told_by_the_permission_that_it_needs(proxy, t
         assert "Ask for that permission, or let somebody who has it prepare the account" in message
         assert call == permission or " " in call  # the name of the operation is not in every protocol
         permissions.append(permission)
-    assert len(permissions) > 10
+    assert len(permissions) >= 10
     assert {"s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutEncryptionConfiguration"} < set(permissions)
     assert {"iam:CreateRole", "iam:PutRolePolicy", "sagemaker:CreatePipeline"} < set(permissions)
     assert planned(aws, desired).changes == ()
@@ -392,7 +393,7 @@ def test_a_large_definition_goes_by_its_place_in_s3(aws, tmp_path):
 def test_the_lock_of_one_that_is_gone_goes_and_that_of_one_at_work_stays(aws, tmp_path):
     promoted(aws, release(aws, tmp_path))
     asked = {"Bucket": BUCKET, "Key": f"{PREFIX}/promotion.lock"}
-    gone = subprocess.Popen(["true"])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     for process, left in ((os.getpid(), True), (gone.pid, False)):
@@ -400,3 +401,11 @@ def test_the_lock_of_one_that_is_gone_goes_and_that_of_one_at_work_stays(aws, tm
         aws.call("s3", "put_object", **asked, Body=json.dumps(lock).encode())
         drop_left_lock(aws, BUCKET, PREFIX)
         assert (aws.find("s3", "head_object", "404", **asked) is not None) is left
+    for text in (b"", b"[]", b"{}", b'{"expires": 1}'):  # nobody's, as far as can be told: it stays, and nothing breaks
+        aws.call("s3", "put_object", **asked, Body=text)
+        drop_left_lock(aws, BUCKET, PREFIX)
+        with pytest.raises(LockedError), promotion_lock(aws, BUCKET, PREFIX):
+            pass
+    with promotion_lock(aws, BUCKET, PREFIX, break_lock=True):
+        pass
+    assert aws.find("s3", "head_object", "404", **asked) is None
