@@ -77,7 +77,7 @@ format: $(STAMP) ## Format the code
 
 lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --extra dev pyproject.toml -o requirements.lock
+	  --extra compile --extra dev pyproject.toml -o requirements.lock
 
 bench: $(STAMP) ## Measure: side by side with stock local mode, and the runner's own overhead (benchmarks/RESULTS.md)
 	@$(BIN)/python benchmarks/side_by_side.py
