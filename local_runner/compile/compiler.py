@@ -19,7 +19,7 @@ from typing import Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
-from local_runner.errors import CompileError
+from local_runner.errors import CompileError, without_sdk
 from local_runner.settings import SETTINGS_FILE, Settings
 
 ACCOUNT = "000000000000"
@@ -94,6 +94,10 @@ def compile_pipeline(
         entry = _cached(entry_path, settings.root, state, environment)
         if entry is not None:
             return Compiled(entry["name"], entry["definition"], cached=True)
+    if not interpreter.has_sdk():
+        if python is not None:
+            raise CompileError(f"{interpreter.program} has no SageMaker SDK. Install it there: pip install sagemaker")
+        raise CompileError(without_sdk(f"Compiling {found.label}"))
     progress(f"compiling {found.label} with the SageMaker SDK (about 3 s, only when it changed)")
     try:
         entry_path.parent.mkdir(parents=True, exist_ok=True)
