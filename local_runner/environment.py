@@ -38,8 +38,8 @@ def ensure_environment(settings: Settings, state: Path, progress: Callable[[str]
     if source.plain:
         installed = f"the packages of {source.packages}" if source.packages else "no packages"
         progress(
-            f"There is no {settings.image.directory}/: the sandbox runs on this Python, {platform.python_version()}, with "
-            f"{installed} ('requirements' under [image] in local_runner.toml)."
+            f"There is no {settings.image.directory}/: the sandbox runs on this Python, {platform.python_version()}, "
+            f"with {installed} ('requirements' under [image] in local_runner.toml)."
         )
     directory = environment_directory(source, state)
     if is_complete(directory):

@@ -1,8 +1,8 @@
 """The wheel: whether it holds the whole package, and runs without the SDK and without a project. Builds, no network.
 
-The wheel is installed with --no-deps into a new environment; its dependencies are those of this environment, linked one by
-one into a directory that a .pth file names. What belongs to the SDK is not linked, so that importing it fails as it does
-where it was never installed.
+The wheel is installed with --no-deps into a new environment; its dependencies are those of this environment, linked one
+by one into a directory that a .pth file names. What belongs to the SDK is not linked, so that importing it fails as it
+does where it was never installed.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not item.name.startswith(NOT_LINKED) and item.suffix != ".pth":
             (links / item.name).symlink_to(item)
     (root / "venv/lib" / version / "site-packages/dependencies.pth").write_text(f"{links}\n")
+    (root / "venv/bin/uv").symlink_to(uv)  # a dependency that is a program
     return root / "venv/bin/local-runner"
 
 
@@ -125,9 +126,9 @@ def test_pipeline_py_names_the_extra(program: Path, empty: Path, command: str) -
 
 
 def test_a_notebook_session_names_the_extra(program: Path, empty: Path) -> None:
-    code = "import local_runner\ntry:\n    local_runner.LocalPipelineSession\nexcept ImportError as error:\n    print(error)"
-    done = call(program.with_name("python"), "-c", code, cwd=empty)
-    assert EXTRA in done.stdout
+    done = call(program.with_name("python"), "-c", "from local_runner import LocalPipelineSession", cwd=empty)
+    assert done.returncode == 1
+    assert EXTRA in done.stderr.splitlines()[-1]
 
 
 def test_stock_local_mode_names_the_extra(program: Path, empty: Path) -> None:
@@ -142,6 +143,32 @@ def test_docker_names_the_image_that_is_missing(program: Path, empty: Path) -> N
     assert done.returncode == 2
     assert "--image local/processing=TAG" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_says_which_extra_is_missing(program: Path, empty: Path) -> None:
+    done = call(program, "doctor", cwd=empty)
+    assert EXTRA in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_requirements_of_the_settings_are_installed(program: Path, wheel: Path, empty: Path) -> None:
+    (empty / "packages.txt").write_text(f"--no-index\n--no-deps\nlocal-runner @ file://{wheel}\n")
+    (empty / "local_runner.toml").write_text('[image]\nrequirements = "packages.txt"\n')
+    step = processing("Import", "python3 -c 'import local_runner'")
+    write(empty / "definition.json", definition(step))
+    done = call(program, "run", "definition.json", "--engine", "sandbox", cwd=empty)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"the packages of {empty / 'packages.txt'}" in done.stdout + done.stderr
+
+
+def test_an_image_directory_and_requirements_are_refused_together(program: Path, empty: Path) -> None:
+    (empty / "processing").mkdir()
+    (empty / "processing/Dockerfile").write_text("FROM scratch\n")
+    (empty / "processing/requirements.txt").touch()
+    (empty / "local_runner.toml").write_text('[image]\nrequirements = "packages.txt"\n')
+    done = run(program, empty, "--engine", "sandbox")
+    assert done.returncode == 2
+    assert "is for projects without an image directory" in done.stderr
 
 
 def test_requirements_that_are_not_there_are_named(program: Path, empty: Path) -> None:
