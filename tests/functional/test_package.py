@@ -151,10 +151,19 @@ def test_doctor_says_which_extra_is_missing(program: Path, empty: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_requirements_of_the_settings_are_installed(program: Path, wheel: Path, empty: Path) -> None:
-    (empty / "packages.txt").write_text(f"--no-index\n--no-deps\nlocal-runner @ file://{wheel}\n")
+def test_requirements_of_the_settings_are_installed(program: Path, empty: Path) -> None:
+    path = empty / "answer-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as made_here:
+        made_here.writestr("answer.py", "")
+        made_here.writestr("answer-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: answer\nVersion: 1\n")
+        made_here.writestr(
+            "answer-1.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        made_here.writestr("answer-1.dist-info/RECORD", "answer.py,,\n")
+    (empty / "packages.txt").write_text(f"--no-index\nanswer @ file://{path}\n")
     (empty / "local_runner.toml").write_text('[image]\nrequirements = "packages.txt"\n')
-    step = processing("Import", "python3 -c 'import local_runner'")
+    step = processing("Import", "python3 -c 'import answer'")
     write(empty / "definition.json", definition(step))
     done = call(program, "run", "definition.json", "--engine", "sandbox", cwd=empty)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(cli.commands)
 
 # The commands of a session that are not the project's own.
-_OTHERS = {"git", "echo"}
+_OTHERS = {"git", "echo", "uv", "uvx", "pip"}
 
 
 def blocks(path: Path) -> Iterator[tuple[str, list[str]]]:
