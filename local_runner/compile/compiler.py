@@ -94,9 +94,7 @@ def compile_pipeline(
         entry = _cached(entry_path, settings.root, state, environment)
         if entry is not None:
             return Compiled(entry["name"], entry["definition"], cached=True)
-    if not interpreter.has_sdk():
-        if python is not None:
-            raise CompileError(f"{interpreter.program} has no SageMaker SDK. Install it there: pip install sagemaker")
+    if python is None and not interpreter.has_sdk():  # another Python says so itself: program.py
         raise CompileError(without_sdk(f"Compiling {found.label}"))
     progress(f"compiling {found.label} with the SageMaker SDK (about 3 s, only when it changed)")
     try:
