@@ -82,7 +82,7 @@ format: $(STAMP) ## Format the code
 
 lock: $(STAMP) ## Pin what pyproject.toml asks for, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --group dev pyproject.toml -o requirements.lock
+	  --extra compile --group dev pyproject.toml -o requirements.lock
 
 docs: $(STAMP) ## Write docs/COMMANDS.md from the commands, and build the documents as a site in site/
 	@$(BIN)/python docs/commands.py

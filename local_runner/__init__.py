@@ -30,6 +30,12 @@ __all__ = ["LocalPipelineSession"]
 
 def __getattr__(name: str) -> object:
     if name == "LocalPipelineSession":
+        from importlib.util import find_spec
+
+        if find_spec("sagemaker") is None:
+            from local_runner.errors import without_sdk
+
+            raise ImportError(without_sdk(name))
         from local_runner.notebook.session import LocalPipelineSession
 
         return LocalPipelineSession

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local_runner.errors import EngineError
 from local_runner.files import locked
-from local_runner.image.source import ImageSource, read_image_source
+from local_runner.image.source import ImageSource, read_sandbox_source
 from local_runner.settings import Settings
 
 _FORMAT = "1"
@@ -34,7 +34,13 @@ def ensure_environment(settings: Settings, state: Path, progress: Callable[[str]
     ``wheels`` and Python version, and is whole if it has its mark, which is written last. Raises EngineError where
     uv fails.
     """
-    source = read_image_source(settings)
+    source = read_sandbox_source(settings)
+    if source.plain:
+        installed = f"the packages of {source.packages}" if source.packages else "no packages"
+        progress(
+            f"There is no {settings.image.directory}/: the sandbox runs on this Python, {platform.python_version()}, "
+            f"with {installed} ('requirements' under [image] in local_runner.toml)."
+        )
     directory = environment_directory(source, state)
     if is_complete(directory):
         return directory
@@ -105,7 +111,8 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
         str(directory / "bin/python3"),
         *([f"--find-links={source.wheels}"] if source.wheels.is_dir() else []),
     ]
-    _run([*install, "--requirement", str(source.requirements)], source, environment)
+    if not source.plain or source.packages:
+        _run([*install, "--requirement", str(source.requirements)], source, environment)
     (directory / _COMPLETE).touch()
 
 
@@ -136,7 +143,7 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -
         said = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])
         raise EngineError(
             f"The packages of {source.requirements} could not be installed for the sandbox; uv said:"
-            f"\n{said}\nCorrect requirements.txt, or set the index for uv (UV_DEFAULT_INDEX) or pip "
+            f"\n{said}\nCorrect that file, or set the index for uv (UV_DEFAULT_INDEX) or pip "
             "(pip config), then run again."
         )
 

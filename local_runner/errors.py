@@ -59,6 +59,15 @@ def says_no_room(reason: str) -> bool:
     return any(os.strerror(number) in reason for number in NO_ROOM)
 
 
+COMPILE_EXTRA = "pip install 'local-runner[compile]'"
+"""What installs the SageMaker SDK, which is an extra."""
+
+
+def without_sdk(what: str) -> str:
+    """The message where the SDK is needed and not installed. ``what`` is a subject: who needs it."""
+    return f"{what} needs the SageMaker SDK, which is not installed here. Install the extra: {COMPILE_EXTRA}"
+
+
 def system_trouble(error: OSError, place: object = None) -> str:
     """What the operating system refused, where, and what to do. ``place`` is where, if the error does not say."""
     where = error.filename2 or error.filename or place

@@ -138,6 +138,9 @@ def _setting(default: Any, check: _Check, name: str | None = None) -> Any:
 
 
 # ------------------------------------------------------------------------------------------------- the tables
+DEFAULT_IMAGE_DIRECTORY = Path("processing")
+
+
 @dataclass(frozen=True)
 class PipelineSettings:
     """``[pipeline]``: ``entry`` is FILE:FUNCTION, where FUNCTION(session, settings) returns the Pipeline.
@@ -157,9 +160,13 @@ class PipelineSettings:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """``[image]``: the directory with the Dockerfile and requirements.txt of the processing image."""
+    """``[image]``: the directory with the Dockerfile and requirements.txt of the processing image.
 
-    directory: Path = field(default=Path("processing"), metadata={"check": _path})
+    ``requirements`` is a file of packages for the sandbox, for projects without an image directory.
+    """
+
+    directory: Path = field(default=DEFAULT_IMAGE_DIRECTORY, metadata={"check": _path})
+    requirements: Path | None = field(default=None, metadata={"check": _path})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from local_runner.engines import Engine, OnLine
 from local_runner.engines.selection import PROJECT_IMAGE
 from local_runner.errors import LocalRunnerError, Problem
 from local_runner.files import write_atomically
-from local_runner.image.source import read_image_source
+from local_runner.image.source import read_image_source, read_sandbox_source
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedJob
 from local_runner.records import RecordError, read_record
 from local_runner.settings import Settings
@@ -57,7 +57,7 @@ def image_of(
     if not given and engine.name == "sandbox":
         from local_runner.environment import environment_directory
 
-        return environment_directory(read_image_source(settings), state).name
+        return environment_directory(read_sandbox_source(settings), state).name
     return engine.image_id(uri) if isinstance(engine, KnowsImages) else None
 
 

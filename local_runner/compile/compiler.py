@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
-from local_runner.errors import CompileError
+from local_runner.errors import CompileError, without_sdk
 from local_runner.records import read_record
 from local_runner.settings import SETTINGS_FILE, Settings
 
@@ -112,6 +112,8 @@ def compile_pipeline(
         entry = _cached(entry_path, settings.root, state, environment)
         if entry is not None:
             return Compiled(entry["name"], entry["definition"], cached=True)
+    if python is None and not interpreter.has_sdk():  # another Python says so itself: program.py
+        raise CompileError(without_sdk(f"Compiling {found.label}"))
     progress(f"compiling {found.label} with the SageMaker SDK (about 3 s, only when it changed)")
     try:
         entry_path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,10 @@ class Interpreter:
             found.update(name for name in names if name.startswith("sagemaker") and name.endswith(".dist-info"))
         return sorted(found)
 
+    def has_sdk(self) -> bool:
+        """Whether the SDK is there, by its distribution or its package; nothing is imported."""
+        return bool(self.sdk_versions()) or any(Path(directory, "sagemaker").is_dir() for directory in self.path)
+
     def sdk_has_bytecode(self) -> bool:
         """Whether the SDK's modules were compiled to bytecode when it was installed, or since."""
         packages = [Path(directory, "sagemaker") for directory in self.path]

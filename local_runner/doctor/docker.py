@@ -38,7 +38,7 @@ def engine(settings: Settings, source: ImageSource | None) -> list[Check]:
             f"at {without_secrets(address)}",
         ]
         found = [Check(ENGINE, "ok", ", ".join(parts)), _limits(info)]
-        if source:
+        if source and not source.plain:
             found += _images(client, settings, source)
         store = Path(str(info.get("DockerRootDir")))
         return [*found, *([disk_space("Docker's disk", store, "docker system prune")] if store.is_dir() else [])]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from local_runner.doctor.check import Check, first_line_of, sudo, without_secrets
 from local_runner.environment import environment_directory, find_uv, is_complete, own_index, pip_settings
-from local_runner.image.source import ImageSource, read_image_source
+from local_runner.errors import COMPILE_EXTRA
+from local_runner.image.source import ImageSource, read_sandbox_source
 from local_runner.settings import Settings, load_settings
 
 _WAY_TO_KEYS = re.compile(r"^\s*(aws_access_key_id|role_arn|sso_\w+|credential_process)\s*=", re.MULTILINE)
@@ -56,8 +57,7 @@ def sdk() -> Check:
     try:
         found = version("sagemaker")
     except PackageNotFoundError:
-        fix = f"{sys.executable} -m pip install 'sagemaker>=3.27,<4'"
-        return Check(SDK, "gap", "not installed; pipeline.py cannot be compiled without it", fix)
+        return Check(SDK, "gap", "not installed; pipeline.py cannot be compiled without it", COMPILE_EXTRA)
     return Check(SDK, "ok", found)
 
 
@@ -65,7 +65,7 @@ def project(root: Path) -> tuple[Settings, ImageSource | None, Check]:
     """The settings, and what the Dockerfile says; raises SettingsError."""
     settings = load_settings(root)
     entry = settings.pipeline.entry
-    source = read_image_source(settings)
+    source = read_sandbox_source(settings)
     if not (settings.root / entry.partition(":")[0]).is_file():
         what = f"{entry} is not in {settings.root}; a definition can be run all the same"
         return settings, source, Check(PROJECT, "none", what, "local-runner run DEFINITION.json")

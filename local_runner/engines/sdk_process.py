@@ -84,7 +84,7 @@ class SdkProcess:
         if not self._ready:
             raise EngineError(
                 f"The SageMaker Python SDK's local mode cannot be loaded by {sys.executable}: {said.decode().strip()}\n"
-                "Install it there: make setup, or pip install 'sagemaker>=3.27,<4'."
+                "Install it there: make setup, or pip install 'local-runner[compile]'."
             )
 
     def start(self, job: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_runner.engines import Engine
-from local_runner.errors import EngineError
+from local_runner.errors import EngineError, without_sdk
 from local_runner.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: No
 
 def stock_engine(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> SdkEngine:
     """The SDK's stock local mode, also for the types of jobs that no other engine runs. Raises EngineError."""
+    from importlib.util import find_spec
+
+    if find_spec("sagemaker") is None:
+        raise EngineError(without_sdk("Stock local mode (--engine sdk, and Training, Transform and Model steps)"))
     from local_runner.engines.connection import connect
     from local_runner.engines.sdk import SdkEngine
 

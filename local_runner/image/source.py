@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_runner.errors import SettingsError
-from local_runner.settings import Settings
+from local_runner.settings import DEFAULT_IMAGE_DIRECTORY, Settings
 
 DEFAULT_PYTHON = "3.11"
 
@@ -22,11 +24,15 @@ class ImageSource:
     ``base_image`` is the default of ``ARG BASE_IMAGE`` (None: the Dockerfile has none, its base is fixed).
     ``python_version`` is the base's Python as major.minor: ``ARG PYTHON_VERSION``, else the base's tag
     where it is a ``python:`` image, else 3.11. Wheels and the sandbox's environment are chosen for it.
+    ``plain`` says that there is no image directory: no image can be built, and only the sandbox can use this.
+    ``packages`` is then the file that names what it installs (None: nothing).
     """
 
     directory: Path
     base_image: str | None
     python_version: str
+    plain: bool = False
+    packages: Path | None = None
 
     @property
     def dockerfile(self) -> Path:
@@ -34,6 +40,8 @@ class ImageSource:
 
     @property
     def requirements(self) -> Path:
+        if self.plain:
+            return self.packages or Path(os.devnull)
         return self.directory / "requirements.txt"
 
     @property
@@ -47,7 +55,8 @@ def read_image_source(settings: Settings) -> ImageSource:
     directory = settings.root / settings.image.directory
     if not directory.is_dir():
         raise SettingsError(
-            f"The image directory {directory} does not exist. Create it with a Dockerfile and a "
+            f"The image local/processing cannot be built: its directory {directory} does not exist. Say which local "
+            "image stands in for it (--image local/processing=TAG). Or create the directory with a Dockerfile and a "
             "requirements.txt, or name the right one as 'directory' under [image] in local_runner.toml."
         )
     for name, purpose in (
@@ -64,6 +73,28 @@ def read_image_source(settings: Settings) -> ImageSource:
     version = re.match(r"\d+\.\d+", values.get("PYTHON_VERSION", ""))
     version = version or re.search(r"(?<=\bpython:)\d+\.\d+", base or "")
     return ImageSource(directory, base or None, version.group() if version else DEFAULT_PYTHON)
+
+
+def read_sandbox_source(settings: Settings) -> ImageSource:
+    """What the sandbox's environment is made of: the image directory or, in a project without one, this Python and what
+    ``requirements`` under ``[image]`` names. Raises SettingsError where what the settings name is missing."""
+    image = settings.image
+    packages = settings.root / image.requirements if image.requirements else None
+    if image.directory != DEFAULT_IMAGE_DIRECTORY or (settings.root / image.directory).is_dir():
+        source = read_image_source(settings)
+        if packages:
+            raise SettingsError(
+                f"image.requirements in local_runner.toml is for projects without an image directory, and here is "
+                f"{source.directory}. Name the packages in {source.requirements}, and remove the setting."
+            )
+        return source
+    if packages and not packages.is_file():
+        raise SettingsError(
+            f"{packages} does not exist: 'requirements' under [image] in local_runner.toml names it. Create it, or "
+            "remove the setting."
+        )
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return ImageSource(settings.root, None, version, plain=True, packages=packages)
 
 
 def _arguments(dockerfile: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ ARCHITECTURE = PROJECT / "docs" / "ARCHITECTURE.md"
 COMMANDS_PAGE = PROJECT / "docs" / "COMMANDS.md"
 
 # The commands of a session that are not the project's own.
-_OTHERS = {"git", "echo", "docker", "aws"}
+_OTHERS = {"git", "echo", "docker", "aws", "uv", "uvx", "pip"}
 
 
 def blocks(path: Path) -> Iterator[tuple[str, list[str]]]:
