@@ -103,7 +103,7 @@ def fill(state: Path, file: Path) -> None:
     """A first run of a definition, on the engine without processes: what is measured is the run after it."""
     from local_runner.engines.fake import FakeEngine, FakeHost
     from local_runner.events import Silent
-    from local_runner.runner import RunRequest, run_pipeline
+    from local_runner.run.pipeline import RunRequest, run_pipeline
     from local_runner.settings import load_settings
 
     def write(host: FakeHost) -> None:
@@ -113,7 +113,7 @@ def fill(state: Path, file: Path) -> None:
         """Its entries are found by runs on the sandbox."""
 
         def image_id(self, uri: str) -> str:
-            from local_runner.environment import environment_directory
+            from local_runner.image.sandbox_packages import environment_directory
             from local_runner.image.source import read_image_source
 
             return environment_directory(read_image_source(load_settings(ROOT)), state).name
@@ -142,7 +142,7 @@ def main() -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(f"{number}\n" * 20)
         program = (
-            "import sys, time; from pathlib import Path; from local_runner.cache.digests import FileDigests\n"
+            "import sys, time; from pathlib import Path; from local_runner.step_cache.digests import FileDigests\n"
             "files = [str(p) for p in Path(sys.argv[1]).rglob('*.csv')]\nbegan = time.monotonic()\n"
             "digests = FileDigests(Path(sys.argv[2])); digests.of(files); print(time.monotonic() - began)\n"
             "print(digests.hashed); digests.save()"

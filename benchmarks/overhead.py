@@ -27,7 +27,7 @@ from statistics import median
 
 from local_runner.engines.fake import FakeEngine
 from local_runner.events import Silent
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -373,7 +373,7 @@ def calls(bench: Bench, engine: str) -> list[str]:
     data = bench.data(f"profiled-{engine}", 2, 2 << 20, sparse=False)
     target = bench.write("five.json", definition(5))
     program = (
-        "import cProfile, pstats, sys; from local_runner.cli import cli; profile = cProfile.Profile();"
+        "import cProfile, pstats, sys; from local_runner.cli.local import cli; profile = cProfile.Profile();"
         "arguments = sys.argv[1:]\n"
         "try: profile.runcall(cli.main, arguments, standalone_mode=False)\n"
         "except SystemExit: pass\n"

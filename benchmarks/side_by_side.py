@@ -28,7 +28,7 @@ from statistics import median
 import boto3
 from overhead import CACHE, QUIET, ROOT, RUNNER, RUNS, in_turn, machine, wall
 
-from local_runner.files import write_atomically
+from local_runner.storage.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "RESULTS.md", HERE / "side-by-side.svg"
@@ -163,7 +163,7 @@ class Bench:
             subprocess.run(["docker", "rm", "--force", container], check=True, capture_output=True)
 
     def close(self) -> None:
-        from local_runner.engines.hot_worker import end_workers
+        from local_runner.engines.hot.worker import end_workers
 
         if self.watch is not None:
             self.watch.send_signal(signal.SIGINT)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from local_runner.cli import cli
+from local_runner.cli.local import cli
 
 PAGE = Path(__file__).with_name("COMMANDS.md")
 

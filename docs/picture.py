@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from local_runner.files import write_atomically
 from local_runner.report import listener
 from local_runner.report.terminal import render_svg
-from local_runner.runner import STATE_DIRECTORY, RunRequest, run_pipeline
+from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, run_pipeline
 from local_runner.settings import load_settings
+from local_runner.storage.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 WIDTH = 104

@@ -33,7 +33,7 @@ def main() -> None:
 def _command_line() -> int:
     import click
 
-    from local_runner.cli import cli
+    from local_runner.cli.local import cli
     from local_runner.errors import EXIT_FAILED, EXIT_USAGE, debugging, system_trouble
 
     handle(interrupt)  # ends what comes before an execution; an execution has a handler of its own

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.compile.compiler import BuildValues
-from local_runner.definition.jsontext import as_list, as_object
-from local_runner.files import write_atomically
-from local_runner.records import Each, RecordError, read_record
+from local_runner.jsontext import as_list, as_object
 from local_runner.secrets import DEFAULT_NAMES, SecretNames
-from local_runner.storage import CODE_PREFIX, Storage
+from local_runner.storage.files import write_atomically
+from local_runner.storage.local_s3 import CODE_PREFIX, Storage
+from local_runner.storage.records import Each, RecordError, read_record
 
 FILE = "fingerprint.json"
 _SHOWN = 8

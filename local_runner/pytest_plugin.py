@@ -64,7 +64,7 @@ class LocalRun:
         """
         from local_runner.planning.faults import parse_fault
         from local_runner.report.plain import PlainListener
-        from local_runner.runner import STATE_DIRECTORY, RunRequest, run_pipeline
+        from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, run_pipeline
         from local_runner.settings import load_settings
 
         self._calls += 1

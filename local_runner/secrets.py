@@ -17,8 +17,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, AnyStr
 
-from local_runner.definition.jsontext import as_list, as_object
 from local_runner.errors import Problem
+from local_runner.jsontext import as_list, as_object
 
 DEFAULT_PATTERNS = (
     *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*SECRET*", "*CREDENTIAL*", "*API_KEY*", "*APIKEY*"),

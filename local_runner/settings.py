@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from local_runner.definition.jsontext import shorten
 from local_runner.errors import SettingsError
-from local_runner.s3_uri import s3_problem
+from local_runner.jsontext import shorten
 from local_runner.secrets import DEFAULT_NAMES, DEFAULT_PATTERNS, SecretNames
+from local_runner.storage.s3_uri import s3_problem
 
 SETTINGS_FILE = "local_runner.toml"
 _WHOLE = 2**63
@@ -232,7 +232,7 @@ def load_settings(root: Path) -> Settings:
     tables = read_tables(path)
     problems: list[str] = []
     known = {name: _read(name, tables.get(name, {}), problems) for name in _TABLES}
-    # The environments are read by the commands that speak to AWS: local_runner.cloud.environments.
+    # The environments are read by the commands that speak to AWS: local_runner.cloud.target.load.
     unknown = tables.keys() - known - {"environments"}
     problems += [f"{name}: there is no such table. Tables: {', '.join(_TABLES)}, environments." for name in unknown]
     if problems:

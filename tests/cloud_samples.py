@@ -3,9 +3,10 @@
 import json
 from datetime import UTC, datetime
 
-from local_runner.cloud.environment import Environment
-from local_runner.cloud.names import Names
-from local_runner.cloud.parts import parts_of, place_of
+from local_runner.cloud.desired.supporting import parts_of
+from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.names import Names
+from local_runner.cloud.target.target import place_of
 from local_runner.definition.parser import parse_definition
 
 ACCOUNT, REGION, BUCKET = "123456789012", "eu-west-1", "sagemaker-eu-west-1-123456789012"

@@ -46,7 +46,7 @@ def processing_image() -> str:
 @pytest.fixture(scope="session")
 def environment() -> Path:
     """The sandbox's virtual environment, made if it has to be."""
-    from local_runner.environment import ensure_environment
+    from local_runner.image.sandbox_packages import ensure_environment
 
     if reason := no_sandbox():
         cannot(reason)
@@ -62,12 +62,12 @@ def make_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
 
     def make() -> Engine:
         if request.param == "docker":
-            from local_runner.engines.docker import DockerEngine
+            from local_runner.engines.docker.engine import DockerEngine
 
             tag = request.getfixturevalue("processing_image")
             engine: Engine = DockerEngine(tmp_path / "state", lambda _: tag)
         else:
-            from local_runner.engines.sandbox import SandboxEngine
+            from local_runner.engines.sandbox.engine import SandboxEngine
 
             engine = SandboxEngine(request.getfixturevalue("environment"))
         made.append(engine)

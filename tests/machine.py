@@ -67,7 +67,7 @@ def _compose() -> str | None:
 @cache
 def no_docker() -> str | None:
     """Why no Docker engine can be used, if so."""
-    from local_runner.engines.connection import connect
+    from local_runner.docker_host.connection import connect
 
     try:
         connect().close()
@@ -79,7 +79,7 @@ def no_docker() -> str | None:
 @cache
 def no_sandbox() -> str | None:
     """Why there is no sandbox, if so."""
-    from local_runner.engines.sandbox import available
+    from local_runner.engines.sandbox.engine import available
 
     return available()
 

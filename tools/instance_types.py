@@ -1,4 +1,5 @@
-"""Writes local_runner/engines/instance_types.json: vCPUs and memory of every type that a processing job can have.
+"""Writes local_runner/engines/docker/instance_types.json: vCPUs and memory of every type that a processing job can
+have.
 
     uv run --no-project --with moto --with botocore python tools/instance_types.py
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from botocore.loaders import Loader
 
-FILE = Path(__file__).resolve().parent.parent / "local_runner" / "engines" / "instance_types.json"
+FILE = Path(__file__).resolve().parent.parent / "local_runner" / "engines" / "docker" / "instance_types.json"
 
 # EC2 has ended these, so that newer records lack them; as moto 4.2.14 recorded them.
 ENDED = {

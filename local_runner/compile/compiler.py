@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError, without_sdk
-from local_runner.records import read_record
 from local_runner.settings import SETTINGS_FILE, Settings
+from local_runner.storage.records import read_record
 
 if TYPE_CHECKING:
     from local_runner.compile.isolation import Compiling

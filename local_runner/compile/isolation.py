@@ -9,7 +9,7 @@ a /tmp, /run and /var of its own, and no processes but its own. Of the files of 
 - the Git repository that the project is in, and what the setting ``also_reads`` names, read-only;
 - the rest of the system without the home directories, read-only.
 
-The launcher is the sandbox's (``engines/sandbox_init.py``); where it cannot make namespaces, ``unavailable`` says why.
+The launcher is the sandbox's (``engines/sandbox/init.py``); where it cannot make namespaces, ``unavailable`` says why.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from local_runner.engines.sandbox_launch import message, start
-from local_runner.engines.sandbox_view import Host, HostView, Mount, Specification, is_below, prefixes_of
+from local_runner.engines.sandbox.launch import message, start
+from local_runner.engines.sandbox.view import Host, HostView, Mount, Specification, is_below, prefixes_of
 from local_runner.settings import SETTINGS_FILE
 
 _PACKAGE = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ class Compiling:
 
 def unavailable() -> str | None:
     """None where a compile is isolated on this machine; otherwise why not. Takes about 30 ms."""
-    from local_runner.engines import sandbox
+    from local_runner.engines.sandbox import engine as sandbox
 
     return sandbox.available(network_isolation=True)
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from local_runner.definition.jsontext import as_list, as_object, kind, parse_json, shorten
 from local_runner.definition.paths import Deferred, Path, PathNotFoundError, follow
 from local_runner.definition.syntax import (
     EXPRESSIONS,
@@ -36,6 +35,7 @@ from local_runner.definition.syntax import (
     Not,
     Or,
 )
+from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten
 from local_runner.models import ParameterValue, PropertyFile
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from local_runner.definition.jsontext import as_list, as_object, kind
 from local_runner.definition.paths import Deferred, Path, parse_path
 from local_runner.definition.syntax import (
     Comparison,
@@ -24,6 +23,7 @@ from local_runner.definition.syntax import (
     Or,
 )
 from local_runner.errors import Problem
+from local_runner.jsontext import as_list, as_object, kind
 
 MALFORMED = Deferred("it is malformed")
 _GET_FORMS = 'Write {"Get": "Parameters.NAME"}, "Steps.NAME.PROPERTY" or "Execution.VARIABLE".'

@@ -1,7 +1,7 @@
 """Pipeline definition JSON -> PipelineDefinition, with every problem found. No I/O.
 
-This module reads the shape of the document; whether its names agree is :mod:`.references`. A document with problems
-still gives a definition of what could be read, so that the planner can add what it finds.
+This module reads the shape of the document; whether its names agree is :mod:`local_runner.definition.references`. A
+document with problems still gives a definition of what could be read, so that the planner can add what it finds.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from local_runner.definition import references
 from local_runner.definition.grammar import parse_conditions, parse_value
-from local_runner.definition.jsontext import as_list, as_object, kind, parse_json
 from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
 from local_runner.definition.step_fields import parse_outputs, parse_retry_policies
 from local_runner.definition.syntax import GetProperty, JsonGet, walk
 from local_runner.errors import InvalidPipelineError, Problem
+from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.models import (
     Branch,
     Dependency,

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from local_runner.definition.jsontext import as_list, as_object
+from local_runner.jsontext import as_list, as_object
 
 _SEGMENT = re.compile(
     r"""\.?(?P<name>[^.\[\]'"*$?@(),:\s]+)

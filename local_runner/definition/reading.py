@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local_runner.definition.jsontext import as_list, as_object, kind
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
+from local_runner.jsontext import as_list, as_object, kind
 
 
 class Reading:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Generator
 
-from local_runner.definition.jsontext import as_list, as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.syntax import (
     EXECUTION_VARIABLES,
@@ -18,6 +17,7 @@ from local_runner.definition.syntax import (
     walk,
 )
 from local_runner.errors import Problem
+from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.models import PipelineDefinition, Step
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from local_runner.definition.jsontext import as_list, kind
 from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
+from local_runner.jsontext import as_list, kind
 from local_runner.models import OutputParameter, ParameterType, RetryPolicy, ServiceException
 
 EXCEPTIONS: tuple[ServiceException, ...] = get_args(ServiceException)

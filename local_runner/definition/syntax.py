@@ -1,6 +1,7 @@
 """What can be written in a definition in place of a value: expressions and conditions, parsed. No I/O.
 
-How they are written in JSON is :mod:`.grammar`; what they come to is :mod:`.expressions`.
+How they are written in JSON is :mod:`local_runner.definition.grammar`; what they come to is
+:mod:`local_runner.definition.expressions`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from local_runner.definition.jsontext import as_list, as_object, as_tuple
 from local_runner.definition.paths import Deferred, Path
+from local_runner.jsontext import as_list, as_object, as_tuple
 
 EXECUTION_VARIABLES = (
     "StartDateTime",

@@ -1,4 +1,4 @@
-"""Engines run one staged job. The executor cannot tell which; ``local_runner.engines.selection`` chooses one.
+"""Engines run one staged job. The executor cannot tell which; ``local_runner.run.engine`` chooses one.
 
 This module imports no engine, so that a sandbox run does not pay for the docker package. No I/O.
 """

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from local_runner.engines.connection import docker
+from local_runner.docker_host.connection import docker
 from local_runner.errors import EngineError
 
 FIRST_ANSWER_SECONDS = 20.0

@@ -16,13 +16,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-from local_runner.engines.connection import connect, docker
+from local_runner.docker_host.connection import connect, docker
 from local_runner.errors import EngineError, SettingsError
-from local_runner.files import locked
 from local_runner.image import wheels
 from local_runner.image.base import ensure_base_image, has_image
 from local_runner.image.source import ImageSource, read_image_source
 from local_runner.settings import Settings
+from local_runner.storage.files import locked
 
 _FORMAT = "1"
 """Changes when the same files would make another image."""

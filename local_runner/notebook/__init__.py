@@ -2,5 +2,5 @@
 
     session (the SDK's session class) -> service (the API's operations) -> execution (a run in a thread of its own)
 
-Only ``session`` imports the SDK. Nothing here decides how a pipeline runs: that is ``local_runner.runner``.
+Only ``session`` imports the SDK. Nothing here decides how a pipeline runs: that is ``local_runner.run.pipeline``.
 """

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from local_runner.compile.boto import ServiceError
 from local_runner.notebook.responses import Parameters, Response, in_order, not_found, page, pipeline_arn, present
-from local_runner.storage import DataError, Storage
+from local_runner.storage.local_s3 import DataError, Storage
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 from local_runner.compile.boto import ServiceError
 from local_runner.models import ParameterValue, PlannedStep, ProcessingJob
 from local_runner.notebook.execution import LocalExecution, StepProgress
-from local_runner.planning.request import ACCOUNT, REGION, describe, job_name
+from local_runner.sagemaker_api.processing import ACCOUNT, REGION, describe, job_name
 
 Response = dict[str, Any]
 Parameters = Mapping[str, Any]

@@ -1,4 +1,5 @@
-"""SageMaker's pipeline operations on this machine, kept in memory. Executions run through ``local_runner.runner``.
+"""SageMaker's pipeline operations on this machine, kept in memory. Executions run through
+``local_runner.run.pipeline``.
 
 ``answer`` takes an operation and its parameters as boto3 has them and gives the response that the API would give, or
 raises ServiceError with the API's error code. What is wrong with a pipeline is raised as ever, as
@@ -30,9 +31,9 @@ from local_runner.notebook.responses import (
     processing_job_response,
     step_response,
 )
-from local_runner.runner import Loaded, RunRequest, make_plan, run_plan
+from local_runner.run.pipeline import Loaded, RunRequest, make_plan, run_plan
 from local_runner.settings import Settings
-from local_runner.storage import Storage
+from local_runner.storage.local_s3 import Storage
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ from local_runner.events import Listener, Silent
 from local_runner.notebook.service import PipelineService, Where
 from local_runner.notebook.waiting import calling_waiter, wait_for
 from local_runner.report.plain import PlainListener
-from local_runner.runner import STATE_DIRECTORY, RunRequest, local_storage
-from local_runner.s3_uri import S3UriError, split_uri
+from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, local_storage
 from local_runner.settings import Settings, load_settings
-from local_runner.storage import DataError
+from local_runner.storage.local_s3 import DataError
+from local_runner.storage.s3_uri import S3UriError, split_uri
 
 # Modules of the SDK make clients as they are imported, which fails on a machine where no region is configured.
 _default_session = boto3.DEFAULT_SESSION

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 
-from local_runner.definition.jsontext import shorten
 from local_runner.definition.references import did_you_mean
 from local_runner.definition.step_fields import EXCEPTIONS
 from local_runner.errors import Problem
+from local_runner.jsontext import shorten
 from local_runner.models import Fault, ServiceException, Step
 
 

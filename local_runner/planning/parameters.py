@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 
-from local_runner.definition.jsontext import shorten
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
+from local_runner.jsontext import shorten
 from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
 
 # StartPipelineExecution takes texts of at most this length (API shape String1024).

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
-from local_runner.definition.jsontext import as_object, shorten
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
 from local_runner.definition.syntax import Expression, GetProperty, JsonGet
 from local_runner.errors import DataError, InvalidPipelineError, Problem
+from local_runner.jsontext import as_object, shorten
 from local_runner.models import (
     Dependency,
     Fault,
@@ -34,14 +34,14 @@ from local_runner.models import (
     StockJob,
 )
 from local_runner.planning.faults import faults_by_step
-from local_runner.planning.kinds import IN_STOCK_LOCAL_MODE, JOB_KINDS
-from local_runner.planning.limits import request_problems
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
-from local_runner.planning.request import app_managed, job_name
 from local_runner.planning.scope import as_left, execution_scope
-from local_runner.s3_uri import s3_problem
+from local_runner.sagemaker_api.job_types import IN_STOCK_LOCAL_MODE, JOB_KINDS
+from local_runner.sagemaker_api.limits import request_problems
+from local_runner.sagemaker_api.processing import app_managed, job_name
 from local_runner.secrets import Secrets
+from local_runner.storage.s3_uri import s3_problem
 
 SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
 STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
@@ -68,10 +68,10 @@ def plan(
     """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
 
     ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
-    project's (:mod:`.parameters`); ``steps`` selects the steps to run, all of them where it is empty;
-    ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601; ``cache_dir``
-    keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the exceptions
-    to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
+    project's (:mod:`local_runner.planning.parameters`); ``steps`` selects the steps to run, all of them where it is
+    empty; ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601;
+    ``cache_dir`` keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the
+    exceptions to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
     ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them;
     ``secrets`` get to know those of the requests.
     """

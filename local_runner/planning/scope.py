@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.definition.expressions import ExpressionError, Scope, resolve
-from local_runner.definition.jsontext import as_list, as_object
 from local_runner.definition.paths import Deferred
+from local_runner.jsontext import as_list, as_object
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
-from local_runner.planning.kinds import JOB_KINDS
 from local_runner.planning.order import dependencies, ordered
-from local_runner.planning.request import ACCOUNT, REGION
+from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.processing import ACCOUNT, REGION
 from local_runner.secrets import is_kept
 
 

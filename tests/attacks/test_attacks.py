@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from local_runner.engines.hot_worker import end_workers
+from local_runner.engines.hot.worker import end_workers
 from local_runner.events import Silent
 from local_runner.models import StepExecution
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -18,15 +18,15 @@ from points import DIRECTORY, ENGINES, STOCK_PART, Point, points
 from scenario import buckets, differences, expectation, files
 from table import DOCUMENT, render
 
-from local_runner.cli import EXIT_CODES, cli
+from local_runner.cli.local import EXIT_CODES, cli
+from local_runner.docker_host.connection import connect
 from local_runner.engines import Engine
-from local_runner.engines.connection import connect
 from local_runner.errors import EXIT_FAILED, InvalidPipelineError
-from local_runner.job_tree import remove
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
+from local_runner.storage.job_tree import remove
 
 PROJECT = DIRECTORY.parents[1]
 MARKS = {
@@ -74,7 +74,7 @@ def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable
 
         def make(name: str) -> Engine:
             if name == "sandbox":
-                from local_runner.engines.sandbox import SandboxEngine
+                from local_runner.engines.sandbox.engine import SandboxEngine
 
                 return SandboxEngine(request.getfixturevalue("environment"))
             image = request.getfixturevalue("processing_image")
@@ -83,10 +83,10 @@ def engine_of(request: pytest.FixtureRequest, states: Path) -> Iterator[Callable
                 return _own_image(request, uri) or image
 
             if name == "docker":
-                from local_runner.engines.docker import DockerEngine
+                from local_runner.engines.docker.engine import DockerEngine
 
                 return DockerEngine(states / name, image_of)
-            from local_runner.engines.sdk import SdkEngine
+            from local_runner.engines.sdk.engine import SdkEngine
 
             return SdkEngine(states / name, image_of, print)
 

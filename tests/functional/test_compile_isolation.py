@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from machine import cannot
 
-from local_runner.engines import sandbox
+from local_runner.engines.sandbox import engine as sandbox
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ABSTRACT = f"local-runner-test-{os.getpid()}"

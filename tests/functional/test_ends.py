@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import PROGRAM, PROJECT, Running, definition, environment, local_runner, processing, write
 
-from local_runner import runs
+from local_runner.storage import runs
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, which only root may")
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -119,7 +119,7 @@ CLEAN = """
 import sys
 from pathlib import Path
 from local_runner import runs
-from local_runner.cache.prune import prune_runs
+from local_runner.step_cache.prune import prune_runs
 state = Path(sys.argv[1])
 while True:
     prune_runs(state, max_age=None)
@@ -185,7 +185,7 @@ def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str,
 def test_a_volume_that_lost_its_container_is_swept(tmp_path: Path):
     import docker
 
-    from local_runner.engines.docker_sweep import labels_of, sweep_quietly
+    from local_runner.engines.docker.sweep import labels_of, sweep_quietly
 
     with closing(docker.from_env()) as client:
         run = runs.open_run(tmp_path, runs.new_execution_id())

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from local_runner.contract import collect, stage
 from local_runner.engines import Engine
-from local_runner.job_tree import remove
+from local_runner.execution.contract import collect, stage
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
-from local_runner.runs import new_execution_id, open_run
-from local_runner.storage import Source, Storage
+from local_runner.storage.job_tree import remove
+from local_runner.storage.local_s3 import Source, Storage
+from local_runner.storage.runs import new_execution_id, open_run
 
 RAW, OUT = "/opt/ml/processing/raw", "/opt/ml/processing/out"
 PYTHON = ("python3", "-c")

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 from command_line import PROJECT, Running, definition, link_caches, processing, write
 
-from local_runner.contract import collect, stage
+from local_runner.docker_host.connection import connect
 from local_runner.engines import MOST_PROCESSES, Engine
-from local_runner.engines.connection import connect
-from local_runner.engines.docker import DockerEngine
+from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.host_log import keep_of_logs
-from local_runner.engines.hot import HotEngine
-from local_runner.engines.hot_worker import end_workers
+from local_runner.engines.hot.engine import HotEngine
+from local_runner.engines.hot.worker import end_workers
+from local_runner.execution.contract import collect, stage
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
-from local_runner.runs import new_execution_id, open_run
-from local_runner.storage import Source, Storage
+from local_runner.storage.local_s3 import Source, Storage
+from local_runner.storage.runs import new_execution_id, open_run
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("hot")]
 

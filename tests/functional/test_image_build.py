@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from local_runner.engines.connection import connect
-from local_runner.environment import ensure_environment
+from local_runner.docker_host.connection import connect
 from local_runner.errors import EngineError
 from local_runner.image.base import ensure_base_image, has_image
 from local_runner.image.build import ensure_image, image_tag
+from local_runner.image.sandbox_packages import ensure_environment
 from local_runner.image.source import read_image_source
 from local_runner.settings import Settings
 

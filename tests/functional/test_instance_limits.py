@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from local_runner.contract import collect, stage
-from local_runner.engines.docker import DockerEngine
-from local_runner.engines.instances import Machine
+from local_runner.engines.docker.engine import DockerEngine
+from local_runner.engines.docker.instances import Machine
+from local_runner.execution.contract import collect, stage
 from local_runner.models import ProcessingJob
-from local_runner.runs import new_execution_id, open_run
-from local_runner.storage import Storage
+from local_runner.storage.local_s3 import Storage
+from local_runner.storage.runs import new_execution_id, open_run
 
 pytestmark = pytest.mark.docker
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from command_line import PROJECT, definition, processing, write
 
-from local_runner.environment import find_uv
+from local_runner.image.sandbox_packages import find_uv
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 NOT_LINKED = ("sagemaker", "local_runner", "_local_runner", "_editable", "__editable__")
@@ -100,7 +100,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "local_runner"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert "local_runner/engines/instance_types.json" in listed
+    assert "local_runner/engines/docker/instance_types.json" in listed
     assert of_package(zipfile.ZipFile(wheel).namelist()) >= of_package(listed)
 
 

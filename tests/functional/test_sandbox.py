@@ -21,12 +21,12 @@ import click
 import pytest
 
 import local_runner
-from local_runner import job_tree
 from local_runner.engines import MOST_PROCESSES
 from local_runner.engines.host_log import keep_of_logs
-from local_runner.engines.sandbox import DIFFERENCES, SandboxEngine, available
+from local_runner.engines.sandbox.engine import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
+from local_runner.storage import job_tree
 
 pytestmark = pytest.mark.sandbox
 ENVIRONMENT = Path(sys.prefix)
@@ -450,7 +450,7 @@ def processes_with(token: str) -> list[str]:
 # ---------------------------------------------------------------------------------- other users, other deaths
 DRIVER = textwrap.dedent("""
     import os, pathlib, sys, threading
-    from local_runner.engines.sandbox import SandboxEngine
+    from local_runner.engines.sandbox.engine import SandboxEngine
     from local_runner.models import BindMount, InputMount, ProcessingJob, StagedHost, StagedJob
 
     root, environment, *entrypoint = sys.argv[1:]
@@ -632,7 +632,7 @@ def test_engine_can_be_closed_twice_and_says_its_differences(sandbox: Sandbox):
 def test_available_says_why_not(limits: list[str]):
     # A user namespace of the test's own in which the kernel's limits can be set to none.
     script = "".join(f"echo 0 > /proc/sys/user/max_{kind}_namespaces; " for kind in limits) + 'exec "$@"'
-    program = "from local_runner.engines.sandbox import available; print(available())"
+    program = "from local_runner.engines.sandbox.engine import available; print(available())"
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(Path(local_runner.__file__).parents[1])},

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from local_runner.contract import collect, stage
+from local_runner.docker_host.connection import connect
 from local_runner.engines import Engine
-from local_runner.engines.connection import connect
-from local_runner.engines.docker import DockerEngine
-from local_runner.engines.docker_sweep import LABEL_RUN
-from local_runner.engines.sdk import SdkEngine
+from local_runner.engines.docker.engine import DockerEngine
+from local_runner.engines.docker.sweep import LABEL_RUN
+from local_runner.engines.sdk.engine import SdkEngine
 from local_runner.errors import InvalidPipelineError
+from local_runner.execution.contract import collect, stage
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
 from local_runner.pytest_plugin import LocalRun
-from local_runner.runs import Run, new_execution_id, open_run
-from local_runner.storage import Source, Storage
+from local_runner.storage.local_s3 import Source, Storage
+from local_runner.storage.runs import Run, new_execution_id, open_run
 
 pytestmark = [pytest.mark.docker, pytest.mark.programs("docker compose")]
 

@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 
-from local_runner.engines.connection import connect
-from local_runner.engines.docker_sweep import LABEL_RUN
-from local_runner.engines.sdk import NETWORK
-from local_runner.engines.sdk_process import LABEL
-from local_runner.runs import new_execution_id
+from local_runner.docker_host.connection import connect
+from local_runner.engines.docker.sweep import LABEL_RUN
+from local_runner.engines.sdk.engine import NETWORK
+from local_runner.engines.sdk.process import LABEL
+from local_runner.storage.runs import new_execution_id
 
 pytestmark = [pytest.mark.docker, pytest.mark.programs("docker compose")]
 
 RUNNER = """
 import pathlib, sys, threading
-from local_runner.contract import stage
-from local_runner.engines.sdk import SdkEngine
+from local_runner.execution.contract import stage
+from local_runner.engines.sdk.engine import SdkEngine
 from local_runner.models import ProcessingJob
-from local_runner.runs import open_run
-from local_runner.storage import Storage
+from local_runner.storage.runs import open_run
+from local_runner.storage.local_s3 import Storage
 
 state, image, run_id, seconds = pathlib.Path(sys.argv[1]), *sys.argv[2:]
 job = ProcessingJob(

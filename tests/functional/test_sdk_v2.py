@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from command_line import PROJECT, local_runner
 
-from local_runner.environment import find_uv
-from local_runner.files import locked
+from local_runner.image.sandbox_packages import find_uv
+from local_runner.storage.files import locked
 
 SDK = "sagemaker==2.257.7"
 

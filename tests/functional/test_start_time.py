@@ -17,7 +17,7 @@ STATE = PROJECT / ".local_runner"
 
 SLOW = {"asyncio", "boto3", "botocore", "jinja2", "numpy", "pandas", "paramiko", "pydantic", "rich", "sagemaker"}
 NETWORK = {"docker", "requests", "urllib3", "ssl", "http.client"}
-STAGES = {"local_runner.runner", "local_runner.settings", "local_runner.report"}
+STAGES = {"local_runner.run.pipeline", "local_runner.settings", "local_runner.report"}
 
 PIPELINE = """
 from sagemaker.core.workflow.conditions import ConditionEquals
@@ -65,7 +65,7 @@ def test_help_imports_no_stage() -> None:
 @pytest.mark.parametrize("command", ["compile", "validate"])
 def test_an_unchanged_pipeline_is_not_compiled(state: Path, command: str) -> None:
     found = imports(command, state / "pipeline.py", "--state", state)
-    assert "local_runner.runner" in found
+    assert "local_runner.run.pipeline" in found
     assert found & (SLOW | NETWORK) == set()
 
 
@@ -73,7 +73,7 @@ def test_an_unchanged_pipeline_is_not_compiled(state: Path, command: str) -> Non
 @pytest.mark.usefixtures("environment")
 def test_a_sandbox_run_does_without_docker(state: Path) -> None:
     found = imports("run", state / "pipeline.py", "--state", state, "--engine", "sandbox", "--json")
-    assert "local_runner.engines.sandbox" in found
+    assert "local_runner.engines.sandbox.engine" in found
     assert found & (SLOW | NETWORK) == set()
 
 
@@ -91,9 +91,9 @@ def test_a_cached_run_needs_no_engine(state: Path) -> None:
     file = write(state / "one.json", definition(processing("Only", "echo", outputs={"out": "s3://b/out"})))
     imports("run", file, "--state", state)
     found = imports("run", file, "--state", state)
-    assert "local_runner.cache.steps" in found
+    assert "local_runner.step_cache.steps" in found
     assert "botocore.client" not in found  # of botocore only the version is asked
-    engines = {"local_runner.engines.docker", "local_runner.engines.connection"}
+    engines = {"local_runner.engines.docker.engine", "local_runner.docker_host.connection"}
     assert found & ((SLOW - {"botocore"}) | NETWORK | engines) == set()
 
 

@@ -19,8 +19,8 @@ from command_line import definition, local_runner, processing, write
 from moto.server import ThreadedMotoServer
 from scenario import files
 
-from local_runner.engines.connection import connect
-from local_runner.engines.sdk import SdkEngine
+from local_runner.docker_host.connection import connect
+from local_runner.engines.sdk.engine import SdkEngine
 
 # One worker: the network of stock local mode is the machine's.
 pytestmark = [

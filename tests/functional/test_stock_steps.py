@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from command_line import Finished, definition, local_runner, processing, write
 
-from local_runner.engines.connection import connect
+from local_runner.docker_host.connection import connect
 
 # One worker: the network of stock local mode is the machine's.
 pytestmark = [

@@ -8,11 +8,11 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 from cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, get, parts, processing, sample
 
-from local_runner.cloud.aws import CloudError
-from local_runner.cloud.cloudformation import bootstrap_template, release_template
-from local_runner.cloud.policies import ANY_RESOURCE
-from local_runner.cloud.role_words import permission_words
-from local_runner.cloud.terraform import release_configuration
+from local_runner.cloud.account.aws import CloudError
+from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.export.terraform import release_configuration
+from local_runner.cloud.iam.permission_words import permission_words
+from local_runner.cloud.iam.policies import ANY_RESOURCE
 
 EVERYTHING = {
     "alerts": {"email": "on-call@example.com"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_runner.engines.connection import connect
+from local_runner.docker_host.connection import connect
 from local_runner.errors import EngineError
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from local_runner.continuous import LOOK_SECONDS, uploading
+from local_runner.execution.continuous import LOOK_SECONDS, uploading
 from local_runner.models import BindMount, ProcessingJob, ProcessingOutput, StagedHost, StagedJob
-from local_runner.storage import Storage
+from local_runner.storage.local_s3 import Storage
 
 LOCAL_PATH = "/opt/ml/processing/output/o"
 

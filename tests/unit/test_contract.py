@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.contract import OUTPUT_PATH, collect, shard, stage
+from local_runner.execution.contract import OUTPUT_PATH, collect, shard, stage
 from local_runner.models import HostResult, JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
-from local_runner.storage import DataError, S3Object, Source, Storage
+from local_runner.storage.local_s3 import DataError, S3Object, Source, Storage
 
 REQUEST: dict[str, Any] = {
     "AppSpecification": {"ImageUri": "image", "ContainerEntrypoint": ["python3", "x.py"]},

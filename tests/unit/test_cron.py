@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyawscron import AWSCron
 
-from local_runner.cloud.cron import parse_cron, weekday
-from local_runner.cloud.environment import ScheduleSettings
-from local_runner.cloud.schedule_words import in_words
-from local_runner.cloud.ticks import At, Rate, all_ticks, fires, next_ticks, parse_expression
+from local_runner.cloud.schedules.cron import parse_cron, weekday
+from local_runner.cloud.schedules.text import in_words
+from local_runner.cloud.schedules.ticks import At, Rate, all_ticks, fires, next_ticks, parse_expression
+from local_runner.cloud.target.environment import ScheduleSettings
 
 BERLIN = "Europe/Berlin"
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from local_runner.cloud.binding import overlay, set_defaults
-from local_runner.cloud.definition_diff import code_words, definition_changes
-from local_runner.cloud.environment import Environment
+from local_runner.cloud.change.definition import code_words, definition_changes
+from local_runner.cloud.desired.binding import overlay, set_defaults
+from local_runner.cloud.target.environment import Environment
 from local_runner.errors import SettingsError
 
 OLD, NEW = (f"s3://b/p/code/{digit * 64}/fit.py" for digit in "ab")

@@ -15,8 +15,8 @@ import click
 import pytest
 import yaml
 
-from local_runner.cli import cli
-from local_runner.engines.sandbox import DIFFERENCES
+from local_runner.cli.local import cli
+from local_runner.engines.sandbox.engine import DIFFERENCES
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATTERNS = ("*.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md", ".github/**/*.md")

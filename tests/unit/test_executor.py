@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
 Steps = Mapping[str, Callable[[FakeHost], int | None]]

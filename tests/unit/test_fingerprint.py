@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from local_runner.compile.compiler import BuildValues
 from local_runner.fingerprint import Fingerprint, differences, fingerprint_of, keep, verified_runs
-from local_runner.storage import Source, Storage
+from local_runner.storage.local_s3 import Source, Storage
 
 LOCAL = BuildValues("local", "us-east-1", "sagemaker-local", "arn:aws:iam::000000000000:role/local-runner")
 _REGIONS = st.sampled_from(["eu-west-1", "us-gov-west-1", "ap-southeast-2", "us-east-1"])

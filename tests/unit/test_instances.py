@@ -11,8 +11,8 @@ from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.engines import instances
-from local_runner.engines.instances import GIB, Limits, Machine, limits_of
+from local_runner.engines.docker import instances
+from local_runner.engines.docker.instances import GIB, Limits, Machine, limits_of
 
 FILE = json.loads(Path(instances.__file__).with_name("instance_types.json").read_text())
 TYPES: dict[str, dict[str, Any]] = FILE["types"]

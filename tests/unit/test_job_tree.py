@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runner import job_tree
+from local_runner.storage import job_tree
 
 VICTIM = b"what only the host may read"
 NAMES = st.sampled_from(["a", "b", "c", "d"])

@@ -11,9 +11,9 @@ import pytest
 from sample_definition import request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred
-from local_runner.planning import limits
-from local_runner.planning.kinds import JOB_KINDS
-from local_runner.planning.limits import request_problems
+from local_runner.sagemaker_api import limits
+from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.limits import request_problems
 
 PROCESSING = "CreateProcessingJobRequest"
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import BoundedLog, HostLog, keep_of_logs, step_log
-from local_runner.engines.sdk_output import ComposeOutput
+from local_runner.engines.sdk.output import ComposeOutput
 from local_runner.errors import SettingsError
 from local_runner.events import Silent
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
 KEPT = 8192

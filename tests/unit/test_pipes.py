@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_runner.execution.pipes import feeding, offer
 from local_runner.models import InputPipe, ProcessingJob, StagedHost, StagedJob
-from local_runner.pipes import feeding, offer
 
 OBJECTS = st.lists(st.binary(max_size=200_000), min_size=1, max_size=4)
 

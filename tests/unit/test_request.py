@@ -13,9 +13,9 @@ from sample_definition import request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred, follow, parse_path
 from local_runner.models import ProcessingInput, ProcessingOutput
-from local_runner.planning.kinds import JOB_KINDS
-from local_runner.planning.request import describe, ignored_kinds, job_name, processing_job
-from local_runner.s3_uri import s3_problem
+from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.processing import describe, ignored_kinds, job_name, processing_job
+from local_runner.storage.s3_uri import s3_problem
 
 
 def sample() -> dict[str, Any]:

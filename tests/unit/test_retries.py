@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_executor import Project, processing
 
-from local_runner.cli import cli
+from local_runner.cli.local import cli
 from local_runner.engines.fake import Breakdown, FakeHost
 from local_runner.errors import InvalidPipelineError
 from local_runner.events import Silent
+from local_runner.execution.retries import with_retries
+from local_runner.execution.steps import Ended
 from local_runner.models import Fault, PlannedStep, RetryPolicy, ServiceException, Step, StepExecution
 from local_runner.planning.faults import parse_fault
 from local_runner.pytest_plugin import LocalRun
-from local_runner.retries import with_retries
-from local_runner.steps import Ended
 
 CAPACITY: ServiceException = "SageMaker.CAPACITY_ERROR"
 THROTTLING: ServiceException = "Step.THROTTLING"

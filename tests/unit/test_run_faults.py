@@ -16,13 +16,13 @@ from test_executor import Project, processing, statuses
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.events import Silent
-from local_runner.executor import INTERNAL_ERROR
+from local_runner.execution.executor import INTERNAL_ERROR
 from local_runner.fingerprint import FILE, verified_runs
 from local_runner.models import Execution, JobResult, StagedJob
-from local_runner.runner import RunRequest, local_storage, run_pipeline
-from local_runner.runs import DESCRIBED, RECORD
-from local_runner.selection import Selection
+from local_runner.planning.selection import Selection
+from local_runner.run.pipeline import RunRequest, local_storage, run_pipeline
 from local_runner.settings import load_settings
+from local_runner.storage.runs import DESCRIBED, RECORD
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import local_runner
-from local_runner.definition.jsontext import NESTING, parse_json
 from local_runner.errors import DataError
+from local_runner.jsontext import NESTING, parse_json
 from local_runner.names import is_file_name, is_relative_path
-from local_runner.s3_uri import S3UriError, s3_problem, split_uri
-from local_runner.storage import Source, Storage
+from local_runner.storage.local_s3 import Source, Storage
+from local_runner.storage.s3_uri import S3UriError, s3_problem, split_uri
 
 HALF = "\ud800"  # of a surrogate pair
 

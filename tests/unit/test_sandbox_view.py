@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_runner.engines.sandbox_view import HostView, hosts_file
+from local_runner.engines.sandbox.view import HostView, hosts_file
 from local_runner.models import BindMount, InputMount, StagedHost
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.engines.sdk_output import ComposeOutput
+from local_runner.engines.sdk.output import ComposeOutput
 
 ONE, TWO = b"wi8aqr3yhl-algo-1-f15zr", b"abcdefghij-algo-2-f15zr"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local_runner.engines.sdk_request import ignored, refused, stock_request
+from local_runner.engines.sdk.request import ignored, refused, stock_request
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
 
 JOB = ProcessingJob(

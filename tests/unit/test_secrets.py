@@ -16,20 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.cache.digests import FileDigests
-from local_runner.cache.explain import explain
-from local_runner.cache.open import step_store
-from local_runner.definition.jsontext import shorten
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import HostLog
 from local_runner.errors import InvalidPipelineError, SettingsError
+from local_runner.jsontext import shorten
 from local_runner.models import Execution
+from local_runner.planning.selection import Selection
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
-from local_runner.runner import RunRequest, load_definition, make_plan, run_pipeline
+from local_runner.run.pipeline import RunRequest, load_definition, make_plan, run_pipeline
+from local_runner.run.why import explain
 from local_runner.secrets import DEFAULT_PATTERNS, KEPT, SHORTEST, SecretNames, Secrets
-from local_runner.selection import Selection
 from local_runner.settings import load_settings
+from local_runner.step_cache.digests import FileDigests
+from local_runner.step_cache.store import step_store
 
 TOKEN = 'tok"en-\\é-4711'
 PASSWORD = "pass word/+%&"
@@ -242,7 +242,7 @@ def test_a_signature_of_before_shows_no_secret(project: Project) -> None:
     document = json.loads(path.read_text())
     document["request"]["Environment"]["API_TOKEN"] = TOKEN
     store = step_store(project.state)
-    from local_runner.cache.key import signature_from
+    from local_runner.step_cache.key import signature_from
 
     signature = signature_from(document)
     store.keep_signature(signature.key, signature)
@@ -316,7 +316,7 @@ def test_records_of_before_are_gone_on_from(project: Project) -> None:
 def test_what_a_run_proves_holds_for_any_value_of_a_secret() -> None:
     from local_runner.compile.compiler import BuildValues
     from local_runner.fingerprint import fingerprint_of
-    from local_runner.storage import Storage
+    from local_runner.storage.local_s3 import Storage
 
     names = SecretNames(DEFAULT_PATTERNS)
     values = BuildValues("local", "us-east-1", "bucket", "role")

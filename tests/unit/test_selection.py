@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from local_runner.cache.prune import prune_runs, prune_steps
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import SettingsError
 from local_runner.events import Silent
 from local_runner.models import Execution
-from local_runner.runner import RunRequest, run_pipeline
-from local_runner.selection import Selection
+from local_runner.planning.selection import Selection
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
+from local_runner.step_cache.prune import prune_runs, prune_steps
 
 
 def job(name: str, *reads: str) -> dict[str, Any]:

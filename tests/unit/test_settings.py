@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runner.cloud.environments import load_environment
+from local_runner.cloud.target.load import load_environment
 from local_runner.errors import SettingsError
 from local_runner.settings import Settings, load_settings
 

@@ -19,10 +19,10 @@ from test_executor import Project, condition, fail, processing, statuses
 
 from local_runner.engines.fake import FakeHost
 from local_runner.errors import InvalidPipelineError, SettingsError
+from local_runner.execution.functions.outputs import declared_outputs
+from local_runner.execution.functions.process import Returned, run
 from local_runner.models import Execution, Fault, OutputParameter, StandIn, Step
 from local_runner.settings import load_settings
-from local_runner.stand_ins.outputs import declared_outputs
-from local_runner.stand_ins.process import Returned, run
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:count-rows"
 SETTINGS = """
@@ -262,7 +262,7 @@ def test_a_function_ends_with_a_runner_that_is_killed(tmp_path: Path) -> None:
     script = f"""
         import threading, pathlib
         from local_runner.models import StandIn, Step
-        from local_runner.stand_ins.process import run
+        from local_runner.execution.functions.process import run
         here = pathlib.Path("{tmp_path}")
         run(StandIn(here / "f.py", "handler", "f.py:handler"), Step("S", "EMR", "", {{}}), {{}}, work=here / "work",
             s3=here / "s3", log=here / "log", on_line=lambda _: None, stop=threading.Event())

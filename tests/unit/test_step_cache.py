@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local_runner.cache.digests import FileDigests
-from local_runner.cache.key import Signature
-from local_runner.cache.open import step_store
-from local_runner.cache.why import CloudCache, cloud_cache, differences
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
-from local_runner.runner import RunRequest, run_pipeline
+from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
+from local_runner.step_cache.digests import FileDigests
+from local_runner.step_cache.key import Signature
+from local_runner.step_cache.store import step_store
+from local_runner.step_cache.why import CloudCache, cloud_cache, differences
 
 EXECUTION = {"Get": "Execution.PipelineExecutionId"}
 

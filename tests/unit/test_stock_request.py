@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from local_runner.definition.paths import Deferred, follow, parse_path
 from local_runner.models import StockInput
-from local_runner.planning import stock_request
-from local_runner.planning.kinds import JOB_KINDS
-from local_runner.planning.stock_request import artifacts, describe_stock, model_elsewhere
+from local_runner.sagemaker_api import stock as stock_request
+from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.stock import artifacts, describe_stock, model_elsewhere
 
 S3 = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in"}
 REQUESTS: dict[str, dict[str, Any]] = {

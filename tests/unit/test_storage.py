@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runner.storage import DataError, Source, Storage, link_view, object_name
+from local_runner.storage.local_s3 import DataError, Source, Storage, link_view, object_name
 
 
 def write(root: Path, *names: str) -> Path:

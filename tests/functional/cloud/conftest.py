@@ -13,7 +13,7 @@ from cloud_proxy import Proxy
 from ecr import HTPASSWD, Ecr
 from machine import needs_program
 
-from local_runner.cloud.aws import Aws
+from local_runner.cloud.account.aws import Aws
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import cloud_samples as samples
 import pytest
 from cloud_samples import QUEUE, SCHEDULE
 
-from local_runner.cloud.aws import Aws
-from local_runner.cloud.parts import in_order
+from local_runner.cloud.account.aws import Aws
+from local_runner.cloud.change.models import in_order
 
 ALERTS = {"email": "on-call@example.com"}
 RULE = {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}

@@ -9,9 +9,9 @@ import json
 
 from cloud_samples import BUCKET, NAMES, parts, sample
 
-from local_runner.cloud.cloudformation import bootstrap_template, release_template
-from local_runner.cloud.differences import field_changes
-from local_runner.cloud.rules import find_rule
+from local_runner.cloud.change.fields import field_changes
+from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.resources.rule import find_rule
 
 SETTINGS = {"alerts": {"email": "on-call@example.com"}}
 RULE = {"kind": "rule", "event_pattern": {"source": ["aws.s3"]}, "parameters": {"Day": "$.time"}}

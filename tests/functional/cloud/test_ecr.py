@@ -12,8 +12,9 @@ import pytest
 from command_line import PROJECT, local_runner
 from ecr import PASSWORD
 
-from local_runner.cloud.aws import Aws, CloudError
-from local_runner.cloud.image import Image, ImageTarget
+from local_runner.cloud.account.aws import Aws, CloudError
+from local_runner.cloud.release.model import ImageTarget
+from local_runner.cloud.resources.image import Image
 
 pytestmark = pytest.mark.docker
 
@@ -24,7 +25,7 @@ REPOSITORY = "local-runner/flightsdaily"
 
 @pytest.fixture
 def client():
-    from local_runner.engines.connection import connect
+    from local_runner.docker_host.connection import connect
 
     return connect()
 

@@ -19,14 +19,16 @@ from played_executions import Played, PlayedStep, Service, serving
 from test_promotion import account, release
 from test_promotion import promoted as promoted_release
 
-from local_runner.cli import cli
-from local_runner.cloud.aws import Aws
-from local_runner.cloud.environment import Environment
-from local_runner.cloud.lock import promotion_lock
-from local_runner.cloud.names import Names
-from local_runner.cloud.parts import in_order, parts_of, place_of, tags_for
-from local_runner.cloud.pausing import set_state
-from local_runner.cloud.release import ReleaseRecord, release_key
+from local_runner.cli.local import cli
+from local_runner.cloud.account.aws import Aws
+from local_runner.cloud.change.models import in_order
+from local_runner.cloud.desired.supporting import parts_of
+from local_runner.cloud.operations.pause import set_state
+from local_runner.cloud.release.lock import promotion_lock
+from local_runner.cloud.release.record import ReleaseRecord, release_key
+from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.names import Names
+from local_runner.cloud.target.target import place_of, tags_for
 from local_runner.definition.parser import parse_definition
 from local_runner.fingerprint import Fingerprint
 from local_runner.fingerprint import keep as keep_fingerprint

@@ -12,8 +12,9 @@ import pytest
 from cloud_proxy import HANG
 from command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
 
-from local_runner.cloud.aws import Aws, CloudError
-from local_runner.cloud.image import Image, ImageTarget
+from local_runner.cloud.account.aws import Aws, CloudError
+from local_runner.cloud.release.model import ImageTarget
+from local_runner.cloud.resources.image import Image
 
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
 REGION = {"AWS_REGION": "eu-west-1"}
@@ -94,7 +95,7 @@ def test_no_region_is_told(aws, tmp_path):
 
 @pytest.mark.docker
 def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
-    from local_runner.engines.connection import connect
+    from local_runner.docker_host.connection import connect
 
     client = connect()
     tag = f"local-runner-test/push:{os.getpid()}"

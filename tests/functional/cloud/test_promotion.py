@@ -18,12 +18,12 @@ import pytest
 from cloud_proxy import is_write
 from command_line import PROJECT, link_caches
 
-from local_runner.cloud.aws import Aws, AwsError, CloudError
-from local_runner.cloud.bucket import Bucket
-from local_runner.cloud.desired import desired_release
-from local_runner.cloud.environment import Environment
-from local_runner.cloud.lock import LockedError, drop_left_lock, promotion_lock
-from local_runner.cloud.promotion import Gate, Options, UnverifiedError, apply, plan_release
+from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.desired.wanted import desired_release
+from local_runner.cloud.operations.promote import Gate, Options, UnverifiedError, apply, plan_release
+from local_runner.cloud.release.lock import LockedError, drop_left_lock, promotion_lock
+from local_runner.cloud.resources.bucket import Bucket
+from local_runner.cloud.target.environment import Environment
 from local_runner.settings import load_settings
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"

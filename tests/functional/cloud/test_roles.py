@@ -7,8 +7,8 @@ import pytest
 from cloud_samples import NAMES, PLACE
 from moto.events.models import EventPattern, EventPatternParser
 
-from local_runner.cloud.aws import AwsError, CloudError
-from local_runner.cloud.roles import once_assumable
+from local_runner.cloud.account.aws import AwsError, CloudError
+from local_runner.cloud.account.retry import once_assumable
 
 ROLE = NAMES.execution_role
 ALERTS = {"email": "on-call@example.com"}

@@ -6,11 +6,11 @@ import cloud_samples as samples
 import pytest
 from cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
 
-from local_runner.cloud.aws import CloudError
-from local_runner.cloud.parts import in_order
-from local_runner.cloud.schedule import find_schedule
-from local_runner.cloud.schedule_request import settings_of
-from local_runner.cloud.ticks import next_ticks
+from local_runner.cloud.account.aws import CloudError
+from local_runner.cloud.change.models import in_order
+from local_runner.cloud.resources.schedule import find_schedule
+from local_runner.cloud.schedules.request import settings_of
+from local_runner.cloud.schedules.ticks import next_ticks
 
 START = PLACE.arn("iam", "role/Flights-dev-start", region=False)
 PATTERN = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": ["raw-data"]}}}

@@ -1,0 +1,115 @@
+"""The commands that write what a promotion makes as documents: bootstrap, export. They change nothing in AWS."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from local_runner.cloud.export.described import Described
+
+env_option = click.option(
+    "--env", "name", default="dev", show_default=True, metavar="NAME", help="[environments.NAME] of local_runner.toml."
+)
+state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".local_runner"),
+    show_default=True,
+    help="Where compiled definitions are kept.",
+)
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands to the command line."""
+    cli.add_command(bootstrap)
+    cli.add_command(export)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _described(name: str, state: Path, image_uri: str | None = None) -> Described:
+    """The project in that environment, with what its reader should know on stderr."""
+    from local_runner.cloud.export.described import describe
+    from local_runner.cloud.target.load import load_environment
+    from local_runner.settings import load_settings
+
+    settings = load_settings(Path.cwd())
+    described = describe(settings, load_environment(settings.root, name), state.absolute(), _say, image_uri)
+    for note in described.parts.notes:
+        _say(f"Note: {note}")
+    return described
+
+
+@click.command()
+@env_option
+@click.option("--print", "prints", is_flag=True, required=True, help="Print the template; there is no other way.")
+@state_option
+def bootstrap(name: str, prints: bool, state: Path) -> None:
+    """Print a CloudFormation template of the roles, bucket and repository, for somebody who may create roles.
+
+    \b
+    Example:
+      local-runner bootstrap --env prod --print > bootstrap.json
+      aws cloudformation deploy --template-file bootstrap.json --stack-name flights-prod-bootstrap \\
+          --capabilities CAPABILITY_NAMED_IAM
+    """
+    from local_runner.cloud.export.cloudformation import bootstrap_template
+
+    found = _described(name, state)
+    click.echo(json.dumps(bootstrap_template(found.parts, bucket=found.bucket, repository=found.repository), indent=2))
+
+
+@click.command()
+@env_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["cloudformation", "terraform"]),
+    default="cloudformation",
+    show_default=True,
+    help="A CloudFormation template (JSON), or Terraform's JSON syntax (a .tf.json file).",
+)
+@click.option("--image-uri", metavar="URI", help="An image that is built elsewhere, in place of the project's.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
+@state_option
+def export(name: str, form: str, image_uri: str | None, output: Path | None, state: Path) -> None:
+    """Write pipeline, roles, schedule and alerts as infrastructure as code. Changes nothing in AWS.
+
+    \b
+    Examples:
+      local-runner export --env prod -o pipeline.json
+      local-runner export --env prod --format terraform -o pipeline.tf.json
+    """
+    from local_runner.cloud.export.cloudformation import release_template
+    from local_runner.cloud.export.terraform import release_configuration
+    from local_runner.storage.files import write_atomically
+
+    found = _described(name, state, image_uri)
+    build = release_template if form == "cloudformation" else release_configuration
+    document = json.dumps(build(found.parts, found.definition, found.desired.secrets.names), indent=2)
+    if output is None:
+        click.echo(document)
+    else:
+        write_atomically(output, document + "\n")
+        _say(f"Wrote {output}.")
+    for note in found.desired.secrets_in_definition():
+        _say(f"Note: {note}")
+    _say_uploads(found)
+
+
+def _say_uploads(found: Described) -> None:
+    """What has to be in the account before the document is deployed, as commands."""
+    desired = found.desired
+    _say("Before it is deployed, these have to be there:")
+    for item in desired.code:
+        file = item.file.relative_to(Path.cwd()) if item.file.is_relative_to(Path.cwd()) else item.file
+        _say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.bucket}/{item.key}")
+    if desired.image and not desired.image.given:
+        _say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')

@@ -1,0 +1,335 @@
+"""The commands for what was promoted, from ``status`` to ``retire``: arguments and printing.
+
+What they do is in :mod:`local_runner.cloud`, which each imports for itself (docs/ARCHITECTURE.md, Start time).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+
+if TYPE_CHECKING:
+    from local_runner.cloud.desired.deployment import Deployment
+    from local_runner.events import Listener
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+EXIT_DIFFERENT = 3
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for value in values:
+        name, separator, text = value.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE.", context, parameter)
+        given[name] = text
+    return given
+
+
+def _common(command: Command) -> Command:
+    """The options of every command here."""
+    command = click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(".local_runner"),
+        show_default=True,
+        help="Where local S3, runs, logs and caches are kept.",
+    )(command)
+    return click.option(
+        "--env", default="dev", show_default=True, metavar="NAME", help="The environment in local_runner.toml."
+    )(command)
+
+
+break_lock_option = click.option(
+    "--break-lock", is_flag=True, help="Take the lock that a promotion left that was cut off."
+)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _open(env: str, state: Path) -> Deployment:
+    from local_runner.cloud.desired.deployment import open_deployment
+    from local_runner.settings import load_settings
+
+    return open_deployment(load_settings(Path.cwd()), env, state.absolute(), _say)
+
+
+@click.command()
+@_common
+@click.option(
+    "-p", "--param", "parameters", multiple=True, callback=_pairs, help="A parameter (repeatable): NAME=VALUE."
+)
+@click.option("--date", metavar="DAY", help="The day to process: sets the date parameter.")
+@click.option("--wait", is_flag=True, help="Show the steps until the execution is over.")
+@click.option("--stop-on-interrupt", is_flag=True, help="With --wait: Ctrl-C stops the execution.")
+def trigger(
+    env: str, state: Path, parameters: dict[str, str], date: str | None, wait: bool, stop_on_interrupt: bool
+) -> None:
+    """Start the promoted pipeline; print the execution's id, or with --wait what becomes of it.
+
+    Ctrl-C leaves the execution running. Exit codes: 0 started, or with --wait succeeded; 1 it did not succeed.
+
+    \b
+    Examples:
+      local-runner trigger --date 2026-01-31
+      local-runner trigger --env prod -p MaxBadRatio=0.1 --wait
+    """
+    from local_runner.cloud.executions.api import describe_execution, describe_pipeline
+    from local_runner.cloud.executions.follow import plan_of
+    from local_runner.cloud.executions.trigger import start
+    from local_runner.settings import load_settings
+
+    deployment = _open(env, state)
+    if date is not None:
+        parameters.setdefault(load_settings(Path.cwd()).local.date_parameter, date)
+    pipeline = describe_pipeline(deployment.aws, deployment.names.pipeline_name, env)
+    started = start(deployment.aws, pipeline, parameters, deployment.secrets)
+    if not wait:
+        click.echo(started.id)
+        _say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")
+        return
+    execution = describe_execution(deployment.aws, started.arn)
+    _follow(deployment, started.arn, plan_of(started.definition, execution, parameters), stop_on_interrupt)
+
+
+def _follow(deployment: Deployment, arn: str, plan: Any, stop_on_interrupt: bool) -> None:
+    from local_runner.cloud.executions.follow import follow
+    from local_runner.cloud.executions.trigger import stop
+    from local_runner.events import Masked
+    from local_runner.report import listener
+
+    def on_interrupt(shown: Listener) -> Callable[[], None]:
+        def stop_it() -> None:
+            stop(deployment.aws, arn)
+            shown.note("Stopping the execution; its jobs take a while to end. Ctrl-C again leaves it.")
+
+        return stop_it
+
+    try:
+        deployment.secrets.learn_named(plan.parameters)
+        with listener(sys.stdout) as unmasked:
+            shown = Masked(unmasked, deployment.secrets)
+            result = follow(
+                deployment.aws, arn, plan, shown, on_interrupt=on_interrupt(shown) if stop_on_interrupt else None
+            )
+    except KeyboardInterrupt:
+        env, execution = deployment.names.environment, arn.rpartition("/")[2]
+        _say(
+            f"Interrupted. Execution {execution} goes on.\n"
+            f"Follow it: local-runner logs --env {env} {execution} --follow\n"
+            f"Stop it:   aws sagemaker stop-pipeline-execution --region {deployment.aws.region} "
+            f"--pipeline-execution-arn {arn}"
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_SUCCEEDED if result.status == "Succeeded" else EXIT_FAILED)
+
+
+@click.command()
+@_common
+@click.argument("execution", required=False)
+@click.option("--step", "step_name", metavar="NAME", help="Only this step.")
+@click.option("--follow", "follows", is_flag=True, help="Go on until the execution is over.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each host.")
+def logs(env: str, state: Path, execution: str | None, step_name: str | None, follows: bool, tail: int | None) -> None:
+    """Print what the jobs of EXECUTION (an id or ARN; default: the newest) have logged.
+
+    \b
+    Examples:
+      local-runner logs
+      local-runner logs --env prod abcdefghijkl --step Validate --tail 50
+      local-runner logs --follow
+    """
+    from local_runner.cloud.executions.api import describe_pipeline, find_execution
+    from local_runner.cloud.executions.logs import print_logs
+    from local_runner.cloud.executions.trigger import definition_of
+
+    deployment = _open(env, state)
+    pipeline = describe_pipeline(deployment.aws, deployment.names.pipeline_name, env)
+    found = find_execution(deployment.aws, pipeline, execution)
+    _say(f"Execution {found.id} of {deployment.names.pipeline_name}: {found.status}")
+    print_logs(
+        deployment.aws,
+        found,
+        definition_of(pipeline),
+        lambda text: click.echo(deployment.secrets.masked(text)),
+        _say,
+        step=step_name,
+        follows=follows,
+        tail=tail,
+    )
+
+
+@click.command()
+@_common
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where the account differs from the release.")
+def status(env: str, state: Path, as_json: bool, exit_code: bool) -> None:
+    """Show the release, its schedule and next starts, the last executions, and what somebody changed since.
+
+    \b
+    Examples:
+      local-runner status
+      local-runner status --env prod --json
+    """
+    from local_runner.cloud.operations.status import read_status
+    from local_runner.cloud.operations.status_text import status_lines, status_record
+
+    found = read_status(_open(env, state), state.absolute())
+    click.echo(json.dumps(status_record(found), default=str) if as_json else "\n".join(status_lines(found)))
+    if exit_code and found.drift:
+        sys.exit(EXIT_DIFFERENT)
+
+
+@click.command()
+@_common
+def pause(env: str, state: Path) -> None:
+    """Keep the schedule from starting the pipeline. Nothing else of it changes; what runs goes on.
+
+    \b
+    Example:
+      local-runner pause --env prod
+    """
+    _set_state(env, state, paused=True)
+
+
+@click.command()
+@_common
+def resume(env: str, state: Path) -> None:
+    """Let the schedule start the pipeline again. Starts that were missed are not made up for.
+
+    \b
+    Example:
+      local-runner resume --env prod
+    """
+    _set_state(env, state, paused=False)
+
+
+def _set_state(env: str, state: Path, *, paused: bool) -> None:
+    from local_runner.cloud.operations.pause import set_state
+    from local_runner.cloud.schedules.text import describe_schedule
+
+    deployment = _open(env, state)
+    name = deployment.names.schedule
+    changed = set_state(deployment.aws, name, "DISABLED" if paused else "ENABLED")
+    if changed is None:
+        click.echo(f"The schedule {name} is {'paused' if paused else 'on'} already.")
+    else:
+        words = describe_schedule({key: value for key, value in changed.items() if key != "State"})
+        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {words}.")
+
+
+@click.command()
+@_common
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def releases(env: str, state: Path, as_json: bool) -> None:
+    """List the releases, the newest first, which is the current one (*): when, by whom, commit, tested or not.
+
+    \b
+    Example:
+      local-runner releases --env prod
+    """
+    from local_runner.cloud.operations.status_text import release_lines, release_record
+    from local_runner.cloud.release.store import all_releases, without_secrets
+
+    deployment = _open(env, state)
+    found = all_releases(deployment.aws, deployment.bucket, deployment.prefix)
+    found = [without_secrets(release, deployment.secrets) for release in found]
+    if as_json:
+        click.echo(json.dumps([release_record(release, current=release is found[-1]) for release in found[::-1]]))
+    elif found:
+        click.echo("\n".join(release_lines(found)))
+    else:
+        click.echo(f"There are no releases yet. Make the first: local-runner promote --env {env}.")
+
+
+@click.command()
+@_common
+@click.option("--to", "number", type=click.IntRange(min=1), metavar="N", help="The release.  [default: the one before]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@break_lock_option
+def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: bool) -> None:
+    """Bring an earlier release back: its definition, code, image and schedule. That becomes a new release.
+
+    \b
+    Examples:
+      local-runner rollback --env prod
+      local-runner rollback --env prod --to 7 --yes
+    """
+    from local_runner.cloud.operations.rollback import bring_back, rollback_to
+    from local_runner.cloud.release.lock import drop_left_lock
+
+    deployment = _open(env, state)
+    with deployment.aws.reading():
+        found = rollback_to(deployment, number)
+        changes = found.plan(deployment.aws)
+    if not changes and found.current.fingerprint == found.target.fingerprint:
+        drop_left_lock(deployment.aws, deployment.bucket, deployment.prefix)
+        click.echo(f"There is nothing to change: the account is as release {found.target.number} left it.")
+        return
+    click.echo(f"Back from release {found.current.number} to {found.target.number} ({found.target.created}):")
+    for change in changes:
+        click.echo(f"  {change.action} {change.resource} {change.name}: {change.summary}")
+    if not yes:
+        click.confirm("Go on?", abort=True, err=True)
+    record = bring_back(deployment, found, break_lock=break_lock)
+    click.echo(f"Release {record.number} is what release {record.restores} was.")
+
+
+@click.command()
+@_common
+@click.option("--stop-running", is_flag=True, help="Stop executions that are running, and wait for their end.")
+@click.option("--yes-retire", metavar="PIPELINE", help="The pipeline's name, in place of the question.")
+@break_lock_option
+def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, break_lock: bool) -> None:
+    """Take the pipeline out of the account: schedule, alerts, pipeline, and the roles made for it.
+
+    Data, images, code and the records of releases stay. Running it again after it was cut off finishes it.
+
+    \b
+    Examples:
+      local-runner retire --env dev
+      local-runner retire --env dev --yes-retire FlightsDaily-dev
+    """
+    from local_runner.cloud.account.aws import CloudError
+    from local_runner.cloud.operations import retire as retiring
+    from local_runner.cloud.release.lock import drop_left_lock
+
+    deployment = _open(env, state)
+    aws, name = deployment.aws, deployment.names.pipeline_name
+    with aws.reading():
+        changes = retiring.retirement(deployment)
+        running = retiring.still_running(aws, name)
+    if not changes:
+        drop_left_lock(aws, deployment.bucket, deployment.prefix)
+        click.echo(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
+        return
+    click.echo(f"From account {aws.account}, region {aws.region}, these go:")
+    for change in changes:
+        click.echo(f"  {change.resource} {change.name}: {change.summary}")
+    click.echo(f"These stay: data, images, s3://{deployment.bucket}/{deployment.prefix}/ with code and releases.")
+    if running and not stop_running:
+        raise CloudError(
+            f"Executions are running: {', '.join(running)}. A pipeline cannot go while they do. Nothing was deleted. "
+            "Wait for them, or add --stop-running."
+        )
+    if running:
+        click.echo(f"These are stopped: {', '.join(running)}.")
+    typed = yes_retire if yes_retire is not None else click.prompt("Type the pipeline's name to go on", err=True)
+    if typed != name:
+        raise CloudError(f"'{typed}' is not '{name}'. Nothing was deleted.")
+    retiring.retire(deployment, changes, lambda text: click.echo(text), stops=stop_running, break_lock=break_lock)
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands to the command line."""
+    for command in (status, trigger, logs, pause, resume, releases, rollback, retire):
+        cli.add_command(command)

@@ -1,0 +1,1 @@
+"""The AWS account, whoever asks: calls, tags, tries and waits."""

@@ -1,0 +1,1 @@
+"""A project and an environment -> the release that is wanted, and what stands around it."""

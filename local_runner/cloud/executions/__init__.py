@@ -1,0 +1,1 @@
+"""Executions in the account: started, followed, stopped, and what their jobs printed."""

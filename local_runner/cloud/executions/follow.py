@@ -1,0 +1,156 @@
+"""An execution in the account, watched until it is over: asks the account again and again, and tells a Listener.
+
+Reads only, through Aws. The listener is that of a local run, so that both look the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from local_runner.cloud.account.aws import Aws, AwsError
+from local_runner.cloud.account.polling import Pace
+from local_runner.cloud.executions.api import (
+    CloudExecution,
+    CloudStep,
+    describe_execution,
+    execution_steps,
+    with_job_message,
+)
+from local_runner.cloud.executions.job_logs import last_lines
+from local_runner.events import Listener
+from local_runner.models import Execution, PipelineDefinition, Plan, PlannedStep
+from local_runner.planning.order import dependencies
+
+_LOST_SECONDS = 600.0  # a network that is away for this long does not come back by itself
+_LAST_LINES = 20
+
+
+def plan_of(definition: PipelineDefinition, execution: CloudExecution, parameters: Mapping[str, str]) -> Plan:
+    """The execution as a Plan, which is what a report knows the steps from."""
+    steps = tuple(PlannedStep(step, tuple(dependencies(step, definition))) for step in definition.steps)
+    return Plan(
+        execution_id=execution.id,
+        pipeline=definition,
+        parameters=dict(parameters),
+        steps=steps,
+        started=execution.started.isoformat(),
+    )
+
+
+def follow(
+    aws: Aws,
+    arn: str,
+    plan: Plan,
+    listener: Listener,
+    pace: Pace | None = None,
+    on_interrupt: Callable[[], None] | None = None,
+) -> Execution:
+    """Watch an execution until it is over; what it came to, each failed job with its last lines.
+
+    ``listener.started`` and ``ended`` are called here. ``on_interrupt`` is called at the first Ctrl-C, and the watching
+    goes on; without it, and at the next one, KeyboardInterrupt is raised. Raises AwsError where the account does not
+    answer any more: at once if it refuses, and after ten minutes if it is out of reach. The execution goes on all the
+    same.
+    """
+    watch = _Watch(aws, arn, plan, listener)
+    pace = pace or Pace()
+    listener.started(plan, f"SageMaker ({aws.region})")
+    while True:
+        try:
+            changed = watch.look()
+            if watch.result:
+                listener.ended(watch.result)
+                return watch.result
+            pace.wait(changed=changed)
+        except KeyboardInterrupt:
+            if on_interrupt is None:
+                raise
+            on_interrupt()
+            on_interrupt = None
+
+
+@dataclass
+class _Watch:
+    """One execution, and what the listener was told of it. ``result`` is what it came to, once it is over."""
+
+    aws: Aws
+    arn: str
+    plan: Plan
+    listener: Listener
+    result: Execution | None = None
+    _told: dict[str, tuple[bool, int]] = field(default_factory=dict[str, tuple[bool, int]])
+    _ended: dict[str, CloudStep] = field(default_factory=dict[str, CloudStep])
+    _lost: float | None = None
+
+    def look(self) -> bool:
+        """Ask the account once and pass on what is new; whether anything was. Raises AwsError."""
+        types = {step.step.name: step.step.type for step in self.plan.steps}
+        try:
+            # In this order: what is over here has all its steps there.
+            execution = describe_execution(self.aws, self.arn)
+            steps = execution_steps(self.aws, self.arn, types)
+        except AwsError as error:
+            self._lost = self._lost or time.monotonic()
+            if not error.transient or time.monotonic() - self._lost > _LOST_SECONDS:
+                raise
+            self.listener.note(f"{error.message} Trying again.")
+            return False
+        self._lost = None
+        news = [step for step in steps if self._told.get(step.name) != (step.over, step.attempt)]
+        for step in news:
+            self._tell(step)
+        if execution.over:
+            ended = [self._ended[step.name] for step in steps if step.name in self._ended]
+            self.result = _finished(self.plan, execution, ended, self.aws.region)
+        return bool(news)
+
+    def _tell(self, step: CloudStep) -> None:
+        _, attempt = self._told.get(step.name, (False, 0))
+        if attempt != step.attempt:
+            self.listener.step_started(step.name)
+        if step.over:
+            self._ended[step.name] = _told_whole(self.aws, step)
+            self.listener.step_ended(self._ended[step.name].result)
+        self._told[step.name] = (step.over, step.attempt)
+
+
+def _finished(plan: Plan, execution: CloudExecution, steps: list[CloudStep], region: str) -> Execution:
+    """What an execution has come to, as the report of a local run takes it."""
+    reason = execution.failure_reason
+    if execution.status == "CompletedWithFailures":
+        reason = "\n".join(filter(None, ["The execution completed with failures.", reason]))
+    return Execution(
+        id=execution.id,
+        pipeline=plan.pipeline.name,
+        status=execution.reported_status,
+        engine=f"SageMaker ({region})",
+        failure_reason=reason,
+        parameters=plan.parameters,
+        started=plan.started,
+        ended=execution.ended.isoformat() if execution.ended else "",
+        seconds=execution.seconds,
+        steps=tuple(step.result for step in steps),
+    )
+
+
+def _told_whole(aws: Aws, step: CloudStep) -> CloudStep:
+    """A step that ended, with what its job has to say: its exit message; after a failure, its last lines as well."""
+    step = with_job_message(aws, step)
+    if step.result.status != "Failed" or step.job is None:
+        return step
+    said = [step.result.failure_reason or ""]
+    try:
+        lines = last_lines(aws, step.job, _LAST_LINES)
+    except AwsError as error:
+        said.append(f"Its log cannot be read. {error.message}")
+        lines = []
+    host = ""
+    for line in lines:
+        if line.host != host:
+            host = line.host
+            said.append(f"The last lines of {host}:")
+        said.append(f"  {line.text}")
+    result = replace(step.result, failure_reason="\n".join(filter(None, said)))
+    return replace(step, result=result)

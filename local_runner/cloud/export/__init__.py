@@ -1,0 +1,1 @@
+"""A release as documents of other tools."""

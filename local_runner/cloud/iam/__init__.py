@@ -1,0 +1,1 @@
+"""What the roles of a release may do, computed from its definition. No I/O."""

@@ -1,0 +1,161 @@
+"""Which S3 prefixes, images and resources a definition names, as far as they are known before it runs. No I/O.
+
+A location may be an expression: the text of its beginning that is the same in every execution is what a policy allows
+(``Join("/", [ProcessedData, "executions", PipelineExecutionId])`` -> ``s3://bucket/processed/executions/``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_runner.definition.syntax import GetParameter, GetProperty, Join, JsonGet
+from local_runner.jsontext import as_list, as_object, as_tuple
+from local_runner.models import ParameterValue, PipelineDefinition, Step
+
+_S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)", re.DOTALL)
+_ECR_URI = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)(?:[:@].*)?"
+)
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
+_URI_KEY = re.compile(r"(?:Uri|Url|Path)s?$")
+_WRITTEN = re.compile(r"(?:Output|Checkpoint|DebugHook|Profiler|TensorBoard|Monitoring)\w*(?:\.|\[|$)")
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """An S3 prefix: every key that begins with ``prefix``."""
+
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An ECR repository, which may be another account's."""
+
+    account: str
+    region: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the steps touch. ``unknown`` are sentences on what cannot be told before an execution."""
+
+    reads: tuple[Location, ...]
+    writes: tuple[Location, ...]
+    repositories: tuple[Repository, ...]
+    roles: tuple[str, ...]
+    step_types: tuple[str, ...]
+    functions: tuple[str, ...]
+    queues: tuple[str, ...]
+    job_names: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def needs_of(
+    definition: PipelineDefinition,
+    parameters: Mapping[str, ParameterValue],
+    scheduled: Mapping[str, ParameterValue] | None = None,
+) -> Needs:
+    """What the definition's steps touch, in executions with these values of its parameters and with its defaults.
+
+    ``parameters`` replace the defaults; ``scheduled`` are what a schedule starts it with, over those.
+    """
+    usual = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
+    values = usual | dict(scheduled or {})
+    reads, writes, images, roles = set[Location](), set[Location](), set[Repository](), set[str]()
+    unknown: list[str] = []
+    for step in definition.steps:
+        for where, text, value in (*_texts(step, values | usual), *_texts(step, values)):
+            if image := _ECR_URI.fullmatch(text):
+                images.add(Repository(image["account"], image["region"], image["name"]))
+            elif _ROLE_ARN.fullmatch(text):
+                roles.add(text)
+            elif location := _S3_URI.fullmatch(text):
+                found = Location(location["bucket"], location["prefix"])
+                (writes if _WRITTEN.search(where) else reads).add(found)
+            elif not text and _URI_KEY.search(where) and isinstance(value, GetParameter):
+                unknown.append(f"{where} is the parameter {value.name}, which has no value before an execution")
+    steps = definition.steps
+    return Needs(
+        reads=tuple(sorted(shortest(reads))),
+        writes=tuple(sorted(shortest(writes))),
+        repositories=tuple(sorted(images, key=str)),
+        roles=tuple(sorted(roles)),
+        step_types=tuple(sorted({step.type for step in steps})),
+        functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
+        queues=tuple(sorted(filter(None, (_queue_arn(step) for step in steps)))),
+        job_names=tuple(sorted(_job_names(definition, values))),
+        unknown=tuple(dict.fromkeys(unknown)),
+    )
+
+
+def beginning(value: Any, values: Mapping[str, ParameterValue | None]) -> tuple[str, bool]:
+    """The text with which the value begins in every execution, and whether that is all of it."""
+    match value:
+        case str() | int() | float():
+            return str(value), True
+        case GetParameter():
+            known = values.get(value.name)
+            return ("", False) if known is None else (str(known), True)
+        case Join():
+            text = ""
+            for index, item in enumerate(value.values):
+                part, whole = beginning(item, values)
+                text += (value.on if index else "") + part
+                if not whole:
+                    return text, False
+            return text, True
+        case _:
+            return "", False
+
+
+def _texts(step: Step, values: Mapping[str, ParameterValue | None]) -> Generator[tuple[str, str, Any]]:
+    """Every value of the step's arguments that is a text, or an expression, each with its path and beginning."""
+    for where, value in _walk(step.arguments, f"{step.path}.Arguments"):
+        if isinstance(value, str | GetParameter | Join):
+            yield where, beginning(value, values)[0], value
+        elif isinstance(value, JsonGet) and value.s3_uri is not None:
+            yield f"{where}.Std:JsonGet.S3Uri", beginning(value.s3_uri, values)[0], value.s3_uri
+        elif isinstance(value, GetProperty):
+            continue  # what another step made: that step's outputs are among the locations
+
+
+def _walk(value: Any, where: str) -> Generator[tuple[str, Any]]:
+    if (table := as_object(value)) is not None:
+        for key, item in table.items():
+            yield from _walk(item, f"{where}.{key}")
+    elif items := as_list(value) or as_tuple(value):
+        for index, item in enumerate(items):
+            yield from _walk(item, f"{where}[{index}]")
+    else:
+        yield where, value
+
+
+def shortest(locations: Collection[Location]) -> set[Location]:
+    """The locations that no other one of them covers."""
+    return {
+        one
+        for one in locations
+        if not any(
+            other != one and other.bucket == one.bucket and one.prefix.startswith(other.prefix) for other in locations
+        )
+    }
+
+
+def _queue_arn(step: Step) -> str | None:
+    """The ARN of a Callback step's queue, whose URL is ``https://sqs.REGION.amazonaws.com/ACCOUNT/NAME``."""
+    match = re.fullmatch(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/(\d{12})/([^/]+)", step.queue_url or "")
+    return f"arn:{'aws-cn' if match[2] else 'aws'}:sqs:{match[1]}:{match[3]}:{match[4]}" if match else None
+
+
+def _job_names(definition: PipelineDefinition, values: Mapping[str, ParameterValue | None]) -> set[str]:
+    """Beginnings of the names that steps give their jobs themselves (the SDK's custom job prefix)."""
+    keys = ("ProcessingJobName", "TrainingJobName", "TransformJobName", "HyperParameterTuningJobName", "ModelName")
+    return {
+        beginning(step.arguments[key], values)[0] for step in definition.steps for key in keys if key in step.arguments
+    } - {""}

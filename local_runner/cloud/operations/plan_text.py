@@ -1,0 +1,109 @@
+"""A plan in plain words, and as JSON. No I/O."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from local_runner.cloud.change.definition import CODE
+from local_runner.cloud.change.fields import shown
+from local_runner.cloud.change.models import Change, FieldChange
+from local_runner.cloud.operations.promote import ReleasePlan
+from local_runner.cloud.release.model import WantedRelease
+from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.schedules.ticks import next_ticks
+from local_runner.secrets import Secrets
+
+_SIGNS = {"create": "+", "update": "~", "delete": "-"}
+_SHOWN_FIELDS = 12
+_SHOWN_CHARACTERS = 90
+_QUIET = ("Tags.local-runner:", "fingerprint", "definition")
+
+
+def plan_lines(planned: ReleasePlan, desired: WantedRelease, aws_region: str) -> list[str]:
+    """The plan, a line each."""
+    place, environment = desired.place, desired.environment
+    lines = [f"{desired.names.pipeline_name} in {place.account}, {aws_region} (environment {environment.name})", ""]
+    for change in planned.changes:
+        lines.append(f"  {_SIGNS[change.action]} {change.resource} {change.name}: {change.summary}")
+        lines += [f"      {line}" for line in _fields(change, desired.secrets)]
+    if not planned.changes:
+        number = planned.current.number if planned.current else 0
+        lines.append(f"  Nothing to change: release {number} is what is wanted.")
+    lines += ["", *_schedule(planned, desired)]
+    lines += [f"  Note: {note}" for note in planned.notes]
+    gate = planned.gate
+    if gate.verified_by:
+        lines.append(f"  Tested by the local execution {gate.verified_by}.")
+    else:
+        lines += ["  Not tested by a local run:", *(f"    - {line}" for line in gate.untested)]
+    return lines
+
+
+def _fields(change: Change, secrets: Secrets) -> list[str]:
+    if change.action != "update":
+        return []
+    told_fields = [item for item in shown(change.fields, secrets) if not item.path.startswith(_QUIET)]
+    lines = [_field(item) for item in told_fields[:_SHOWN_FIELDS]]
+    if len(told_fields) > _SHOWN_FIELDS:
+        lines.append(f"and {len(told_fields) - _SHOWN_FIELDS} more (--json has them all)")
+    return lines
+
+
+def _field(change: FieldChange) -> str:
+    if change.path.startswith(CODE):
+        return f"{change.path} changed: {change.after}"
+    if change.path.startswith("step "):
+        return f"{change.path}: {change.after or change.before}"
+    if change.before is None:
+        return f"{change.path}: {_short(change.after)} (new)"
+    if change.after is None:
+        return f"{change.path}: {_short(change.before)} goes"
+    return f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _schedule(planned: ReleasePlan, desired: WantedRelease) -> list[str]:
+    wanted = planned.parts.schedule.desired
+    settings = desired.environment.schedule
+    if wanted is None or settings is None:
+        return ["  Schedule: none."]
+    lines = [f"  Schedule: {describe_schedule(wanted.request)}"]
+    if settings.expression:
+        for tick in next_ticks(settings, datetime.now(UTC)):
+            lines.append(f"    next: {tick}")
+    return lines
+
+
+def plan_record(planned: ReleasePlan, desired: WantedRelease, calls: list[str]) -> dict[str, Any]:
+    """The plan as JSON-ready data."""
+    return {
+        "environment": desired.environment.name,
+        "account": desired.place.account,
+        "region": desired.place.region,
+        "pipeline": desired.names.pipeline_name,
+        "fingerprint": desired.fingerprint.value,
+        "verified_by": planned.gate.verified_by,
+        "untested": list(planned.gate.untested),
+        "current_release": planned.current.number if planned.current else None,
+        "changes": [
+            {
+                "resource": change.resource,
+                "name": change.name,
+                "action": change.action,
+                "summary": change.summary,
+                "fields": [
+                    {"path": item.path, "before": item.before, "after": item.after}
+                    for item in shown(change.fields, desired.secrets)
+                ],
+            }
+            for change in planned.changes
+        ],
+        "notes": list(planned.notes),
+        "aws_calls": len(calls),
+    }

@@ -1,0 +1,116 @@
+"""The lock of an environment: an object in the bucket that only one promotion can create. Writes that one object."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.account.tags import ABSENT
+from local_runner.jsontext import as_object
+
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_HELD = timedelta(hours=1)
+
+
+class LockedError(CloudError):
+    """Somebody else is promoting to the environment."""
+
+
+@contextmanager
+def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = False) -> Generator[None]:
+    """Hold the lock of the environment, an object that only one can create. Raises LockedError: who holds it.
+
+    A lock whose time is over, or whose process was one of this machine and is gone, belongs to a promotion that was cut
+    off, and is taken.
+    """
+    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    now = datetime.now(UTC)
+    lock = {
+        "holder": aws.caller_arn,
+        "machine": socket.gethostname(),
+        "process": os.getpid(),
+        "since": now.isoformat(),
+        "expires": (now + _HELD).isoformat(),
+    }
+    text = json.dumps(lock)
+    etag = _take(aws, asked, text, break_lock, now)
+    try:
+        yield
+    finally:
+        with suppress(AwsError):  # it ends by itself, and what the promotion came to is told
+            found = aws.find("s3", "head_object", *ABSENT, **asked)
+            if found is not None and found["ETag"] == etag:  # and not somebody's who broke it
+                aws.call("s3", "delete_object", **asked)
+
+
+def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
+    """Remove the lock of a promotion that was cut off after its last change, where nothing is left to be changed.
+
+    A lock whose holder may still be at work stays.
+    """
+    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    if held is not None and _is_over(_read(held), datetime.now(UTC)):
+        aws.call("s3", "delete_object", **asked)
+
+
+def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:
+    def put(**condition: str) -> str | None:
+        try:
+            return str(aws.call("s3", "put_object", **asked, Body=text.encode(), **condition)["ETag"])
+        except AwsError as error:
+            if error.code in _TAKEN:
+                return None
+            raise
+
+    if etag := put(IfNoneMatch="*"):
+        return etag
+    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    lock = _read(held) if held else {}
+    if break_lock or held is None or _is_over(lock, now):
+        etag = put(IfMatch=held["ETag"]) if held else put(IfNoneMatch="*")
+        if etag is not None:
+            return etag
+    raise LockedError(
+        f"Another promotion holds the lock: {lock.get('holder', 'somebody')} on {lock.get('machine', 'a machine')}, "
+        f"since {lock.get('since', 'now')}. Wait for it to end. If it was cut off: --break-lock (the lock ends by "
+        f"itself at {lock.get('expires', 'an hour from then')}). Nothing was changed."
+    )
+
+
+def _read(held: Mapping[str, Any]) -> dict[str, Any]:
+    """What a lock says; nothing where it is not one of this program's."""
+    try:
+        return as_object(json.loads(held["Body"].read())) or {}
+    except ValueError:
+        return {}
+
+
+def _is_over(lock: Mapping[str, Any], now: datetime) -> bool:
+    """A lock that does not say until when it holds is not over: whoever breaks it has to say so."""
+    try:
+        ends = datetime.fromisoformat(str(lock.get("expires")))
+    except ValueError:
+        return False
+    return ends <= now or _is_gone(lock)
+
+
+def _is_gone(lock: Mapping[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that has ended."""
+    if lock.get("machine") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(lock["process"]), 0)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return False
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

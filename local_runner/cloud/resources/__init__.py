@@ -1,0 +1,1 @@
+"""The resources of a release, each with its plan: what is there, what has to change."""

@@ -1,0 +1,83 @@
+"""The bucket of an environment. Reads S3; Changes write.
+
+A bucket that the settings name has to be there and be the account's own; only the default one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.account.tags import ABSENT
+from local_runner.cloud.change.models import Change
+
+_NO_PUBLIC_ACCESS = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+_ENCRYPTION = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": True}]}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The bucket. ``own``: it is the default one, which is made where it is missing."""
+
+    name: str
+    own: bool
+    account: str
+    tags: Mapping[str, str]
+
+    def plan(self, aws: Aws) -> list[Change]:
+        """What has to change. Raises CloudError where it is missing and not ours to make, or somebody else's."""
+        if not self._exists(aws):
+            if not self.own:
+                raise CloudError(
+                    f"There is no bucket '{self.name}'. Make it, correct 'bucket' of the environment in "
+                    "local_runner.toml, or leave that out for the default bucket, which is made."
+                )
+            summary = "made with encryption and without public access"
+            return [Change("bucket", self.name, "create", summary, self._make)]
+        if not self.own:
+            return []
+        # One that was cut off after its creation; what somebody else set is left as it is.
+        open_ = aws.find("s3", "get_public_access_block", "NoSuchPublicAccessBlockConfiguration", **self._asked)
+        if open_ is None:
+            return [Change("bucket", self.name, "update", "public access is blocked", self._make)]
+        return []
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        return {"Bucket": self.name, "ExpectedBucketOwner": self.account}
+
+    def _exists(self, aws: Aws) -> bool:
+        try:
+            return aws.find("s3", "head_bucket", *ABSENT, **self._asked) is not None
+        except AwsError as error:
+            if error.code in ("403", "AccessDenied", "301"):
+                raise CloudError(
+                    f"The bucket '{self.name}' is there, but it is not one of the account {self.account} in this "
+                    f"region, or these credentials may not look into it (s3:ListBucket). Name a bucket of the account "
+                    "as 'bucket' of the environment in local_runner.toml."
+                ) from None
+            raise
+
+    def _make(self, aws: Aws) -> None:
+        if not self._exists(aws):
+            where = {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
+            try:
+                aws.call("s3", "create_bucket", Bucket=self.name, **({} if aws.region == "us-east-1" else where))
+            except AwsError as error:
+                if error.code != "BucketAlreadyOwnedByYou":
+                    raise
+        missing = "ServerSideEncryptionConfigurationNotFoundError"
+        found = aws.find("s3", "get_bucket_encryption", missing, **self._asked)
+        if not found or found["ServerSideEncryptionConfiguration"] != _ENCRYPTION:
+            aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
+        if aws.find("s3", "get_bucket_tagging", "NoSuchTagSet", **self._asked) is None:
+            tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+            aws.call("s3", "put_bucket_tagging", **self._asked, Tagging={"TagSet": tags})
+        # Last: where it is set, all the rest is.
+        aws.call("s3", "put_public_access_block", **self._asked, PublicAccessBlockConfiguration=_NO_PUBLIC_ACCESS)

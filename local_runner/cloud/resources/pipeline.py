@@ -1,0 +1,174 @@
+"""The pipeline in the account: what is there -> what has to change. Reads SageMaker and S3; Changes write.
+
+Source: API CreatePipeline, UpdatePipeline (a definition of more than 100 KiB goes by its place in S3, as the SDK does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.account.retry import once_assumable
+from local_runner.cloud.account.tags import ABSENT, is_ours, tags_of
+from local_runner.cloud.account.tokens import client_token
+from local_runner.cloud.change.definition import definition_changes
+from local_runner.cloud.change.fields import field_changes
+from local_runner.cloud.change.models import Change, FieldChange
+from local_runner.cloud.release.model import WantedRelease
+from local_runner.cloud.resources.image import Image
+from local_runner.compile.compiler import IMAGE_URI
+from local_runner.storage.s3_uri import s3_problem, split_uri
+
+FINGERPRINT_TAG = "local-runner:fingerprint"
+RELEASE_TAG = "local-runner:release"
+COMMIT_TAG = "local-runner:git-commit"
+
+_INLINE_BYTES = 100 * 1024
+_NOT_THERE = re.compile("could not find|does not exist|not found", re.IGNORECASE)
+_ABSENT = ("ResourceNotFound", "ResourceNotFoundException")
+
+
+@dataclass
+class Pipeline:
+    """The pipeline of a release. ``image`` says, by the time of the write, which image the definition names.
+
+    ``adopt``: a pipeline of that name that is nobody's by its tags may be taken over.
+    """
+
+    desired: WantedRelease
+    image: Image | None
+    role_arn: str
+    tags: Mapping[str, str]
+    adopt: bool = False
+
+    def plan(self, aws: Aws) -> list[Change]:
+        """What has to change. Raises CloudError where the name belongs to somebody else."""
+        name = self.desired.names.pipeline_name
+        live = self._find(aws)
+        after = json.loads(self._definition(planned=True))
+        if live is None:
+            fields = definition_changes(None, after, lambda _: None)
+            steps = f"{len(fields)} step{'' if len(fields) == 1 else 's'}"
+            return [Change("pipeline", name, "create", f"with {steps}", self._write, fields)]
+        tags = self._tags_of(aws, live)
+        fields = definition_changes(_json(live["PipelineDefinition"]), after, lambda uri: self._content(aws, uri))
+        fields += field_changes({"RoleArn": live.get("RoleArn")}, {"RoleArn": self.role_arn})
+        fields += field_changes(
+            {key: tags[key] for key in tags if key in self._lasting_tags}, self._lasting_tags, "Tags."
+        )
+        # What is only written otherwise is no change; what the words leave out is one.
+        same = not fields and _json(live["PipelineDefinition"]) == after
+        if same:
+            return []
+        return [Change("pipeline", name, "update", _summary(fields), self._write, fields)]
+
+    # ------------------------------------------------------------------------------------------------- desired
+    @property
+    def _lasting_tags(self) -> dict[str, str]:
+        return {**self.tags, FINGERPRINT_TAG: self.desired.fingerprint.value}
+
+    def _definition(self, *, planned: bool = False) -> str:
+        """The definition with the image of the registry; in a plan, one that is still to be pushed has its tag."""
+        if self.image is None:
+            return self.desired.definition(None)
+        uri = self.image.uri or (self.image.tagged if planned else None)
+        assert uri is not None, "the image is pushed before the pipeline is written"
+        return self.desired.definition(uri)
+
+    # -------------------------------------------------------------------------------------------------- writes
+    def _write(self, aws: Aws) -> None:
+        definition = self._definition()
+        assert IMAGE_URI not in json.loads(definition).values()
+        request: dict[str, Any] = {"PipelineName": self.desired.names.pipeline_name, "RoleArn": self.role_arn}
+        request |= self._body(aws, definition)
+        tags = [{"Key": key, "Value": value} for key, value in self._lasting_tags.items()]
+        live = self._find(aws)
+        if live is None:
+            once_assumable(
+                lambda: aws.call(
+                    "sagemaker",
+                    "create_pipeline",
+                    **request,
+                    Tags=tags,
+                    ClientRequestToken=client_token(request),
+                )
+            )
+            return
+        tagged = self._tags_of(aws, live)
+        if live.get("ParallelismConfiguration"):
+            request["ParallelismConfiguration"] = live["ParallelismConfiguration"]
+        once_assumable(lambda: aws.call("sagemaker", "update_pipeline", **request))
+        if any(tagged.get(key) != value for key, value in self._lasting_tags.items()):
+            aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
+
+    def _body(self, aws: Aws, definition: str) -> dict[str, Any]:
+        data = definition.encode()
+        if len(data) <= _INLINE_BYTES:
+            return {"PipelineDefinition": definition}
+        bucket = self.desired.bucket
+        key = f"{self.desired.prefix}/definitions/{hashlib.sha256(data).hexdigest()}.json"
+        if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
+            aws.call("s3", "put_object", Bucket=bucket, Key=key, Body=data)
+        return {"PipelineDefinitionS3Location": {"Bucket": bucket, "ObjectKey": key}}
+
+    # ------------------------------------------------------------------------------------------------- reading
+    def _find(self, aws: Aws) -> dict[str, Any] | None:
+        return find_pipeline(aws, self.desired.names.pipeline_name)
+
+    def _tags_of(self, aws: Aws, live: Mapping[str, Any]) -> dict[str, str]:
+        """The pipeline's tags. Raises CloudError where they say that it is somebody else's."""
+        tags = tags_of(aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=live["PipelineArn"]))
+        if not is_ours(tags, self.tags) and not self.adopt:
+            raise CloudError(
+                f"The pipeline '{self.desired.names.pipeline_name}' is there and is not this project's: its tags do "
+                "not say so. It is not overwritten. Rename the one in pipeline.py, or take that one over: --adopt."
+            )
+        return tags
+
+    def _content(self, aws: Aws, uri: str) -> bytes | None:
+        """The content of a code object: of the project where it is the wanted one, else as it lies in S3."""
+        if s3_problem(uri):
+            return None
+        bucket, key = split_uri(uri)
+        for wanted in self.desired.code:
+            if wanted.key == key:
+                return wanted.file.read_bytes()
+        try:
+            found = aws.find("s3", "get_object", *ABSENT, Bucket=bucket, Key=key)
+        except AwsError:
+            return None  # the plan is told without it
+        return found["Body"].read() if found else None
+
+
+def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
+    """What DescribePipeline says, or None where there is no such pipeline."""
+    try:
+        return aws.call("sagemaker", "describe_pipeline", PipelineName=name)
+    except AwsError as error:
+        if error.code in _ABSENT or (error.code == "ValidationException" and _NOT_THERE.search(str(error.message))):
+            return None
+        raise
+
+
+def _summary(fields: tuple[FieldChange, ...]) -> str:
+    places = list(dict.fromkeys(_about(change.path) for change in fields if not change.path.startswith("Tags.")))
+    shown = ", ".join(places[:4]) + (" ..." if len(places) > 4 else "")
+    return f"{shown} changed" if shown else "the definition changed"
+
+
+def _about(path: str) -> str:
+    """What a path is about, in a word or two."""
+    return path if path.startswith(("code of ", "step ", "image")) else path.split(".")[0]
+
+
+def _json(text: Any) -> Any:
+    """A definition that somebody wrote; one that is no JSON is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return {}

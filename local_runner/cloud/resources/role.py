@@ -1,0 +1,109 @@
+"""The two roles of a release, made where the environment names none. Reads IAM; Changes write.
+
+    execution role   what the pipeline and its jobs may do; SageMaker takes it on
+    start role       starts this one pipeline; EventBridge takes it on
+
+What they may do is computed (:mod:`local_runner.cloud.iam.policies`) and kept in one inline policy of the role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_runner.cloud.account.aws import Aws, CloudError
+from local_runner.cloud.account.tags import is_ours, tags_of
+from local_runner.cloud.change.fields import field_changes
+from local_runner.cloud.change.models import Change, FieldChange
+from local_runner.cloud.iam.permission_words import permission_words
+
+POLICY_NAME = "local-runner"
+_MISSING = "NoSuchEntity"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role with one inline policy. ``kind`` is "execution role" or "start role"; ``wanted`` False: it shall go."""
+
+    kind: str
+    name: str
+    trust: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    tags: Mapping[str, str]
+    description: str
+    wanted: bool = True
+
+    def arn(self, aws: Aws) -> str:
+        """The role's ARN, also before it is made."""
+        return aws.arn("iam", f"role/{self.name}", region=False)
+
+    def plan(self, aws: Aws) -> list[Change]:
+        """What has to change. Raises CloudError where the name belongs to somebody else."""
+        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        if live is None:
+            return [self._change("create", self._fields({}, {}, {}))] if self.wanted else []
+        role: dict[str, Any] = live["Role"]
+        if not is_ours(tags_of(role.get("Tags", [])), self.tags):
+            if not self.wanted:
+                return []
+            raise CloudError(
+                f"The role '{self.name}' is there and is not this project's: its tags do not say so. It is left alone. "
+                "Name a role as 'role_arn' of the environment (or of its schedule) in local_runner.toml, or delete it."
+            )
+        if not self.wanted:
+            return [Change(self.kind, self.name, "delete", f"the {self.kind} goes", self._delete)]
+        found = aws.find("iam", "get_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
+        fields = self._fields(
+            _document(role.get("AssumeRolePolicyDocument")),
+            _document((found or {}).get("PolicyDocument")),
+            tags_of(role.get("Tags", [])),
+        )
+        return [self._change("update", fields)] if fields else []
+
+    def _fields(self, trust: Any, policy: Any, tags: Mapping[str, str]) -> tuple[FieldChange, ...]:
+        # Tags that others gave the role are theirs.
+        return (
+            *field_changes(trust, self.trust, "Trust."),
+            *field_changes(policy, self.policy, "Policy."),
+            *field_changes({key: tags[key] for key in tags if key in self.tags}, self.tags, "Tags."),
+        )
+
+    def _change(self, action: Any, fields: tuple[FieldChange, ...]) -> Change:
+        sids = {change.path.split(".")[2] for change in fields if change.path.startswith("Policy.Statement.")}
+        if not sids:
+            summary = f"the {self.kind} is changed"
+        else:
+            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_words(sids)}"
+        return Change(self.kind, self.name, action, summary, self._write, fields)
+
+    def _write(self, aws: Aws) -> None:
+        trust = json.dumps(self.trust)
+        tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        if live is None:
+            aws.call(
+                "iam",
+                "create_role",
+                RoleName=self.name,
+                AssumeRolePolicyDocument=trust,
+                Description=self.description,
+                Tags=tags,
+            )
+        else:
+            if live["Role"]["AssumeRolePolicyDocument"] != self.trust:
+                aws.call("iam", "update_assume_role_policy", RoleName=self.name, PolicyDocument=trust)
+            if any(tag not in live["Role"].get("Tags", ()) for tag in tags):
+                aws.call("iam", "tag_role", RoleName=self.name, Tags=tags)
+        policy = json.dumps(self.policy)
+        aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
+
+    def _delete(self, aws: Aws) -> None:
+        aws.find("iam", "delete_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
+        aws.find("iam", "delete_role", _MISSING, RoleName=self.name)
+
+
+def _document(value: Any) -> Any:
+    """A policy, which boto3 has already parsed, as far as it is JSON."""
+    return json.loads(value) if isinstance(value, str) else value or {}

@@ -1,0 +1,1 @@
+"""Where a promotion goes: an environment, its region, its names."""

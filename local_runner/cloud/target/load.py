@@ -1,0 +1,36 @@
+"""``[environments.NAME]`` of a project's local_runner.toml, read and checked. Reads that one file; no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from local_runner.cloud.target.environment import Environment
+from local_runner.errors import SettingsError
+from local_runner.settings import SETTINGS_FILE, read_tables
+
+
+def load_environment(root: Path, name: str) -> Environment:
+    """The environment of that name; ``dev`` may be left out of the file. Raises SettingsError with every problem."""
+    path = root / SETTINGS_FILE
+    environments = read_tables(path).get("environments", {})
+    if not isinstance(environments, dict):
+        raise SettingsError(f"{path}: environments is not a table. Write [environments.{name}].")
+    environments = cast("dict[str, Any]", environments)
+    if name not in environments and name != "dev":
+        known = ", ".join(sorted({"dev", *environments}))
+        raise SettingsError(f"{path} has no [environments.{name}]. Environments: {known}.")
+    try:
+        table = environments.get(name, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: environments.{name} is not a table. Write [environments.{name}].")
+        return Environment.model_validate({**cast("dict[str, Any]", table), "name": name})
+    except ValidationError as error:
+        lines = [f"  environments.{name}.{_where(item['loc'])}: {item['msg']}." for item in error.errors()]
+        raise SettingsError(f"{path} has {len(lines)} problem(s):\n" + "\n".join(sorted(lines))) from None
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))

@@ -1,0 +1,1 @@
+"""Namespaces of this machine: no Docker, no image."""

@@ -1,0 +1,197 @@
+"""Starts the launcher of a sandboxed job (``init.py``), follows what the job says, and ends it.
+
+Starts one process for each job, which starts all others. Writes the logs and a scratch directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines.host_log import HostLog
+from local_runner.engines.sandbox.view import HostView, Specification, hosts_file
+from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
+from local_runner.storage import job_tree
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass
+class _Launcher:
+    """The process that starts the hosts.
+
+    ``outputs`` maps the descriptors on which the hosts' outputs are read to the hosts; ``report`` is what the
+    launcher itself said so far.
+    """
+
+    process: subprocess.Popen[bytes]
+    outputs: dict[int, str]
+    report: bytearray = field(default_factory=bytearray)
+
+    def command(self, command: bytes) -> None:
+        """Send ``T`` (SIGTERM to the jobs) or ``K`` (kill everything)."""
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has just ended by itself
+            left = memoryview(command)
+            while left:
+                left = left[self.process.stdin.write(left) :]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When a job is ended from outside. ``max_runtime`` is in seconds."""
+
+    max_runtime: float
+    stop: threading.Event
+
+
+def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending) -> JobResult:
+    """Run the job to its end; the hosts' own /tmp, /var, ... are made in ``staged.work``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            logs = {host.name: _open_log(stack, staged, host, on_line) for host in staged.hosts}
+            base = stack.enter_context(_scratch_directory("sandbox-", staged.work))
+            launcher = stack.enter_context(_launched(view, staged, base))
+        except OSError as error:
+            text = f"the sandbox could not start: {error}"
+            return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
+        stopped = _follow(launcher, logs, ending)
+    return JobResult(hosts=_results(staged, bytes(launcher.report), logs), stopped=stopped)
+
+
+def _open_log(stack: contextlib.ExitStack, staged: StagedJob, host: StagedHost, on_line: OnLine) -> HostLog:
+    log = HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)
+    return stack.enter_context(contextlib.closing(log))
+
+
+@contextlib.contextmanager
+def _scratch_directory(prefix: str, parent: Path) -> Generator[Path]:
+    """A directory for the hosts' own files. The launcher removes it, since the runner may be killed."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+    try:
+        yield path
+    finally:
+        job_tree.remove(path)
+
+
+@contextlib.contextmanager
+def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launcher]:
+    """The launcher, running the job. Leaving the context kills what is left of the job and waits for that."""
+    names = [host.name for host in staged.hosts]
+    for name in names:
+        (base / name).mkdir()
+    (base / "hosts").write_text(hosts_file(names), encoding="ascii")
+    pipes = [os.pipe() for _ in names]
+    try:
+        try:
+            launcher = _Launcher(
+                start(base, [writer for _, writer in pipes]),
+                {reader: name for (reader, _), name in zip(pipes, names, strict=True)},
+            )
+        finally:
+            for _, writer in pipes:
+                os.close(writer)
+        with launcher.process:
+            job = view.job(staged, base, [writer for _, writer in pipes])
+            launcher.command(message(job))
+            yield launcher
+    finally:
+        for reader, _ in pipes:
+            os.close(reader)
+
+
+def start(base: Path, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start the launcher, whose program goes into ``base``. It waits for a :func:`message` on its standard input."""
+    program = base / "launcher.pyc"
+    program.write_bytes(_compiled(Path(__file__).with_name("init.py")))
+    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
+    return subprocess.Popen(
+        [os.path.realpath(sys.executable), "-I", "-S", str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        cwd="/",
+        env={},  # whatever the runner's environment holds, no job can read it from its init
+        pass_fds=descriptors,
+        start_new_session=True,  # Ctrl-C is the runner's to handle
+    )
+
+
+def message(job: Specification) -> bytes:
+    """The specification as the launcher reads it."""
+    content = marshal.dumps(cast(Any, job))  # a TypedDict of what marshal takes
+    return len(content).to_bytes(8, "little") + content
+
+
+@cache
+def _compiled(path: Path) -> bytes:
+    """A part of the launcher's program as the content of a .pyc file: compiling takes as long as all else it does."""
+    # Through the plain loader: under pytest, the module's own would rewrite the assertions in it.
+    code = SourceFileLoader(path.stem, str(path)).get_code(path.stem)
+    return MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+
+
+def _follow(
+    launcher: _Launcher, logs: Mapping[str, HostLog], ending: Ending
+) -> Literal["", "interrupted", "max_runtime"]:
+    """Pass on what the job says until it has ended; end it when it is to stop, and return why it was."""
+    stopped: Literal["", "interrupted", "max_runtime"] = ""
+    deadline = time.monotonic() + ending.max_runtime
+    assert launcher.process.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(launcher.process.stdout.fileno(), selectors.EVENT_READ, launcher.report.extend)
+        for output, name in launcher.outputs.items():
+            selector.register(output, selectors.EVENT_READ, logs[name].write)
+        while selector.get_map():
+            for key, _ in selector.select(_POLL_SECONDS):
+                data = os.read(key.fd, 1 << 16)
+                key.data(data)
+                if not data:
+                    selector.unregister(key.fd)
+            now = time.monotonic()
+            if now >= deadline and stopped:
+                launcher.command(b"K")
+                deadline = float("inf")
+            elif not stopped and (ending.stop.is_set() or now >= deadline):
+                stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
+                launcher.command(b"T")
+                deadline = now + GRACE_SECONDS[stopped]
+    return stopped
+
+
+def _results(staged: StagedJob, report: bytes, logs: Mapping[str, HostLog]) -> tuple[HostResult, ...]:
+    """What the launcher reported, host by host; whatever else it printed is how it broke down."""
+    told: dict[str, tuple[str, str]] = {}
+    rest: list[str] = []
+    for line in report.decode("utf-8", "replace").splitlines():
+        what, _, value = line.partition(" ")
+        number, _, text = value.partition(" ")
+        if what in ("exit", "error") and number.isdecimal():
+            told[staged.hosts[int(number)].name] = (what, text)
+        else:
+            rest.append(line)
+    lost = ("error", "\n".join(rest[-5:]) or "its launcher was killed")
+    results: list[HostResult] = []
+    for host in staged.hosts:
+        what, text = told.get(host.name, lost)
+        if what == "exit":
+            results.append(HostResult(host.name, int(text), logs[host.name].error))
+        else:
+            results.append(HostResult(host.name, None, f"the sandbox broke down: {text}"))
+    return tuple(results)

@@ -1,0 +1,1 @@
+"""The SDK's stock local mode, the reference of the other engines."""

@@ -1,0 +1,154 @@
+"""One job in stock local mode: hands the SDK's calls over, follows what docker compose says, stops it when asked to.
+
+Writes a directory of links and the file that ``program.py`` reads; talks to the Docker engine about the job's
+containers. Knows nothing of what kind of job it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+from local_runner.engines import GRACE_SECONDS
+from local_runner.engines.host_log import HostLog
+from local_runner.engines.sdk.containers import Ended, JobContainers, quietly
+from local_runner.engines.sdk.output import ComposeOutput
+from local_runner.engines.sdk.process import SdkProcess
+
+Call = tuple[str, dict[str, Any]]
+"""A method of ``LocalSagemakerClient``, and its arguments."""
+
+_POLL_SECONDS = 0.05
+_STOP_SECONDS = 5.0
+_CHUNK_BYTES = 64 * 1024
+_SAID_LINES = 8
+
+
+@dataclass(frozen=True)
+class SdkEnd:
+    """How it ended: what stock local mode raised (empty: nothing), each host's container, and who stopped it.
+
+    ``trouble`` says more than ``error`` does where docker compose said more.
+    """
+
+    error: str
+    trouble: str
+    containers: Mapping[str, Ended]
+    stopped: Literal["", "interrupted"]
+
+
+class SdkJob:
+    """A job to be: ``links`` is an empty directory of its own below the SDK process's, ``temporary`` one with room.
+
+    docker compose cannot mount a path with a colon and the SDK refuses any below /root, so that what it is given are
+    links to where the data is.
+    """
+
+    def __init__(self, sdk: SdkProcess, containers: JobContainers, links: Path, temporary: Path) -> None:
+        self._sdk = sdk
+        self._containers = containers
+        self._links = links
+        links.mkdir()
+        (links / "temporary").symlink_to(temporary)
+
+    def uri(self, directory: Path) -> str:
+        """The file:// URI by which stock local mode gets a directory."""
+        link = self._links / f"data-{len(list(self._links.iterdir()))}"
+        link.symlink_to(directory)
+        return f"file://{link}"
+
+    def run(
+        self, calls: Sequence[Call], labels: Mapping[str, str], logs: Mapping[str, HostLog], stop: threading.Event
+    ) -> SdkEnd:
+        """Make the calls, one after the other, to the end. ``labels`` go to the containers; logs are by host.
+
+        Raises OSError where the process that holds the SDK is gone.
+        """
+        file = self._links / "job.json"
+        job = {
+            "calls": calls,
+            # docker compose takes these for templates, too.
+            "labels": {name: value.replace("$", "$$") for name, value in labels.items()},
+            "temporary": str(self._links / "temporary"),
+            "errors": str(self._links / "errors.log"),
+            "result": str(self._links / "result.json"),
+            "serving_port": _free_port(),
+        }
+        file.write_text(json.dumps(job), encoding="utf-8")
+        output = ComposeOutput()
+        pid, descriptor = self._sdk.start(file)
+        stopped = _follow(pid, descriptor, self._containers, output, logs, stop)
+        error = _error(self._links)
+        said = next((line for line in output.said if line.startswith("ERROR") or "Error response" in line), "")
+        trouble = said or ("\n  ".join([error, *output.said[-_SAID_LINES:]]) if error else "")
+        return SdkEnd(error, trouble, self._containers.ended(), stopped)
+
+
+def _free_port() -> int:
+    """A port of this machine for a model server to be reached at; nobody else has it at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _follow(
+    pid: int,
+    descriptor: int,
+    containers: JobContainers,
+    output: ComposeOutput,
+    logs: Mapping[str, HostLog],
+    stop: threading.Event,
+) -> Literal["", "interrupted"]:
+    """Pass on the job's output until its process has ended; stop the job when asked to."""
+    ended = threading.Event()
+    stopped: Literal["", "interrupted"] = ""
+    with (
+        os.fdopen(descriptor, "rb", 0) as pipe,
+        selectors.DefaultSelector() as readable,
+        ThreadPoolExecutor(1) as aside,
+    ):
+        readable.register(pipe, selectors.EVENT_READ)
+        try:
+            data = b"..."
+            while data:
+                if stop.is_set() and not stopped:
+                    stopped = "interrupted"
+                    aside.submit(_stop, containers, pid, ended)
+                if readable.select(_POLL_SECONDS):
+                    data = pipe.read(_CHUNK_BYTES)
+                    for host, line in output.feed(data):
+                        logs[host].write(line + b"\n")
+        finally:
+            ended.set()
+    return stopped
+
+
+def _stop(containers: JobContainers, pid: int, ended: threading.Event) -> None:
+    """Stop the containers, after which docker compose ends by itself; again and again, as more may be on their way."""
+    grace = GRACE_SECONDS["interrupted"]
+    deadline = monotonic() + grace + _STOP_SECONDS
+    while not ended.wait(_POLL_SECONDS):
+        with quietly():
+            if containers.stop(grace) and monotonic() < deadline:
+                continue
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _error(links: Path) -> str:
+    """What stock local mode raised, or nothing."""
+    try:
+        return str(json.loads((links / "result.json").read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError):
+        return "its process was killed"

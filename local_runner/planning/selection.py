@@ -1,0 +1,179 @@
+"""Which steps of a pipeline an execution runs, and the earlier execution that stands for the others. Reads ``runs/``.
+
+The rules are those of selective execution in the cloud (developer guide, Selective execution of pipeline steps; API
+SelectiveExecutionConfig): steps that are not selected do not run, what selected ones read of them comes from a source
+execution, and no step between two selected ones may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local_runner.definition.references import did_you_mean
+from local_runner.errors import SettingsError
+from local_runner.jsontext import shorten
+from local_runner.models import ParameterValue, PipelineDefinition
+from local_runner.planning.order import dependencies
+from local_runner.storage.records import Each, RecordError, check, read_record
+from local_runner.storage.runs import DESCRIBED, RECORD
+
+_FREE = ("Condition", "Fail")  # they cost nothing, and a resumed execution has to know which branch it is in
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the command line asks for: these steps, those that follow some, those that lead to some, or what failed."""
+
+    only: Sequence[str] = ()
+    start: Sequence[str] = ()
+    end: Sequence[str] = ()
+    resume: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.only or self.start or self.end or self.resume)
+
+
+@dataclass(frozen=True)
+class SourceExecution:
+    """An earlier execution, and what Describe says of its steps that succeeded, or that it went on from itself."""
+
+    id: str
+    status: str
+    parameters: Mapping[str, ParameterValue]
+    described: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The steps to run (empty: all), and what the others left: from which execution, and its parameters if resumed."""
+
+    steps: tuple[str, ...] = ()
+    source: SourceExecution | None = None
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict[str, ParameterValue])
+
+
+def select(definition: PipelineDefinition, wanted: Selection, state: Path) -> Selected:
+    """The steps that a selection comes to. Raises SettingsError where it names none, or cannot be."""
+    waits = {step.name: {each.step for each in dependencies(step, definition)} for step in definition.steps}
+    if wanted.resume:
+        if wanted.only or wanted.start or wanted.end:
+            raise SettingsError("--resume says itself which steps run: give it without --only, --from and --to.")
+        return _resumed(definition, state)
+    for name in (*wanted.only, *wanted.start, *wanted.end):
+        if name not in waits:
+            raise SettingsError(
+                f"There is no step '{name}'. {did_you_mean(name, waits) or 'There are ' + ', '.join(waits) + '.'}"
+            )
+    names = set(waits)
+    if wanted.start:
+        follows = {name: {other for other in waits if name in waits[other]} for name in waits}
+        names &= _reach(wanted.start, follows)
+    if wanted.end:
+        names &= _reach(wanted.end, waits)
+    if wanted.only:
+        names = names & set(wanted.only) if wanted.start or wanted.end else set(wanted.only)
+    if not names:
+        raise SettingsError("No step is selected: no step of --to follows one of --from.")
+    _check_between(names, waits)
+    types = {step.name: step.type for step in definition.steps}
+    needed = {other for name in names for other in waits[name] - names if types[other] not in _FREE}
+    source = next((each for each in _executions(definition.name, state) if needed <= each.described.keys()), None)
+    return Selected(tuple(name for name in waits if name in names), source if needed else None)
+
+
+def _resumed(definition: PipelineDefinition, state: Path) -> Selected:
+    """What the last execution did not bring to its end, with its parameters."""
+    last = next(_executions(definition.name, state), None)
+    if last is None:
+        raise SettingsError(f"There is no execution of {definition.name} to resume. Run it without --resume.")
+    if last.status == "Succeeded":
+        raise SettingsError(f"The last execution ({last.id}) succeeded, so there is nothing to resume.")
+    left = [step.name for step in definition.steps if step.type in _FREE or step.name not in last.described]
+    return Selected(tuple(left), last, last.parameters)
+
+
+def _check_between(names: set[str], waits: Mapping[str, set[str]]) -> None:
+    """No step may be left out that is after one selected step and before another."""
+    follows = {name: {other for other in waits if name in waits[other]} for name in waits}
+    between = (_reach(names, follows) & _reach(names, waits)) - names
+    if between:
+        listed = ", ".join(name for name in waits if name in between)
+        raise SettingsError(f"Steps between two selected ones cannot be left out: {listed}. Select them, too.")
+
+
+def _reach(begin: Sequence[str] | set[str], edges: Mapping[str, set[str]]) -> set[str]:
+    """Everything that can be come to, the beginning included."""
+    found = set(begin)
+    waiting = list(begin)
+    while waiting:
+        more = edges[waiting.pop()] - found
+        found |= more
+        waiting += more
+    return found
+
+
+def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:
+    """The executions of a pipeline that came to an end, the last one first.
+
+    Raises SettingsError on coming to one whose record cannot be read: it may be of this pipeline, and to go on from an
+    older one in its place would be to go on from something else than was meant.
+    """
+    found: list[tuple[str, Path, dict[str, Any] | RecordError]] = []
+    for path in (state / "runs").glob(f"*/{RECORD}"):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            record = _record(path, pipeline)
+            if isinstance(record, RecordError):
+                found.append((_changed(path), path.parent, record))
+            elif record is not None:
+                found.append((record["started"], path.parent, record))
+    for _, directory, record in sorted(found, key=lambda item: item[0], reverse=True):
+        if isinstance(record, RecordError):
+            raise _unreadable(directory, RECORD, record)
+        described: dict[str, Any] = {}
+        try:
+            described = read_record(directory / DESCRIBED, _DESCRIBED)
+        except FileNotFoundError:
+            pass  # there was no room for it
+        except RecordError as error:
+            raise _unreadable(directory, DESCRIBED, error) from None
+        yield SourceExecution(record["id"], record["status"], record["parameters"], described)
+
+
+_RECORD = {
+    "id": str,
+    "pipeline": str,
+    "status": str,
+    "parameters": Each((str, int, float, bool)),
+    "started": str,
+}
+_DESCRIBED = Each(Each(object))
+
+
+def _record(path: Path, pipeline: str) -> dict[str, Any] | RecordError | None:
+    """The record of an execution of the pipeline, or what is wrong with it; None where it is another's."""
+    try:
+        record = read_record(path, {"pipeline": str})
+        if record["pipeline"] != pipeline:
+            return None
+        check(record, _RECORD, "")
+        if record["id"] != path.parent.name:
+            raise RecordError(f"it is of another execution, {shorten(record['id'])}")
+    except RecordError as error:
+        return error
+    return record
+
+
+def _changed(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+
+
+def _unreadable(directory: Path, file: str, error: RecordError) -> SettingsError:
+    return SettingsError(
+        f"The record of execution {directory.name} is not readable: {error} ({directory / file}). Run the whole "
+        f"pipeline again, so that there is a later one to go on from, or remove {directory}."
+    )

@@ -1,0 +1,1 @@
+"""What the commands do on this machine: a run from its stages, again at each save, why a step ran."""

@@ -1,0 +1,114 @@
+"""The types of steps that make a job (or a model) of a request, and what is known of each type. No I/O.
+
+A further type of job is a further entry of ``JOB_KINDS``, and a way to run it in the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local_runner.definition.paths import Deferred
+from local_runner.errors import Problem
+from local_runner.jsontext import as_object
+from local_runner.models import ProcessingJob, StockJob
+from local_runner.sagemaker_api import processing as request
+from local_runner.sagemaker_api import stock as stock_request
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """One type of step whose Arguments are a request.
+
+    ``shape`` is what botocore calls the request; ``parse`` makes the job of (request, its name, path); ``reads`` are
+    the S3 URIs that a request reads, with their paths in it, ``writes`` those under which it writes; ``ignored`` is
+    what of it has no meaning here. ``defaults`` are the members that the service fills in, ``later`` those of the
+    Describe response that only the run knows. ``elsewhere`` is what a request as it is planned names (with its path)
+    and this machine cannot have.
+    """
+
+    shape: str
+    parse: Callable[[Request, str, str], tuple[ProcessingJob | StockJob | None, list[Problem]]]
+    reads: Callable[[Request], list[tuple[str, str]]]
+    writes: Callable[[Request], list[str]]
+    ignored: Callable[[Request], list[str]]
+    later: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    elsewhere: Callable[[Request, str], list[Problem]] = lambda _request, _where: []
+
+    def describe_unrun(self, resolved: Any, reason: str) -> Mapping[str, Any] | Deferred:
+        """What is known of the Describe response before the job ran: the request; the rest is Deferred."""
+        known = as_object(resolved)
+        if known is None:
+            return Deferred(reason)
+        return {**self.defaults, **known, **dict.fromkeys(self.later, Deferred(reason))}
+
+
+IN_STOCK_LOCAL_MODE = ("Training", "Transform")
+"""The types of steps whose jobs the SDK's stock local mode runs, whichever engine runs the others."""
+
+_TIMES = ("CreationTime", "LastModifiedTime", "FailureReason")
+
+JOB_KINDS: Mapping[str, JobKind] = {
+    "Processing": JobKind(
+        shape="CreateProcessingJobRequest",
+        parse=request.processing_job,
+        reads=request.processing_reads,
+        writes=request.processing_writes,
+        ignored=request.ignored_kinds,
+        later=(
+            "ProcessingJobName",
+            "ProcessingJobArn",
+            "ProcessingJobStatus",
+            "ExitMessage",
+            "ProcessingStartTime",
+            "ProcessingEndTime",
+            *_TIMES,
+        ),
+        defaults={"StoppingCondition": {"MaxRuntimeInSeconds": request.DEFAULT_MAX_RUNTIME}, "Environment": {}},
+    ),
+    "Training": JobKind(
+        shape="CreateTrainingJobRequest",
+        parse=stock_request.training_job,
+        reads=stock_request.training_reads,
+        writes=stock_request.stock_writes,
+        ignored=stock_request.stock_ignored,
+        later=(
+            "TrainingJobName",
+            "TrainingJobArn",
+            "TrainingJobStatus",
+            "SecondaryStatus",
+            "ModelArtifacts",
+            "TrainingStartTime",
+            "TrainingEndTime",
+            *_TIMES,
+        ),
+    ),
+    "Transform": JobKind(
+        shape="CreateTransformJobRequest",
+        parse=stock_request.transform_job,
+        reads=stock_request.transform_reads,
+        writes=stock_request.stock_writes,
+        ignored=stock_request.stock_ignored,
+        later=(
+            "TransformJobName",
+            "TransformJobArn",
+            "TransformJobStatus",
+            "TransformStartTime",
+            "TransformEndTime",
+            *_TIMES,
+        ),
+        elsewhere=stock_request.model_elsewhere,
+    ),
+    "Model": JobKind(
+        shape="CreateModelInput",
+        parse=stock_request.model,
+        reads=stock_request.model_reads,
+        writes=lambda _: [],
+        ignored=stock_request.stock_ignored,
+        later=("ModelName", "ModelArn", "CreationTime"),
+    ),
+}

@@ -1,0 +1,176 @@
+"""What a Processing step depends on, and the key that stands for all of it. Reads the files of the job's inputs.
+
+In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
+and of every input the names, permissions and digests of its objects. What belongs to one execution only (its id, its
+times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
+what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
+a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from local_runner.jsontext import as_list, as_object
+from local_runner.models import ProcessingInput, ProcessingJob
+from local_runner.sagemaker_api.processing import app_managed
+from local_runner.secrets import Secrets
+from local_runner.step_cache.digests import Digested, FileContent, FileDigests, file_listing_digest
+from local_runner.storage.local_s3 import Storage, list_input
+from local_runner.storage.records import Each, RecordError
+
+_FORMAT = 1
+"""Changes when the same parts would have another meaning."""
+
+Files = Mapping[str, FileContent]
+
+
+HOT = ", hot"
+"""Follows an engine's name where hot workers run its jobs: what they leave is never taken for that of a full run."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs the job: the engine's name, whether it limits jobs, and what identifies the image's content."""
+
+    engine: str
+    limits: bool
+    image: str
+
+    @property
+    def hot(self) -> bool:
+        """Whether hot workers run the job."""
+        return self.engine.endswith(HOT)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a step depends on. ``inputs`` are the objects of each input by their names below its LocalPath.
+
+    The step's name is part of it, as two steps that ask for the same are not meant to be one.
+    """
+
+    step: str
+    machine: Machine
+    request: Mapping[str, Any]
+    inputs: Mapping[str, Files]
+
+    @property
+    def key(self) -> str:
+        """What stands for all of it: 64 hex digits."""
+        document = {
+            "format": _FORMAT,
+            "step": self.step,
+            "machine": vars(self.machine),
+            "request": self.request,
+            "inputs": {name: file_listing_digest(files.items()) for name, files in self.inputs.items()},
+        }
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
+        inputs = {name: {file: list(content) for file, content in files.items()} for name, files in self.inputs.items()}
+        return {"step": self.step, "machine": vars(self.machine), "request": self.request, "inputs": inputs}
+
+
+SIGNATURE = {
+    "step": str,
+    "machine": {"engine": str, "limits": bool, "image": str},
+    "request": Each(object),
+    "inputs": Each(Each([(int, str)])),
+}
+"""The shape of what ``Signature.record`` gives."""
+
+
+def signature_from(record: Mapping[str, Any]) -> Signature:
+    """What ``Signature.record`` gave. Raises RecordError where a file of an input is something else."""
+    inputs = {
+        name: {file: _content(content) for file, content in files.items()} for name, files in record["inputs"].items()
+    }
+    machine = Machine(**{name: record["machine"][name] for name in ("engine", "limits", "image")})
+    return Signature(record["step"], machine, record["request"], inputs)
+
+
+def _content(record: list[Any]) -> FileContent:
+    match record:
+        case [int(size), str(digest), int(mode)]:
+            return FileContent(size, digest, mode)
+        case _:
+            raise RecordError("a file of an input is not its size, digest and permissions")
+
+
+def why_not_cached(job: ProcessingJob) -> str | None:
+    """What keeps a job out of the cache, as a sentence: it moves data itself, or uploads while it runs."""
+    if app_managed(job.request):
+        return "An input or output is AppManaged: its program moves data itself, which the cache would not repeat."
+    if any(output.upload_mode == "Continuous" for output in job.outputs):
+        return "An output is uploaded while the job runs (Continuous); what was there meanwhile cannot be repeated."
+    return None
+
+
+def sign(
+    step: str,
+    job: ProcessingJob,
+    machine: Machine,
+    inputs: Mapping[str, Files],
+    places: Sequence[tuple[str, str]],
+    secrets: Secrets,
+) -> Signature:
+    """The signature of a step's job with these inputs. ``places`` are the texts that are placeholders in S3 URIs.
+
+    Of ``secrets`` it has the keyed hashes, and so has the key: nobody who reads them can try out values.
+    """
+    return Signature(step, machine, secrets.hidden(_stable(job.request, places)), inputs)
+
+
+def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> dict[str, Digested]:
+    """The objects of an input by their names. Raises DataError where there are none, OSError, UnstableError."""
+    objects = list_input(item.name, item.s3_uri, item.s3_data_type, storage).objects
+    names = (entry.name for entry in objects)
+    return dict(zip(names, digests.of([entry.path for entry in objects]), strict=True))
+
+
+def contents(files: Mapping[str, Digested]) -> dict[str, FileContent]:
+    """Files without which ones they were."""
+    return {name: each.content for name, each in files.items()}
+
+
+def places_of(execution: Mapping[str, str], job: str, sources: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """(text, placeholder) for what belongs to one execution only, a longer text before those it may hold.
+
+    ``execution`` are the variables that expressions see, ``job`` the job's name, ``sources`` the ids of earlier
+    executions that this one goes on from.
+    """
+    names = ("StartDateTime", "CurrentDateTime", "PipelineExecutionArn", "PipelineExecutionId")
+    found = {execution[name]: f"<{name}>" for name in names if execution.get(name)}
+    found |= {job: "<JobName>"} | dict.fromkeys(sources, "<PipelineExecutionId>")
+    return sorted(found.items(), key=lambda item: -len(item[0]))
+
+
+def _stable(request: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The request without the job's name, its S3 URIs with placeholders."""
+
+    def replaced(items: Any, member: str) -> list[Any]:
+        found: list[Any] = []
+        for item in as_list(items) or ():
+            entry = dict(as_object(item) or {})
+            target = as_object(entry.get(member))
+            if target is not None and isinstance(target.get("S3Uri"), str):
+                uri = str(target["S3Uri"])
+                for text, placeholder in places:
+                    uri = uri.replace(text, placeholder)
+                entry[member] = {**target, "S3Uri": uri}
+            found.append(entry)
+        return found
+
+    stable = {key: value for key, value in request.items() if key != "ProcessingJobName"}
+    if "ProcessingInputs" in stable:
+        stable["ProcessingInputs"] = replaced(stable["ProcessingInputs"], "S3Input")
+    config = as_object(stable.get("ProcessingOutputConfig"))
+    if config is not None:
+        stable["ProcessingOutputConfig"] = {**config, "Outputs": replaced(config.get("Outputs"), "S3Output")}
+    return stable

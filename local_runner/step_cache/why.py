@@ -1,0 +1,140 @@
+"""Why a step would run again, or not: two signatures compared, in words. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_runner.jsontext import as_list, as_object
+from local_runner.step_cache.key import Files, Signature
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing of a key that changed. ``what`` is its place: ``image``, ``request.Environment.LEVEL``,
+    ``inputs.data/a.csv``; ``change`` is ``added``, ``removed`` or ``changed``.
+    """
+
+    what: str
+    change: str
+    before: Any = None
+    now: Any = None
+
+    def __str__(self) -> str:
+        if self.before is None and self.now is None:
+            return f"{self.what}: {self.change}"
+        return f"{self.what}: {self.change} ({_shown(self.before)} -> {_shown(self.now)})"
+
+
+def differences(before: Signature, now: Signature) -> list[Difference]:
+    """What of the key is not what it was; empty only where the keys are equal."""
+    found = [
+        Difference(name, "changed", was, vars(now.machine)[name])
+        for name, was in vars(before.machine).items()
+        if was != vars(now.machine)[name]
+    ]
+    found += _of_json(before.request, now.request, "request")
+    for name in sorted({*before.inputs, *now.inputs}):
+        found += _of_files(before.inputs.get(name, {}), now.inputs.get(name, {}), f"inputs.{name}")
+    return found
+
+
+def _of_files(before: Files, now: Files, where: str) -> Iterator[Difference]:
+    for name in sorted({*before, *now}):
+        was, is_now = before.get(name), now.get(name)
+        if was is None or is_now is None:
+            yield Difference(f"{where}/{name}", "added" if was is None else "removed")
+        elif was.sha256 != is_now.sha256:
+            sizes = (f"{was.size} bytes", f"{is_now.size} bytes") if was.size != is_now.size else (None, None)
+            yield Difference(f"{where}/{name}", "changed", *sizes)
+        elif was.mode != is_now.mode:
+            yield Difference(f"{where}/{name}", "permissions changed", f"{was.mode:o}", f"{is_now.mode:o}")
+
+
+def _of_json(before: Any, now: Any, where: str) -> Iterator[Difference]:
+    if before == now and type(before) is type(now):
+        return
+    was, is_now = _members(before), _members(now)
+    if was is None or is_now is None or isinstance(before, list) is not isinstance(now, list):
+        yield Difference(where, "changed", before, now)
+        return
+    for key in dict.fromkeys((*was, *is_now)):
+        place = f"{where}{key}" if key.startswith("[") else f"{where}.{key}"
+        if key not in was:
+            yield Difference(place, "added", None, is_now[key])
+        elif key not in is_now:
+            yield Difference(place, "removed", was[key], None)
+        else:
+            yield from _of_json(was[key], is_now[key], place)
+
+
+def _members(value: Any) -> Mapping[str, Any] | None:
+    items = as_list(value)
+    if items is not None:
+        return {f"[{index}]": item for index, item in enumerate(items)}
+    return as_object(value)
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# -------------------------------------------------------------------------------------- SageMaker's own step cache
+CLOUD_KEY = ("AppSpecification", "Environment", "ProcessingInputs")
+"""What SageMaker compares of a Processing step (developer guide, Default cache key attributes by pipeline step type).
+"""
+
+
+_UNLESS = {"ProcessingInputs": ", so it is another one unless the step that writes it hits as well"}
+
+
+@dataclass(frozen=True)
+class CloudCache:
+    """Whether SageMaker would take the step from its own cache in an execution like this one, and why."""
+
+    hits: bool
+    reasons: tuple[str, ...]
+
+
+def cloud_cache(
+    config: Mapping[str, Any] | None, before: Signature | None, now: Signature | None, code: frozenset[str]
+) -> CloudCache:
+    """What SageMaker's cache would do after a promotion, if the last execution had been there.
+
+    ``config`` is the step's CacheConfig; ``code`` are the inputs that hold the project's own files, which go to
+    another URI when they change.
+    """
+    if not config or config.get("Enabled") is not True:
+        return CloudCache(False, ("CacheConfig is not enabled for this step.",))
+    if before is None or now is None:
+        return CloudCache(False, ("There is no earlier execution of this step to compare with.",))
+    reasons: list[str] = []
+    for attribute in CLOUD_KEY:
+        changed = list(_of_json(before.request.get(attribute), now.request.get(attribute), attribute))
+        reasons += [f"{each}." for each in changed]
+        places = _bound(now.request.get(attribute), attribute)
+        reasons += [f"{place} belongs to one execution{_UNLESS.get(attribute, '')}." for place in places]
+    for name in sorted(code):
+        if list(_of_files(before.inputs.get(name, {}), now.inputs.get(name, {}), name)):
+            reasons.append(f"The code of input '{name}' changed, and so does its S3Uri.")
+    if reasons:
+        return CloudCache(False, tuple(reasons))
+    told = [f"{', '.join(CLOUD_KEY)} are what they were."]
+    data = [name for name in now.inputs if name not in code and before.inputs.get(name) != now.inputs[name]]
+    if data:
+        told.append(f"SageMaker compares URIs and not contents: it would not see that {', '.join(data)} changed.")
+    if config.get("ExpireAfter"):
+        told.append(f"It expires after {config['ExpireAfter']}.")
+    return CloudCache(True, tuple(told))
+
+
+def _bound(value: Any, where: str) -> Iterator[str]:
+    """Where a value holds the placeholder of something that belongs to one execution."""
+    if isinstance(value, str):
+        if any(f"<{name}>" in value for name in ("PipelineExecutionId", "StartDateTime", "CurrentDateTime", "JobName")):
+            yield where
+        return
+    for key, item in (_members(value) or {}).items():
+        yield from _bound(item, f"{where}{key}" if key.startswith("[") else f"{where}.{key}")

@@ -1,0 +1,383 @@
+"""Local S3: a directory tree, plus directories of this machine mapped in. Reads and writes files; nothing else.
+
+``s3://<bucket>/<key>`` is ``<root>/<bucket>/<key>``. A mapping lends a directory (or one file) to a URI, read-only: as
+with mount points, the most specific mapping provides a key, and what jobs wrote to the tree lies over every mapping.
+Mapped files are never written to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from local_runner.errors import DataError
+from local_runner.jsontext import as_list, as_object, kind, parse_json
+from local_runner.names import is_relative_path
+from local_runner.storage.s3_uri import s3_problem, split_uri
+
+CODE_PREFIX = "code"
+"""Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object: its key, the name it has below the input's LocalPath, and the file that holds its bytes."""
+
+    key: str
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects of an S3 URI in key order.
+
+    ``layers`` are directories that, laid over each other (the first on top), show exactly these objects under their
+    names; None where no whole directories do, so that somebody has to build one.
+    """
+
+    objects: tuple[S3Object, ...]
+    layers: tuple[Path, ...] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A mapping: ``uri`` stands for ``path``. A ``code`` source answers only for URIs below its own."""
+
+    uri: str
+    path: Path
+    code: bool = False
+
+    @property
+    def location(self) -> tuple[str, str]:
+        """Bucket and key, the key without a slash at its end."""
+        bucket, key = split_uri(self.uri)
+        return bucket, key.rstrip("/")
+
+
+def object_name(prefix: str, key: str) -> str:
+    """The path an object gets below the LocalPath when ``prefix`` was asked for.
+
+    ``raw`` or ``raw/`` and ``raw/a.csv`` give ``a.csv``; an object asked for by its own key keeps its base name. AWS
+    does not document what a prefix that ends inside a name gives (``raw/tr`` and ``raw/train.csv``): here the
+    name stays whole (``train.csv``).
+    """
+    folder = prefix.rstrip("/")
+    if folder and key.startswith(folder + "/") and key != folder + "/":
+        return key[len(folder) + 1 :]
+    return key[prefix.rfind("/") + 1 :]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The local S3 of one state directory. ``root`` is its tree; ``sources`` are the mappings, in no order."""
+
+    root: Path
+    sources: tuple[Source, ...] = ()
+    _lock_name: str = field(default=".lock", repr=False)
+
+    # ------------------------------------------------------------------------------------------------ reading
+    def path(self, uri: str) -> Path:
+        """Where the tree keeps what is written to ``uri``. Raises S3UriError where it can keep nothing under it."""
+        bucket, key = split_uri(uri)
+        return self.root / bucket / key.strip("/")
+
+    def provides(self, uri: str) -> bool:
+        """Whether a mapping covers ``uri`` (or part of it), or the tree holds an object there.
+
+        A covered URI without objects counts: that is a missing day, which the job meets as it would in the cloud.
+        Raises DataError as list_objects does.
+        """
+        bucket, prefix = split_uri(uri)
+        folder = prefix.rstrip("/")
+        for source in self.sources:
+            source_bucket, key = source.location
+            below = folder == key or folder.startswith(key + "/") or (not key and not source.path.is_file())
+            above = key.startswith(prefix) and not source.code
+            if bucket == source_bucket and (below or above):
+                return not source.code or bool(self.list_objects(uri).objects)
+        return bool(self.list_objects(uri).objects)
+
+    def list_objects(self, uri: str) -> Listing:
+        """Every object whose URI starts with ``uri``, as text (S3DataType S3Prefix), in S3's order: by key bytes.
+
+        Raises DataError where ``uri`` is no S3 URI (S3UriError) or a file's name is no text that S3 has as a key.
+        """
+        bucket, prefix = split_uri(uri)
+        found: dict[str, Path] = {}
+        layers: list[Path] = []
+        whole = True
+        for base, path, hidden in self._sources_of(bucket, prefix):
+            scan = _scan(base, path, prefix, hidden)
+            if scan.files:
+                whole = whole and scan.whole is not None
+                layers += [scan.whole] if scan.whole else []
+            for key, file in scan.files:
+                found.setdefault(key, file)
+        try:
+            keys = sorted(found, key=lambda key: key.encode())
+        except UnicodeEncodeError as error:
+            what = "has a name that is not UTF-8, and so cannot be the key of an object"
+            raise DataError(f"ClientError: a file under {uri} {what}: {os.fsencode(error.object)!r}.") from None
+        objects = tuple(S3Object(key, object_name(prefix, key), found[key]) for key in keys)
+        return Listing(objects, tuple(layers) if whole else None)
+
+    def list_manifest(self, uri: str) -> Listing:
+        """The objects that a manifest names (S3DataType ManifestFile): ``[{"prefix": "s3://…/"}, "suffix", …]``.
+
+        Names below the LocalPath are the suffixes. Raises DataError where the manifest or an object is missing, and
+        where it is of another form: jobs write manifests, too.
+        Source: SageMaker API reference, S3DataSource, S3DataType.
+        """
+        prefix, names = _manifest(self.read(uri), uri)
+        objects: dict[str, S3Object] = {}
+        for name in names:
+            problem = s3_problem(prefix + name)
+            if problem or not is_relative_path(name.lstrip("/")):
+                what = problem or f"{kind(name)} is no name of a file below its prefix."
+                raise DataError(f"ClientError: the manifest {uri} names what cannot be an object: {what}")
+            key = split_uri(prefix + name).key
+            match = [item for item in self.list_objects(prefix + name).objects if item.key == key]
+            if not match:
+                raise DataError(f"The manifest {uri} names {prefix}{name}, and there is no such object.")
+            objects[name.lstrip("/")] = replace(match[0], name=name.lstrip("/"))
+        return Listing(tuple(sorted(objects.values(), key=lambda item: item.key.encode())), None)
+
+    def read(self, uri: str) -> bytes:
+        """The bytes of one object. Raises DataError where there is none."""
+        key = split_uri(uri).key
+        for item in self.list_objects(uri).objects:
+            if item.key == key:
+                return item.path.read_bytes()
+        raise DataError(f"There is no object {uri}.")
+
+    def is_code(self, uri: str) -> bool:
+        """Whether ``uri`` names files of the project itself."""
+        return s3_problem(uri) is None and any(
+            source.code and (uri + "/").startswith(source.uri.rstrip("/") + "/") for source in self.sources
+        )
+
+    def _sources_of(self, bucket: str, prefix: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+        """(base key, file or directory, keys hidden by more specific mappings), the tree first."""
+        tree = self.root / bucket
+        if tree.is_dir():
+            yield "", tree, ()
+        bases = [source.location[1] for source in self.sources if source.location[0] == bucket]
+        for source in sorted(self.sources, key=lambda source: -len(source.location[1])):
+            source_bucket, base = source.location
+            if source_bucket != bucket or (source.code and not (prefix + "/").startswith(base + "/")):
+                continue
+            within = base + "/" if base else ""
+            yield base, source.path, tuple(key for key in bases if key != base and key.startswith(within))
+
+    # ------------------------------------------------------------------------------------------------ writing
+    def publish(self, directory: Path, uri: str) -> Path:
+        """Move what is in ``directory`` to ``uri``, all at once; objects already there under other keys stay.
+
+        ``directory`` is gone afterwards. Whoever lists the URI sees the state before or the state after, also when
+        this process is killed in between. Returns the local directory of the URI. Raises DataError where a key is
+        both an object and a folder of others, which S3 can hold and a file system cannot.
+        """
+        target = self.path(uri)
+        with self._locked():
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.exists():
+                    directory.rename(target)
+                elif next(directory.iterdir(), None) is not None:
+                    self._merge(directory, target)
+                else:
+                    directory.rmdir()
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+                    raise DataError(f"{uri} is an object and a folder at once, which local S3 cannot hold.") from None
+                raise
+        return target
+
+    def holds(self, files: Mapping[str, Path], uri: str) -> bool:
+        """Whether the tree has each of these files (not their copies) at its path below ``uri`` already."""
+        target = self.path(uri)
+        try:
+            return target.is_dir() and all(file.samefile(target / name) for name, file in files.items())
+        except OSError:
+            return False
+
+    def discard_replaced(self) -> None:
+        """Delete directories that ``publish`` replaced. Only safe while no job has one of them as its input."""
+        shutil.rmtree(self.root / ".replaced", ignore_errors=True)
+
+    def _merge(self, directory: Path, target: Path) -> None:
+        """Build the merged directory out of hard links, then exchange it with the old one in one step."""
+        replaced = self.root / ".replaced"
+        replaced.mkdir(exist_ok=True)
+        merged = replaced / uuid.uuid4().hex
+        shutil.copytree(target, merged, copy_function=link_or_copy, symlinks=True)
+        for file in _files_below(directory):
+            place = merged / file.relative_to(directory)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+        _exchange(merged, target)
+        shutil.rmtree(directory)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / self._lock_name).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
+    """A directory that shows these objects under their names, by hard links (copies across file systems)."""
+    for item in objects:
+        place = directory / item.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(item.path, place)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _manifest(content: bytes, uri: str) -> tuple[str, list[str]]:
+    """Prefix and suffixes of a manifest. Raises DataError."""
+    try:
+        manifest = as_list(parse_json(content.decode()))
+    except UnicodeDecodeError:
+        raise DataError(f"ClientError: the manifest {uri} is not UTF-8 text.") from None
+    except ValueError as error:
+        raise DataError(f"ClientError: the manifest {uri} {error}") from None
+    head = as_object(manifest[0]) if manifest else None
+    prefix = (head or {}).get("prefix")
+    names = [name for name in (manifest or [])[1:] if isinstance(name, str)]
+    if not isinstance(prefix, str) or len(names) != len(manifest or ()) - 1:
+        form = '[{"prefix": "s3://…/"}, "suffix", …]'
+        raise DataError(f"ClientError: the manifest {uri} is not of the form {form}.")
+    return prefix, names
+
+
+@dataclass(frozen=True)
+class _Scan:
+    files: list[tuple[str, Path]]
+    whole: Path | None
+
+
+def _scan(base: str, path: Path, prefix: str, hidden: tuple[str, ...]) -> _Scan:
+    """The files of one source whose keys start with ``prefix``; ``whole`` if one directory shows just these."""
+    if path.is_file():
+        return _Scan([(base, path)] if base.startswith(prefix) else [], None)
+    start = f"{base}/" if base else ""
+    if start.startswith(prefix):
+        rest = ""
+        whole = prefix.rstrip("/") == base
+    elif prefix.startswith(start):
+        rest = prefix[len(start) :]
+        whole = rest.endswith("/")
+    else:
+        return _Scan([], None)
+    folder, _, _ = rest.rpartition("/")
+    directory = path / folder
+    files: list[tuple[str, Path]] = []
+    aligned = _walk(directory, start + (folder + "/" if folder else ""), prefix, hidden, files, set())
+    if rest and not whole:
+        # "raw" without a slash is text: it is the folder raw/ only if nothing else starts with that text.
+        directory = path / rest
+        whole = bool(files) and all(key.startswith(prefix + "/") for key, _ in files)
+    return _Scan(files, directory if whole and aligned else None)
+
+
+def _walk(
+    directory: Path,
+    key: str,
+    prefix: str,
+    hidden: tuple[str, ...],
+    files: list[tuple[str, Path]],
+    seen: set[int],
+) -> bool:
+    """Collect files whose keys start with ``prefix``; False if a mount of ``directory`` would show something else.
+
+    Symbolic links are followed, as an upload does, but would dangle in a mount; empty folders do not exist in S3.
+    """
+    wanted = prefix[len(key) :]  # what names have to begin with, where this is a folder above the prefix's end
+    try:
+        with os.scandir(directory) as found:
+            entries = [e for e in found if e.name.startswith(wanted) or wanted.startswith(e.name + "/")]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    aligned = bool(entries)
+    for entry in entries:
+        entry_key = key + entry.name
+        folder = entry.is_dir()
+        reach = entry_key + "/"
+        if entry_key in hidden:
+            aligned = False
+        elif not (entry_key.startswith(prefix) or (folder and (reach.startswith(prefix) or prefix.startswith(reach)))):
+            continue  # beside the prefix: no part of the listing, and above every directory that is mounted
+        elif folder:
+            link = entry.is_symlink()
+            inode = entry.stat().st_ino
+            if not link or inode not in seen:
+                below = seen | {inode} if link else seen
+                inner = _walk(Path(entry.path), entry_key + "/", prefix, hidden, files, below)
+                aligned = aligned and inner and not link
+        elif entry.is_file():
+            files.append((entry_key, Path(entry.path)))
+            aligned = aligned and not entry.is_symlink()
+        else:
+            aligned = False
+    return aligned
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            yield Path(folder) / name
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy where there can be none. Raises OSError."""
+    source = Path(source).resolve()
+    try:
+        Path(target).hardlink_to(source)
+    except OSError as error:
+        # Another file system, or a file of somebody else (fs.protected_hardlinks).
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copy2(source, target)
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Swap two directories, atomically where the kernel can (renameat2, Linux), else in two renames."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None and not renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    ):
+        return
+    aside = first.with_name(first.name + ".old")
+    second.rename(aside)
+    first.rename(second)
+    aside.rename(first)
+
+
+def list_input(name: str, s3_uri: str, s3_data_type: str, storage: Storage) -> Listing:
+    """The objects of an input, in S3's order. Raises DataError where there are none, as the cloud's job would fail."""
+    listing = storage.list_manifest(s3_uri) if s3_data_type == "ManifestFile" else storage.list_objects(s3_uri)
+    if not listing.objects:
+        raise DataError(
+            f"ClientError: input '{name}' found no objects under {s3_uri} "
+            "(the cloud says: No S3 objects found under S3 URL given in input data source)."
+        )
+    for entry in listing.objects:
+        if entry.name.startswith("/") or ".." in entry.name.split("/"):
+            raise DataError(f"ClientError: input '{name}' has an object named {entry.name!r}, which is no path.")
+    return listing

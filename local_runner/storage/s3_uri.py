@@ -1,0 +1,63 @@
+"""S3 URIs: the one place that takes them apart, and that says of others what is wrong with them. No I/O.
+
+Every URI that becomes a path on this machine goes through here, whether it stands in a definition or a job has written
+it: a tree of directories must hold it, and it must not lead out of that tree. Sources of the rules: Amazon S3 user
+guide, *General purpose bucket naming rules* (those for the names that buckets may still have from before 2018: to 255
+characters, also capitals and underscores, as a request takes any) and *Naming Amazon S3 objects* (a key is at most
+1,024 bytes of UTF-8). That a key has no empty part (``a//b``) and none of dots alone is a rule of ours: S3 holds those,
+a tree of directories does not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from local_runner.errors import DataError
+from local_runner.jsontext import kind
+from local_runner.names import is_file_name, is_text
+
+MAX_KEY_BYTES = 1024
+
+_SCHEME = "s3://"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
+_REMEDY = "Write it as s3://BUCKET/KEY"
+
+
+class S3UriError(DataError):
+    """A text is no S3 URI that local S3 can hold; the message says which, why and what to write."""
+
+
+class S3Place(NamedTuple):
+    """What an S3 URI names. ``key`` may be empty, a prefix, and may end in a slash."""
+
+    bucket: str
+    key: str
+
+
+def s3_problem(uri: object) -> str | None:
+    """Why the value is no S3 URI that local S3 can hold, as a sentence; None where it is one."""
+    if not isinstance(uri, str) or not uri.startswith(_SCHEME):
+        return f"{kind(uri)} is no s3:// URI."
+    bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        return f"{kind(uri)} has no valid bucket name."
+    if not is_text(key):
+        return f"{kind(uri)} has half of a surrogate pair in its key, which is no character."
+    if len(key.encode()) > MAX_KEY_BYTES:
+        return f"{kind(uri)} has a key of {len(key.encode())} bytes, and S3 takes {MAX_KEY_BYTES}."
+    for segment in key.removesuffix("/").split("/") if key else ():
+        if segment in ("", ".", ".."):
+            return f"{kind(uri)} has the empty or dotted part '{segment}' in its key, which no directory tree can hold."
+        if not is_file_name(segment):
+            return f"{kind(uri)} has a part in its key that no file system can hold."
+    return None
+
+
+def split_uri(uri: object) -> S3Place:
+    """Bucket and key of ``s3://bucket/key``. Raises S3UriError for anything that local S3 cannot hold."""
+    problem = s3_problem(uri)
+    if problem:
+        raise S3UriError(f"ClientError: {problem} {_REMEDY}, with a key of plain names.")
+    bucket, _, key = str(uri).removeprefix(_SCHEME).partition("/")
+    return S3Place(bucket, key)
