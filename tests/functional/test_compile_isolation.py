@@ -95,6 +95,11 @@ def runners_environment():
     assert b"TEST_PORT" in Path("/proc", os.environ["TEST_PID"], "environ").read_bytes()
 
 
+@attempt
+def system_write():
+    os.close(os.open("/etc", os.O_TMPFILE | os.O_WRONLY))  # which leaves nothing where it succeeds
+
+
 for name, path in {
     "home_write": os.path.join(HOME, "written"),
     "home_overwrite": os.path.join(HOME, "private.txt"),
@@ -102,7 +107,6 @@ for name, path in {
     "git_hook": ".git/hooks/pre-commit",
     "environment_write": ".venv/bin/python",
     "state_write": os.path.join(os.environ["TEST_STATE"], "s3", "planted"),
-    "system_write": "/etc/local-runner-test",
 }.items():
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -226,7 +230,7 @@ def test_nothing_gets_out(layout: str, tmp_path: Path, listener: tuple[int, list
     compiled(root, state, variables)
     got = json.loads((root / "got.json").read_text())
     assert {name for name, value in got.items() if value} == set()
-    assert len(got) == 10
+    assert len(got) == 11
     assert came == []
     for name, content in protected.items():
         assert (root / name).read_text() == content
@@ -235,7 +239,6 @@ def test_nothing_gets_out(layout: str, tmp_path: Path, listener: tuple[int, list
         assert (home / "private.txt").read_text() == "private"
         assert not (home / "written").exists()
     assert not (state / "s3/planted").exists()
-    assert not Path("/etc/local-runner-test").exists()
     assert (root / "generated.py").read_text() == "print(1)\n"
     assert {path.suffix for path in (state / "compiled").iterdir()} <= {".json"}
 
