@@ -197,11 +197,17 @@ def listener() -> Iterator[tuple[int, list[str]]]:
                     return
                 came.append(name)
 
-        for server, name in ((port, "port"), (abstract, "abstract")):
-            threading.Thread(target=accept, args=(server, name), daemon=True).start()
+        threads = [
+            threading.Thread(target=accept, args=(server, name), daemon=True)
+            for server, name in ((port, "port"), (abstract, "abstract"))
+        ]
+        for thread in threads:
+            thread.start()
         yield port.getsockname()[1], came
         for server in (port, abstract):
             server.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()  # one that still accepts keeps the abstract name
 
 
 @pytest.mark.parametrize("layout", ["apart", "in the home", "is the home"])
