@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # typing itself is slow to import
 LONGEST_KEY = 1024
 """Bytes of UTF-8 that an object's key may have (S3 user guide, Naming Amazon S3 objects)."""
 
+MOST_FOLDERS = 100
+"""Folders that an object of local S3 may lie in. S3 knows no folders; a file system's calls take only so many."""
+
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 """What objects have: S3 keeps no modes, so that none travels from one job to the next."""
 
@@ -57,7 +60,7 @@ def entries(directory: AnyPath, own: bool = False) -> Iterator[tuple[str, int, s
                     except OSError:
                         continue
                     path = folder + "/" + name if folder else name
-                    if stat.S_ISDIR(state.st_mode) and len(os.fsencode(path)) <= LONGEST_KEY:
+                    if stat.S_ISDIR(state.st_mode) and is_key(path):
                         pending.append(path)
                     yield path, descriptor, name, state
             finally:
@@ -129,6 +132,8 @@ def check_key(path: str) -> None:
         size = len(path.encode())
     except UnicodeEncodeError:
         raise NotAKeyError(f"{path!r} is no key of S3: it is not UTF-8") from None
+    if path.count("/") > MOST_FOLDERS:
+        raise NotAKeyError(f"{path[:80]}... lies in more than {MOST_FOLDERS} folders, which is all that local S3 holds")
     if size > LONGEST_KEY:
         raise NotAKeyError(f"{path[:80]}... is longer than the {LONGEST_KEY} bytes that a key of S3 may have")
 
@@ -158,7 +163,9 @@ def give(directory: AnyPath, user: int, group: int) -> None:
 
 def all_owned_by(directory: AnyPath, user: int) -> bool:
     """Whether a directory and all below it are that user's. Raises OSError where the directory is not there."""
-    return os.lstat(directory).st_uid == user and all(state.st_uid == user for *_, state in entries(directory))
+    return os.lstat(directory).st_uid == user and all(
+        state.st_uid == user and is_key(path) for path, *_, state in entries(directory, own=True)
+    )
 
 
 def remove(path: AnyPath) -> None:

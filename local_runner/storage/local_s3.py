@@ -117,6 +117,10 @@ class Storage:
         whole = True
         for base, path, hidden in self._sources_of(bucket, prefix):
             scan = _scan(base, path, prefix, hidden)
+            if any(
+                source.code and source.location == (bucket, base) and path == source.path for source in self.sources
+            ):
+                scan = _of_project(scan, base, path)
             if scan.files:
                 whole = whole and scan.whole is not None
                 layers += [scan.whole] if scan.whole else []
@@ -239,8 +243,12 @@ def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
     """A directory that shows these objects under their names, by hard links (copies across file systems)."""
     for item in objects:
         place = directory / item.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(item.path, place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(item.path, place)
+        except (FileExistsError, NotADirectoryError):
+            what = "is an object and a folder at once, which a directory cannot show"
+            raise DataError(f"ClientError: {item.name} {what}.") from None
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -266,6 +274,20 @@ def _manifest(content: bytes, uri: str) -> tuple[str, list[str]]:
 class _Scan:
     files: list[tuple[str, Path]]
     whole: Path | None
+
+
+def _of_project(scan: _Scan, base: str, root: Path) -> _Scan:
+    """Of the project's files those that are its code: not what is hidden, and not what a link outside of it leads to.
+
+    The definition may be somebody else's, and a state directory, a virtual environment and ``.env`` lie in the project.
+    """
+    real = root.resolve()
+    kept = [
+        (key, file)
+        for key, file in scan.files
+        if not any(part.startswith(".") for part in key[len(base) :].split("/")) and file.resolve().is_relative_to(real)
+    ]
+    return scan if len(kept) == len(scan.files) else _Scan(kept, None)
 
 
 def _scan(base: str, path: Path, prefix: str, hidden: tuple[str, ...]) -> _Scan:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from local_runner.errors import DataError
 from local_runner.jsontext import kind
 from local_runner.names import is_file_name, is_text
+from local_runner.storage.job_tree import MOST_FOLDERS
 
 MAX_KEY_BYTES = 1024
 
@@ -46,6 +47,8 @@ def s3_problem(uri: object) -> str | None:
         return f"{kind(uri)} has half of a surrogate pair in its key, which is no character."
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"{kind(uri)} has a key of {len(key.encode())} bytes, and S3 takes {MAX_KEY_BYTES}."
+    if key.count("/") > MOST_FOLDERS:
+        return f"{kind(uri)} lies in more than {MOST_FOLDERS} folders, which is all that local S3 holds."
     for segment in key.removesuffix("/").split("/") if key else ():
         if segment in ("", ".", ".."):
             return f"{kind(uri)} has the empty or dotted part '{segment}' in its key, which no directory tree can hold."

@@ -172,7 +172,7 @@ def test_what_is_left_is_published_with_uniform_modes(attacker: Attacker) -> Non
 def test_folders_deeper_than_any_path_cost_the_step_alone(attacker: Attacker) -> None:
     ended = attacker.run("deep.py", OUT, "/tmp", CODE)
     assert ended.status == "Failed"
-    assert "longer than the 1024 bytes" in str(ended.failure_reason)
+    assert "in more than 100 folders" in str(ended.failure_reason)
     assert attacker.run("deep.py", "/tmp", "/opt/ml/output").status == "Succeeded"
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from local_runner.names import is_file_name
 from local_runner.storage import runs
 
 LABEL_RUN = "local-runner.run"
@@ -58,4 +59,6 @@ def sweep(api: Any, quietly: Callable[..., None]) -> None:
 
 
 def _is_left(labels: Mapping[str, str]) -> bool:
-    return LABEL_RUN in labels and not runs.is_live(Path(labels[LABEL_STATE]), labels[LABEL_RUN])
+    """Whether they are those of an execution that no longer lives. An image may bring labels of its own: all count."""
+    run, state = labels.get(LABEL_RUN, ""), labels.get(LABEL_STATE, "")
+    return bool(is_file_name(run) and state) and not runs.is_live(Path(state), run)

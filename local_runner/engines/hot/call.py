@@ -17,6 +17,10 @@ from typing import Any, Literal
 from local_runner.engines.host_log import HostLog
 
 _POLL_SECONDS = 0.05
+_KILL_SECONDS = 10.0
+"""How long the end of a job may take that was killed. Then its worker counts as lost."""
+_ANSWER_SECONDS = 60.0
+"""How long a worker may take to load what it was asked to."""
 _LAST_OUTPUT_SECONDS = 2.0
 """How long the output of a job that has ended may take to arrive."""
 
@@ -65,6 +69,7 @@ def connect(directory: Path) -> socket.socket:
 def ask(directory: Path, request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Send a request that is no job, and return the answer. Raises OSError, ValueError where none comes."""
     with contextlib.closing(connect(directory)) as connection:
+        connection.settimeout(_ANSWER_SECONDS)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as file:
             return json.loads(file.readline())
@@ -95,7 +100,7 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
     stopped: Literal["", "interrupted", "max_runtime"] = ""
     deadline = time.monotonic() + ending.max_runtime
     answer = b""
-    answered = False
+    answered = killed = False
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         for source, output in enumerate(outputs):
@@ -118,10 +123,13 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
             elif not stopped and (ending.stop.is_set() or now >= deadline):
                 stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
                 _command(connection, b"T" if ending.grace[stopped] else b"K")
-                deadline = now + ending.grace[stopped]
+                killed = not ending.grace[stopped]
+                deadline = now + (ending.grace[stopped] or _KILL_SECONDS)
             elif stopped and now >= deadline:
+                if killed:
+                    raise WorkerLostError("its hot worker does what it is told no more")
                 _command(connection, b"K")
-                deadline = float("inf")
+                killed, deadline = True, now + _KILL_SECONDS
     return _ended(answer, stopped)
 
 

@@ -176,6 +176,9 @@ def _needs_cold(job: ProcessingJob) -> str | None:
         return f"it has {job.instance_count} instances, and a hot worker is one host"
     if job.network_isolation:
         return "it has no network, and a hot worker has one"
+    if any(".local-runner" in f"{name}={value}" for name, value in job.environment.items()):
+        # The worker starts with the job's environment, as imports go by it; nothing in it may lead to what is its own.
+        return "its environment names a directory of hot workers"
     if any(item.input_mode == "Pipe" for item in job.inputs):
         return "it has an input of mode Pipe"
     if (

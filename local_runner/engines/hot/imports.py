@@ -20,10 +20,15 @@ def imports_of(script: Path) -> list[str]:
     for path in (script, *beside):
         try:
             tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
+            found.update(_imported(tree.body))
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        found.update(_imported(tree.body))
-    return sorted(name for name in found if name.partition(".")[0] not in own)
+    return sorted(name for name in found if name.partition(".")[0] not in own and not _runs(name))
+
+
+def _runs(name: str) -> bool:
+    """Whether it is a program (``venv.__main__``) and no module, or a package's own affair."""
+    return any(part.startswith("_") for part in name.split("."))
 
 
 def _imported(body: Iterable[ast.stmt]) -> Iterator[str]:

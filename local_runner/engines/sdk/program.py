@@ -27,6 +27,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -86,10 +87,11 @@ def main(settings: Settings) -> None:
     sys.addaudithook(_refuse_network)
     gc.disable()  # collecting costs half of the SDK's import
     try:
-        from sagemaker.core.local import utils
+        from sagemaker.core.local import image, utils
         from sagemaker.core.local.local_session import LocalSession
 
         utils.recursive_copy = _copy_objects
+        image.custom_extractall_tarfile = _extract_files
         session: Any = LocalSession(sagemaker_config=TELEMETRY_OFF)
     except Exception as error:  # shown to the user by the other end
         control.sendall(f"{type(error).__name__}: {error}\n".encode())
@@ -153,6 +155,27 @@ def _copy_objects(source: str, destination: str) -> None:
             with os.fdopen(job_tree.open_file(source, path), "rb") as file, place.open("wb") as kept:
                 shutil.copyfileobj(file, kept)
             place.chmod(stat.S_IMODE(state.st_mode) & 0o777)
+
+
+def _extract_files(archive: tarfile.TarFile, directory: str) -> None:
+    """Unpack a model's archive, in place of the SDK's own, whose filter some versions of Python can be led around.
+
+    A job may have written it. Only regular files are made, each by a path of plain names, in folders made here: no
+    link is, so that no name can lead out of the directory.
+    """
+    for member in archive:
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if not member.isreg() or not parts:
+            continue
+        if ".." in parts:
+            raise ValueError(f"the model's archive has a file named {member.name!r}, which leads out of it")
+        place = Path(directory, *parts)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        content = archive.extractfile(member)
+        if content is not None:
+            with content, place.open("wb") as kept:
+                shutil.copyfileobj(content, kept)
+            place.chmod(member.mode & 0o755 | 0o600)
 
 
 def _end(job: Job, error: str) -> NoReturn:
