@@ -431,6 +431,7 @@ def test_a_full_disk(engine: str, tmp_path: Path, small_disk: Path):
     done = local_runner("run", target, "--json", "--engine", engine, "--state", state)
     record = failed(done)
     assert "No space left on device" in reason_of(record, "Big")
+    assert "Next: free space on the disk that is full" in done.stderr
     assert (state / "s3/b/small/f").read_text() == "1\n"
     assert not (state / "s3/b/big").exists()
     # What was given up leaves room for the next run.

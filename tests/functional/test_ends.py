@@ -12,7 +12,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command_line import PROGRAM, PROJECT, Running, definition, environment, local_runner, processing, write
+from command_line import (
+    PROGRAM,
+    PROJECT,
+    Running,
+    definition,
+    environment,
+    link_caches,
+    local_runner,
+    processing,
+    write,
+)
 
 from local_runner.storage import runs
 
@@ -159,6 +169,28 @@ def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
         done = local_runner(*command, "--state", tmp_path / "state")
         assert done.returncode == 2
         assert "runs/abc/lock: Is a directory. A directory has the name of a file here" in done.stderr
+
+
+@pytest.mark.sandbox
+def test_a_directory_in_the_place_of_any_lock_of_the_state(tmp_path: Path):
+    """Every lock that a run makes, whichever there are: what is told names it, or the run does without it."""
+    path = write(tmp_path / "p.json", definition(ONE))
+    state = link_caches(tmp_path / "state")
+    command = ("run", path, "--engine", "sandbox", "--state", state)
+    assert local_runner(*command).returncode == 0
+    locks = [lock for lock in sorted(state.rglob("*lock*")) if lock.is_file() and "runs" not in lock.parts]
+    assert {lock.name for lock in locks} >= {".lock", "opening.lock", "digests.lock"}
+    for lock in locks:
+        lock.unlink()
+        lock.mkdir()
+        done = local_runner(*command, "--refresh", "First")
+        assert "Traceback" not in done.stderr
+        if done.returncode:
+            said = done.stdout + done.stderr
+            assert str(lock.relative_to(state)) in said, said
+            assert "A directory has the name of a file here: remove or rename it" in said
+        lock.rmdir()
+    assert local_runner(*command).returncode == 0
 
 
 @root_only
