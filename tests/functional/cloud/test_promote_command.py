@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -18,6 +19,7 @@ from local_runner.cloud.resources.image import Image
 
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
 REGION = {"AWS_REGION": "eu-west-1"}
+PROMOTE = ("promote", "--yes", "--allow-unverified", "a test")
 
 
 @pytest.fixture
@@ -50,31 +52,43 @@ def test_a_promotion_from_plan_to_plan(command, aws):
     assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True)
 
 
-def test_one_that_is_killed_is_finished_by_the_next_which_finds_the_lock_of_the_dead(command, proxy):
-    """SIGKILL while a write is under way: nothing of the process is left to tidy up."""
-    proxy.rule = lambda call: HANG if call.startswith("sagemaker:CreatePipeline") else None
-    line = [
-        *PROGRAM,
-        "promote",
-        "--yes",
-        "--allow-unverified",
-        "a test",
-        "--image-uri",
-        IMAGE,
-        "--state",
-        command.state,
-    ]
+def killed_at(proxy, command, what):
+    """A promotion that is killed (SIGKILL) while a call that ``what`` is true of is under way."""
+    proxy.rule = lambda call: HANG if what(call) else None
+    line = [*PROGRAM, *PROMOTE, "--image-uri", IMAGE, "--state", command.state]
     process = subprocess.Popen(line, cwd=PROJECT, env=environment(**REGION), stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not any(call.startswith("sagemaker:CreatePipeline") for call in list(proxy.calls)):
+    while not any(what(call) for call in list(proxy.calls)):
         assert time.monotonic() < until
         assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(10)
     proxy.clear()
-    done = command("promote", "--yes", "--allow-unverified", "a test")
+
+
+def test_one_that_is_killed_is_finished_by_the_next_which_finds_the_lock_of_the_dead(command, proxy):
+    """SIGKILL while a write is under way: nothing of the process is left to tidy up."""
+    killed_at(proxy, command, lambda call: call.startswith("sagemaker:CreatePipeline"))
+    done = command(*PROMOTE)
     assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
+
+
+def test_one_that_is_killed_at_its_last_write_leaves_no_lock_when_it_is_repeated(command, proxy, aws):
+    killed_at(proxy, command, lambda call: call.startswith("s3:DELETE") and "promotion.lock" in call)
+
+    def locks():
+        (bucket,) = aws.call("s3", "list_buckets")["Buckets"]
+        keys = [item["Key"] for item in aws.pages("s3", "list_objects_v2", "Contents", Bucket=bucket["Name"])]
+        return [key for key in keys if key.endswith("promotion.lock")]
+
+    assert len(locks()) == 1
+    seen = len(proxy.calls)
+    done = command(*PROMOTE)
+    assert "Nothing to change: release 1" in done.stdout, done.stderr
+    assert locks() == []
+    reads = re.compile(r"\w+:(GET|HEAD) |\w+:(Get|List|Describe)|sts:|sns:(Get|List)")
+    assert [call for call in proxy.calls[seen:] if not reads.match(call) and "promotion.lock" not in call] == []
 
 
 def test_a_write_that_is_denied_ends_with_what_to_ask_for(command, proxy, aws):
