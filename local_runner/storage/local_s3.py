@@ -285,7 +285,8 @@ def _of_project(scan: _Scan, base: str, root: Path) -> _Scan:
     kept = [
         (key, file)
         for key, file in scan.files
-        if not any(part.startswith(".") for part in key[len(base) :].split("/")) and file.resolve().is_relative_to(real)
+        if not any(part.startswith(".") and not part.startswith(".session-") for part in key[len(base) :].split("/")[:1])
+        and file.resolve().is_relative_to(real)
     ]
     return scan if len(kept) == len(scan.files) else _Scan(kept, None)
 

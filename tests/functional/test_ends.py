@@ -118,7 +118,7 @@ def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path):
 OPEN = """
 import sys
 from pathlib import Path
-from local_runner import runs
+from local_runner.storage import runs
 state = Path(sys.argv[1])
 for _ in range(300):
     run = runs.open_run(state, runs.new_execution_id())
@@ -128,7 +128,7 @@ for _ in range(300):
 CLEAN = """
 import sys
 from pathlib import Path
-from local_runner import runs
+from local_runner.storage import runs
 from local_runner.step_cache.prune import prune_runs
 state = Path(sys.argv[1])
 while True:

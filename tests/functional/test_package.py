@@ -96,6 +96,7 @@ def of_package(names: Sequence[str]) -> set[str]:
     return {name for name in names if name.startswith("local_runner/")}
 
 
+@pytest.mark.programs("git")
 def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "local_runner"], cwd=PROJECT, capture_output=True, text=True, check=True
