@@ -120,7 +120,7 @@ class Storage:
             if any(
                 source.code and source.location == (bucket, base) and path == source.path for source in self.sources
             ):
-                scan = _of_project(scan, base, path)
+                scan = _of_project(scan, base)
             if scan.files:
                 whole = whole and scan.whole is not None
                 layers += [scan.whole] if scan.whole else []
@@ -276,17 +276,13 @@ class _Scan:
     whole: Path | None
 
 
-def _of_project(scan: _Scan, base: str, root: Path) -> _Scan:
-    """Of the project's files those that are its code: not what is hidden, and not what a link outside of it leads to.
+def _of_project(scan: _Scan, base: str) -> _Scan:
+    """Of the project's files those that are its code: not what is hidden.
 
     The definition may be somebody else's, and a state directory, a virtual environment and ``.env`` lie in the project.
     """
-    real = root.resolve()
     kept = [
-        (key, file)
-        for key, file in scan.files
-        if not any(part.startswith(".") and not part.startswith(".session-") for part in key[len(base) :].split("/")[:1])
-        and file.resolve().is_relative_to(real)
+        (key, file) for key, file in scan.files if not any(part.startswith(".") for part in key[len(base) :].split("/"))
     ]
     return scan if len(kept) == len(scan.files) else _Scan(kept, None)
 
