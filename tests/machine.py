@@ -25,6 +25,7 @@ PROGRAMS = {
     "docker": "docker.io",
     "docker compose": "docker-compose",
     "docker-registry": "docker-registry",
+    "git": "git",
     "mount": "mount",
     "setpriv": "util-linux",
     "umount": "mount",
