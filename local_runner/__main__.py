@@ -5,6 +5,7 @@ Nothing slow is imported before the signals are taken, so that Ctrl-C ends also 
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from contextlib import suppress
@@ -18,6 +19,8 @@ _INTERRUPTED = 130  # errors.EXIT_INTERRUPTED, whose module imports click
 def main() -> None:
     """Run the command line and exit as :mod:`local_runner.errors` says."""
     handle(_end_at_once)
+    interrupted: list[bool] = []
+    atexit.register(_leave, interrupted)  # the first one that is registered is the last one that is called
     try:
         try:
             code = _command_line()
@@ -26,8 +29,22 @@ def main() -> None:
     except KeyboardInterrupt:
         with suppress(OSError):  # the terminal may be what was closed
             os.write(2, b"Interrupted.\n")
+        interrupted.append(True)
         code = _INTERRUPTED
     sys.exit(code)
+
+
+def _leave(interrupted: list[bool]) -> None:
+    """Exit as a command that was interrupted does.
+
+    Python kills itself with SIGINT where a KeyboardInterrupt once passed through ``exec`` of a text, as dataclasses
+    use it, and was handled further up.
+    """
+    if interrupted:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(_INTERRUPTED)
 
 
 def _command_line() -> int:

@@ -67,6 +67,21 @@ def test_a_signal_before_the_execution(tmp_path: Path, number: signal.Signals):
 
 
 @pytest.mark.sandbox
+def test_a_signal_in_the_middle_of_an_exec_of_text(tmp_path: Path):
+    """As dataclasses use it. Python would end itself by SIGINT, however the exception was handled."""
+    write(tmp_path / "p.json", definition(ONE))
+    library = tmp_path / "lib"
+    library.mkdir()
+    text = "import os, time\nos.write(2, b'importing\\n')\ntime.sleep(60)"
+    # Imported by the command when its own handlers are in place.
+    (library / "uuid.py").write_text(f"exec({text!r})\n")
+    changes = {"PYTHONPATH": f"{library}{os.pathsep}{PROJECT}"}
+    run = Running(tmp_path / "run", "run", tmp_path / "p.json", "--state", tmp_path / "state", changes=changes)
+    run.wait_for("importing")
+    run.process.send_signal(signal.SIGHUP)
+    assert run.end(20) == 130
+
+
 def test_nohup_goes_on(tmp_path: Path):
     path = write(
         tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
