@@ -74,7 +74,7 @@ def test_a_signal_in_the_middle_of_an_exec_of_text(tmp_path: Path):
     library.mkdir()
     text = "import os, time\nos.write(2, b'importing\\n')\ntime.sleep(60)"
     # Imported by the command when its own handlers are in place.
-    (library / "uuid.py").write_text(f"exec({text!r})\n")
+    (library / "difflib.py").write_text(f"exec({text!r})\n")
     changes = {"PYTHONPATH": f"{library}{os.pathsep}{PROJECT}"}
     run = Running(tmp_path / "run", "run", tmp_path / "p.json", "--state", tmp_path / "state", changes=changes)
     run.wait_for("importing")
