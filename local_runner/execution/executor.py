@@ -287,7 +287,7 @@ class _Executor:
         request = resolve(step.arguments, scope.of_job(name))
         self.plan.secrets.learn_from(request)
         where = f"{step.path}.Arguments"
-        job, problems = kind.parse(request, name, where)
+        job, problems = kind.job(request, name, where, self.plan.region)
         problems += request_problems(request, kind.shape, where, self.cache)
         looked: Looked | None = None
         if isinstance(job, ProcessingJob) and not problems and self.reuse:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+SETTLED_NS = 20_000_000
+"""How long after its last change a file can be remembered: two ticks of the slowest kernel clock (100 Hz)."""
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file (UTF-8) whole or not at all, and its directory where there is none. Raises OSError."""
