@@ -71,7 +71,7 @@ COMPILE = """
 import sys
 from pathlib import Path
 from local_runner.compile.compiler import compile_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project
 root, state = Path(sys.argv[1]), Path(sys.argv[2])
 done = compile_pipeline(Project.at(root, state, lambda line: print(line, file=sys.stderr)), None)
 print(done.definition)
