@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object
+from local_runner.jsontext import as_list, as_object, value_text
 
 DEFAULT_PATTERNS = (
     *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*SECRET*", "*CREDENTIAL*", "*API_KEY*", "*APIKEY*"),
@@ -107,7 +107,7 @@ class Secrets:
 
     def learn(self, values: Iterable[Any]) -> None:
         """Look for these from now on: texts and numbers, unless they are too short or mean yes, no or nothing."""
-        texts = {_as_text(value) for value in values if isinstance(value, str | int | float)}
+        texts = {value_text(value) for value in values if isinstance(value, str | int | float)}
         found = {text for text in texts if len(text) >= SHORTEST and text.lower() not in _NO_SECRETS}
         found = {text for text in found if not _KEPT.fullmatch(text) and text != NOT_KEPT}
         with self._lock:
@@ -131,7 +131,7 @@ class Secrets:
         """What a record has in place of a value: ``secret:hmac:`` and 16 hex digits of HMAC-SHA256."""
         import hmac
 
-        text = _as_text(value)
+        text = value_text(value)
         if _KEPT.fullmatch(text):
             return text
         return KEPT + hmac.digest(self._secret_key(), text.encode(errors="surrogatepass"), "sha256").hex()[:16]
@@ -153,7 +153,7 @@ class Secrets:
         """
         if KEPT not in str(document):
             return document
-        known = {form for value in (*map(_as_text, candidates), *self._values) for form in (value, *_forms(value))}
+        known = {form for value in (*map(value_text, candidates), *self._values) for form in (value, *_forms(value))}
         by_hash = {self.hashed(value): value for value in known}
 
         def back(match: re.Match[str]) -> str:
@@ -229,11 +229,6 @@ def is_kept(value: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------- pieces
-def _as_text(value: Any) -> str:
-    """A value as StartPipelineExecution takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _forms(value: str) -> set[str]:
     """How programs print a value: as it is, inside JSON, Python or a URL, and one that has lines line by line."""
     import json

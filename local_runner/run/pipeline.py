@@ -27,7 +27,7 @@ from local_runner.events import Listener
 from local_runner.execution.executor import execute
 from local_runner.execution.functions.settings import configured
 from local_runner.fingerprint import Fingerprint
-from local_runner.jsontext import as_list, as_object
+from local_runner.jsontext import as_list, as_object, value_text
 from local_runner.models import Execution, Fault, ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning import planner
 from local_runner.planning.scope import starting_scope, timestamp
@@ -147,7 +147,7 @@ def make_plan(settings: Settings, loaded: Loaded, request: RunRequest, state: Pa
     # What is resumed has the parameters that it had, unless others are given.
     secrets = Secrets(settings.pipeline.secret, state)
     kept = _kept_parameters(selected, loaded.definition, settings, request, secrets)
-    parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
+    parameters = {**{name: value_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
@@ -213,7 +213,7 @@ def _kept_parameters(
             continue
         if not is_kept(value):
             kept[name] = value
-        elif (default := defaults.get(name)) is None or secrets.hashed(_as_text(default)) != value:
+        elif (default := defaults.get(name)) is None or secrets.hashed(value_text(default)) != value:
             missing.append(name)
     if missing and selected.source:
         raise SettingsError(
@@ -231,11 +231,6 @@ def _learn_given(
     secrets.learn_named(settings.local.parameters)
     secrets.learn_named(parameters)
     secrets.learn_from([dict(step.arguments) for step in definition.steps])
-
-
-def _as_text(value: ParameterValue) -> str:
-    """A value as StartPipelineExecution takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_s3(name: str) -> bool:

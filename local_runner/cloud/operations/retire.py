@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.account.polling import Pace
-from local_runner.cloud.account.tags import ABSENT, is_ours, tags_of
+from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.account.tokens import client_token
 from local_runner.cloud.change.models import Change
 from local_runner.cloud.desired.deployment import Deployment
-from local_runner.cloud.executions.api import MISSING, running_executions
+from local_runner.cloud.executions.api import running_executions
 from local_runner.cloud.executions.trigger import stop
 from local_runner.cloud.iam.policies import execution_trust, start_policy, start_trust
 from local_runner.cloud.release.lock import promotion_lock
@@ -61,7 +61,7 @@ def retire(
     Raises LockedError while somebody promotes, and AwsError; what is left then goes the next time.
     """
     aws, bucket = deployment.aws, deployment.bucket
-    has_bucket = aws.find("s3", "head_bucket", *ABSENT, Bucket=bucket) is not None
+    has_bucket = aws.find("s3", "head_bucket", Bucket=bucket) is not None
     lock = promotion_lock(aws, bucket, deployment.prefix, break_lock=break_lock) if has_bucket else nullcontext()
     with lock:
         for change in changes:
@@ -83,13 +83,13 @@ def stop_running(aws: Aws, pipeline_name: str, note: Callable[[str], None], pace
 
 def still_running(aws: Aws, pipeline_name: str) -> list[str]:
     """The ids of the pipeline's executions that are not over; none where there is no pipeline."""
-    if aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=pipeline_name) is None:
+    if aws.find("sagemaker", "describe_pipeline", PipelineName=pipeline_name) is None:
         return []
     return [arn.rpartition("/")[2] for arn in running_executions(aws, pipeline_name)]
 
 
 def _pipeline(aws: Aws, name: str, tags: dict[str, str], environment: str) -> list[Change]:
-    live = aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=name)
+    live = aws.find("sagemaker", "describe_pipeline", PipelineName=name)
     if live is None:
         return []
     found: list[dict[str, str]] = aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=live["PipelineArn"])
@@ -101,7 +101,7 @@ def _pipeline(aws: Aws, name: str, tags: dict[str, str], environment: str) -> li
 
     def delete(aws: Aws) -> None:
         token = client_token({"PipelineName": name})
-        aws.find("sagemaker", "delete_pipeline", *MISSING, PipelineName=name, ClientRequestToken=token)
+        aws.find("sagemaker", "delete_pipeline", PipelineName=name, ClientRequestToken=token)
 
     return [Change("pipeline", name, "delete", "the pipeline goes, with the list of its executions", delete)]
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, CloudError
-from local_runner.cloud.account.tags import ABSENT
 from local_runner.cloud.change.models import Change, Resource, in_order
 from local_runner.cloud.desired.deployment import Deployment
 from local_runner.cloud.desired.record import write_record
@@ -36,7 +35,6 @@ from local_runner.secrets import NOT_KEPT
 from local_runner.storage.s3_uri import s3_problem, split_uri
 
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^@]+)@(sha256:[0-9a-f]{64})")
-_NO_IMAGE = ("RepositoryNotFoundException", "ImageNotFoundException")
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ def _missing_code(aws: Aws, target: ReleaseRecord) -> list[str]:
             missing.append(f"{uri} ({path}), which is no S3 URI")
             continue
         bucket, key = split_uri(uri)
-        if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
+        if aws.find("s3", "head_object", Bucket=bucket, Key=key) is None:
             missing.append(f"{uri} ({path})")
     return missing
 
@@ -228,5 +226,5 @@ def _missing_image(aws: Aws, target: ReleaseRecord) -> list[str]:
         return []
     registry, repository, digest = image.groups()
     asked = {"registryId": registry, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
-    found = aws.find("ecr", "describe_images", *_NO_IMAGE, **asked)
+    found = aws.find("ecr", "describe_images", **asked)
     return [] if found and found["imageDetails"] else [f"the image {target.image_uri}"]

@@ -15,7 +15,7 @@ from typing import Any
 from local_runner.cloud.change.fields import field_changes, shown
 from local_runner.cloud.change.models import FieldChange
 from local_runner.cloud.desired.deployment import Deployment
-from local_runner.cloud.executions.api import MISSING, CloudExecution, latest_executions
+from local_runner.cloud.executions.api import CloudExecution, latest_executions
 from local_runner.cloud.release.record import ReleaseRecord
 from local_runner.cloud.release.store import current_release, without_secrets
 from local_runner.cloud.resources.schedule import find_either
@@ -77,7 +77,7 @@ def read_status(deployment: Deployment, state: Path, now: datetime | None = None
     now = now or datetime.now(UTC)
     with aws.reading():
         release = current_release(aws, deployment.bucket, deployment.prefix)
-        pipeline = aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=names.pipeline_name)
+        pipeline = aws.find("sagemaker", "describe_pipeline", PipelineName=names.pipeline_name)
         found = find_either(aws, names.schedule)
         executions = latest_executions(aws, names.pipeline_name, _EXECUTIONS) if pipeline else []
         schedule = _schedule(found[0], found[1], deployment, now) if found else None

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.account.tags import ABSENT
 from local_runner.jsontext import as_object
 
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -44,7 +43,7 @@ def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = Fal
         yield
     finally:
         with suppress(AwsError):  # it ends by itself, and what the promotion came to is told
-            found = aws.find("s3", "head_object", *ABSENT, **asked)
+            found = aws.find("s3", "head_object", **asked)
             if found is not None and found["ETag"] == etag:  # and not somebody's who broke it
                 aws.call("s3", "delete_object", **asked)
 
@@ -55,7 +54,7 @@ def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
     A lock whose holder may still be at work stays.
     """
     asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
-    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    held = aws.find("s3", "get_object", **asked)
     if held is not None and _is_over(_read(held), datetime.now(UTC)):
         aws.call("s3", "delete_object", **asked)
 
@@ -71,7 +70,7 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
 
     if etag := put(IfNoneMatch="*"):
         return etag
-    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    held = aws.find("s3", "get_object", **asked)
     lock = _read(held) if held else {}
     if break_lock or held is None or _is_over(lock, now):
         etag = put(IfMatch=held["ETag"]) if held else put(IfNoneMatch="*")

@@ -9,11 +9,10 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from local_runner.cloud.account.aws import Aws, CloudError
+from local_runner.cloud.account.aws import Aws, AwsError, CloudError
 from local_runner.cloud.release.record import ReleaseRecord, release_key
 from local_runner.secrets import Secrets
 
-_MISSING = ("NoSuchKey", "NoSuchBucket", "404")
 _SIDE_BY_SIDE = 8
 
 
@@ -24,8 +23,8 @@ def release_numbers(aws: Aws, bucket: str, prefix: str) -> list[int]:
         keys = [
             str(item["Key"]) for item in aws.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=start)
         ]
-    except CloudError as error:
-        if getattr(error, "code", "") in _MISSING:
+    except AwsError as error:
+        if error.not_found:
             return []
         raise
     found = (re.fullmatch(r"(\d+)\.json", key.removeprefix(start)) for key in keys)
@@ -35,7 +34,7 @@ def release_numbers(aws: Aws, bucket: str, prefix: str) -> list[int]:
 def read_release(aws: Aws, bucket: str, prefix: str, number: int) -> ReleaseRecord:
     """The record of one release. Raises CloudError where there is none, or where it cannot be read."""
     key = release_key(prefix, number)
-    answer = aws.find("s3", "get_object", *_MISSING, Bucket=bucket, Key=key)
+    answer = aws.find("s3", "get_object", Bucket=bucket, Key=key)
     if answer is None:
         raise CloudError(f"There is no release {number}: s3://{bucket}/{key} is not there.")
     try:

@@ -25,7 +25,6 @@ from local_runner.cloud.target.place import Place
 TARGET_ID = "alert"
 DETAIL_TYPE = "SageMaker Model Building Pipeline Execution Status Change"
 _SID = "LocalRunnerAlerts"
-_MISSING = ("NotFound", "NotFoundException")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Alerts:
     def _topic(self, aws: Aws) -> list[Change]:
         if not self.makes_topic:
             return []
-        live = aws.find("sns", "get_topic_attributes", *_MISSING, TopicArn=self._own_topic)
+        live = aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic)
         statement = self.topic_statement()
         if live is None:
             fields = field_changes({}, {"Policy": document([statement]), "Tags": dict(self.tags)})
@@ -162,7 +161,7 @@ class Alerts:
         return [Change("alert rule", name, "delete", "nobody is told any more", lambda aws: delete_rule(aws, name))]
 
     def _topic_goes(self, aws: Aws) -> list[Change]:
-        live = aws.find("sns", "get_topic_attributes", *_MISSING, TopicArn=self._own_topic)
+        live = aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic)
         if live is None or not is_ours(self._topic_tags(aws), self.tags):
             return []
         return [self._change("alert topic", "delete", "goes, with its subscriptions", self._delete_topic, ())]
@@ -170,7 +169,7 @@ class Alerts:
     # ----------------------------------------------------------------------------------------------- the doing
     def _write_topic(self, aws: Aws) -> None:
         tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
-        if aws.find("sns", "get_topic_attributes", *_MISSING, TopicArn=self._own_topic) is None:
+        if aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic) is None:
             aws.call("sns", "create_topic", Name=self.names.alert_topic, Tags=tags)
         live = aws.call("sns", "get_topic_attributes", TopicArn=self._own_topic)
         statements = {**_by_sid(_policy(live)), _SID: self.topic_statement()}
@@ -178,7 +177,7 @@ class Alerts:
         aws.call("sns", "set_topic_attributes", TopicArn=self._own_topic, AttributeName="Policy", AttributeValue=policy)
 
     def _delete_topic(self, aws: Aws) -> None:
-        aws.find("sns", "delete_topic", *_MISSING, TopicArn=self._own_topic)
+        aws.find("sns", "delete_topic", TopicArn=self._own_topic)
 
     # ------------------------------------------------------------------------------------------------- reading
     @property
@@ -188,7 +187,7 @@ class Alerts:
     def _is_subscribed(self, aws: Aws, email: str) -> bool:
         """Whether the address is, or has been asked and has not confirmed yet."""
         # A topic that is still to be made has none.
-        if aws.find("sns", "get_topic_attributes", *_MISSING, TopicArn=self.topic_arn) is None:
+        if aws.find("sns", "get_topic_attributes", TopicArn=self.topic_arn) is None:
             return False
         found = aws.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=self.topic_arn)
         return any(one["Protocol"] == "email" and one["Endpoint"].lower() == email.lower() for one in found)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.account.tags import ABSENT
 from local_runner.cloud.change.models import Change
 
 _NO_PUBLIC_ACCESS = {
@@ -43,7 +42,7 @@ class Bucket:
         if not self.own:
             return []
         # One that was cut off after its creation; what somebody else set is left as it is.
-        open_ = aws.find("s3", "get_public_access_block", "NoSuchPublicAccessBlockConfiguration", **self._asked)
+        open_ = aws.find("s3", "get_public_access_block", **self._asked)
         if open_ is None:
             return [Change("bucket", self.name, "update", "public access is blocked", self._make)]
         return []
@@ -54,7 +53,7 @@ class Bucket:
 
     def _exists(self, aws: Aws) -> bool:
         try:
-            return aws.find("s3", "head_bucket", *ABSENT, **self._asked) is not None
+            return aws.find("s3", "head_bucket", **self._asked) is not None
         except AwsError as error:
             if error.code in ("403", "AccessDenied", "301"):
                 raise CloudError(
@@ -72,11 +71,10 @@ class Bucket:
             except AwsError as error:
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
-        missing = "ServerSideEncryptionConfigurationNotFoundError"
-        found = aws.find("s3", "get_bucket_encryption", missing, **self._asked)
+        found = aws.find("s3", "get_bucket_encryption", **self._asked)
         if not found or found["ServerSideEncryptionConfiguration"] != _ENCRYPTION:
             aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
-        if aws.find("s3", "get_bucket_tagging", "NoSuchTagSet", **self._asked) is None:
+        if aws.find("s3", "get_bucket_tagging", **self._asked) is None:
             tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
             aws.call("s3", "put_bucket_tagging", **self._asked, Tagging={"TagSet": tags})
         # Last: where it is set, all the rest is.

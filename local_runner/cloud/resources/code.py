@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.account.tags import ABSENT
 from local_runner.cloud.change.models import Change, FieldChange
 from local_runner.cloud.release.model import CodeObject
 
@@ -29,7 +28,7 @@ class Code:
 
         def is_there(wanted: CodeObject) -> bool:
             asked = {"Bucket": self.bucket, "Key": wanted.key, "ExpectedBucketOwner": self.account}
-            return aws.find("s3", "head_object", *ABSENT, **asked) is not None
+            return aws.find("s3", "head_object", **asked) is not None
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             there = list(pool.map(is_there, self.objects))

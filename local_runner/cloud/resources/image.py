@@ -25,7 +25,6 @@ _ECR_REMEDY = (
 _OTHER_REMEDY = (
     "Check its address ('repository' of the environment), the network and the login (docker login), then repeat."
 )
-_ABSENT = ("RepositoryNotFoundException", "ImageNotFoundException")
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Image:
 
     def _find(self, aws: Aws) -> bool:
         """Whether there is a repository; it then says where images are pushed."""
-        found = aws.find("ecr", "describe_repositories", *_ABSENT, repositoryNames=[self._name])
+        found = aws.find("ecr", "describe_repositories", repositoryNames=[self._name])
         if found is None:
             return False
         self.place = str(found["repositories"][0]["repositoryUri"])
@@ -105,7 +104,7 @@ class Image:
         """The digest of the tag in the registry, or None."""
         if self.target.repository:
             ids = [{"imageTag": self.target.tag}]
-            found = aws.find("ecr", "describe_images", *_ABSENT, repositoryName=self.target.repository, imageIds=ids)
+            found = aws.find("ecr", "describe_images", repositoryName=self.target.repository, imageIds=ids)
             return str(found["imageDetails"][0]["imageDigest"]) if found and found["imageDetails"] else None
         client = connect()
         try:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
 from local_runner.cloud.account.retry import once_assumable
-from local_runner.cloud.account.tags import ABSENT, is_ours, tags_of
+from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.account.tokens import client_token
 from local_runner.cloud.change.definition import definition_changes
 from local_runner.cloud.change.fields import field_changes
@@ -29,8 +28,6 @@ RELEASE_TAG = "local-runner:release"
 COMMIT_TAG = "local-runner:git-commit"
 
 _INLINE_BYTES = 100 * 1024
-_NOT_THERE = re.compile("could not find|does not exist|not found", re.IGNORECASE)
-_ABSENT = ("ResourceNotFound", "ResourceNotFoundException")
 
 
 @dataclass
@@ -112,13 +109,13 @@ class Pipeline:
             return {"PipelineDefinition": definition}
         bucket = self.desired.bucket
         key = f"{self.desired.prefix}/definitions/{hashlib.sha256(data).hexdigest()}.json"
-        if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
+        if aws.find("s3", "head_object", Bucket=bucket, Key=key) is None:
             aws.call("s3", "put_object", Bucket=bucket, Key=key, Body=data)
         return {"PipelineDefinitionS3Location": {"Bucket": bucket, "ObjectKey": key}}
 
     # ------------------------------------------------------------------------------------------------- reading
     def _find(self, aws: Aws) -> dict[str, Any] | None:
-        return find_pipeline(aws, self.desired.names.pipeline_name)
+        return aws.find("sagemaker", "describe_pipeline", PipelineName=self.desired.names.pipeline_name)
 
     def _tags_of(self, aws: Aws, live: Mapping[str, Any]) -> dict[str, str]:
         """The pipeline's tags. Raises CloudError where they say that it is somebody else's."""
@@ -139,20 +136,10 @@ class Pipeline:
             if wanted.key == key:
                 return wanted.file.read_bytes()
         try:
-            found = aws.find("s3", "get_object", *ABSENT, Bucket=bucket, Key=key)
+            found = aws.find("s3", "get_object", Bucket=bucket, Key=key)
         except AwsError:
             return None  # the plan is told without it
         return found["Body"].read() if found else None
-
-
-def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
-    """What DescribePipeline says, or None where there is no such pipeline."""
-    try:
-        return aws.call("sagemaker", "describe_pipeline", PipelineName=name)
-    except AwsError as error:
-        if error.code in _ABSENT or (error.code == "ValidationException" and _NOT_THERE.search(str(error.message))):
-            return None
-        raise
 
 
 def _summary(fields: tuple[FieldChange, ...]) -> str:

@@ -20,7 +20,6 @@ from local_runner.cloud.change.models import Change, FieldChange
 from local_runner.cloud.iam.permission_words import permission_words
 
 POLICY_NAME = "local-runner"
-_MISSING = "NoSuchEntity"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Role:
 
     def plan(self, aws: Aws) -> list[Change]:
         """What has to change. Raises CloudError where the name belongs to somebody else."""
-        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        live = aws.find("iam", "get_role", RoleName=self.name)
         if live is None:
             return [self._change("create", self._fields({}, {}, {}))] if self.wanted else []
         role: dict[str, Any] = live["Role"]
@@ -54,7 +53,7 @@ class Role:
             )
         if not self.wanted:
             return [Change(self.kind, self.name, "delete", f"the {self.kind} goes", self._delete)]
-        found = aws.find("iam", "get_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
+        found = aws.find("iam", "get_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
         fields = self._fields(
             _document(role.get("AssumeRolePolicyDocument")),
             _document((found or {}).get("PolicyDocument")),
@@ -81,7 +80,7 @@ class Role:
     def _write(self, aws: Aws) -> None:
         trust = json.dumps(self.trust)
         tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
-        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        live = aws.find("iam", "get_role", RoleName=self.name)
         if live is None:
             aws.call(
                 "iam",
@@ -100,8 +99,8 @@ class Role:
         aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
 
     def _delete(self, aws: Aws) -> None:
-        aws.find("iam", "delete_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
-        aws.find("iam", "delete_role", _MISSING, RoleName=self.name)
+        aws.find("iam", "delete_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
+        aws.find("iam", "delete_role", RoleName=self.name)
 
 
 def _document(value: Any) -> Any:

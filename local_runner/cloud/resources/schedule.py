@@ -104,7 +104,7 @@ class ScheduleResource:
             if kind == "rule":
                 delete_rule(aws, name)
             else:
-                aws.find("scheduler", "delete_schedule", "ResourceNotFoundException", Name=name)
+                aws.find("scheduler", "delete_schedule", Name=name)
 
         summary = f"the {_WORDS[kind]} goes; it was {describe_schedule(live)}"
         return Change(_WORDS[kind], name, "delete", summary, apply, field_changes(live, {}))
@@ -126,7 +126,7 @@ class ScheduleResource:
 
 def find_schedule(aws: Aws, name: str) -> dict[str, Any] | None:
     """The schedule as UpdateSchedule would take it, or None."""
-    live = aws.find("scheduler", "get_schedule", "ResourceNotFoundException", Name=name)
+    live = aws.find("scheduler", "get_schedule", Name=name)
     if live is None:
         return None
     return {key: value for key, value in live.items() if key not in _NOT_OURS and value is not None}
@@ -136,7 +136,7 @@ def write_schedule(aws: Aws, request: Mapping[str, Any]) -> None:
     """Creates the schedule or, where it is there, gives it every field of ``request``."""
     token = client_token(request)
     name = str(request["Name"])
-    if aws.find("scheduler", "get_schedule", "ResourceNotFoundException", Name=name) is None:
+    if aws.find("scheduler", "get_schedule", Name=name) is None:
         aws.call("scheduler", "create_schedule", **request, ClientToken=token)
     else:
         aws.call("scheduler", "update_schedule", **request, ClientToken=token)

@@ -134,8 +134,11 @@ def keep(aws: Aws, release: ReleaseRecord) -> None:
 
 def log(aws: Aws, job: str, *lines: str, host: str = "algo-1") -> None:
     stream = {"logGroupName": GROUP, "logStreamName": f"{job}/{host}-1700000000"}
-    aws.find("logs", "create_log_group", "ResourceAlreadyExistsException", logGroupName=GROUP)
-    aws.find("logs", "create_log_stream", "ResourceAlreadyExistsException", **stream)
+    if not aws.call("logs", "describe_log_groups", logGroupNamePrefix=GROUP)["logGroups"]:
+        aws.call("logs", "create_log_group", logGroupName=GROUP)
+    found = aws.call("logs", "describe_log_streams", logGroupName=GROUP)["logStreams"]
+    if stream["logStreamName"] not in [item["logStreamName"] for item in found]:
+        aws.call("logs", "create_log_stream", **stream)
     now = int(time.time() * 1000)
     events = [{"timestamp": now + number, "message": line} for number, line in enumerate(lines)]
     aws.call("logs", "put_log_events", **stream, logEvents=events)
@@ -408,7 +411,7 @@ schedules = st.fixed_dictionaries(
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules)
 def test_pause_and_resume_lose_no_field(service: Service, aws: Aws, schedule: dict) -> None:
-    aws.find("scheduler", "delete_schedule", "ResourceNotFoundException", Name="s")
+    aws.find("scheduler", "delete_schedule", Name="s")
     aws.call("scheduler", "create_schedule", Name="s", State="ENABLED", **schedule)
     before = aws.call("scheduler", "get_schedule", Name="s")
     service.requests.clear()
