@@ -47,13 +47,13 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
+    definition: Any, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
 ) -> Fingerprint:
-    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has.
+    """The fingerprint of a definition (parsed JSON) that was compiled for ``values``; its code is what ``storage`` has.
 
     What has a ``secret`` name is left out: a run proves the pipeline for any value of it.
     """
-    document = secret.without(json.loads(definition))
+    document = secret.without(definition)
     texts = list(texts_of(document))
     code: dict[str, str] = {}
     for uri in sorted({text for text in texts if storage.is_code(text)}):

@@ -42,7 +42,7 @@ def _described(name: str, state: Path, image_uri: str | None = None) -> Describe
 
     settings = load_settings(Path.cwd())
     described = describe(settings, load_environment(settings.root, name), state.absolute(), _say, image_uri)
-    for note in described.parts.notes:
+    for note in described.supporting.notes:
         _say(f"Note: {note}")
     return described
 
@@ -63,7 +63,9 @@ def bootstrap(name: str, prints: bool, state: Path) -> None:
     from local_runner.cloud.export.cloudformation import bootstrap_template
 
     found = _described(name, state)
-    click.echo(json.dumps(bootstrap_template(found.parts, bucket=found.bucket, repository=found.repository), indent=2))
+    click.echo(
+        json.dumps(bootstrap_template(found.supporting, bucket=found.bucket, repository=found.repository), indent=2)
+    )
 
 
 @click.command()
@@ -93,7 +95,7 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
 
     found = _described(name, state, image_uri)
     build = release_template if form == "cloudformation" else release_configuration
-    document = json.dumps(build(found.parts, found.definition, found.desired.secrets.names), indent=2)
+    document = json.dumps(build(found.supporting, found.definition, found.desired.target.secrets.names), indent=2)
     if output is None:
         click.echo(document)
     else:
@@ -110,6 +112,6 @@ def _say_uploads(found: Described) -> None:
     _say("Before it is deployed, these have to be there:")
     for item in desired.code:
         file = item.file.relative_to(Path.cwd()) if item.file.is_relative_to(Path.cwd()) else item.file
-        _say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.bucket}/{item.key}")
+        _say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.target.bucket}/{item.key}")
     if desired.image and not desired.image.given:
         _say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')

@@ -6,6 +6,7 @@ its own; each stage's I/O rule stands at the top of its module.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -227,10 +228,9 @@ def _learn_given(
     secrets: Secrets, definition: PipelineDefinition, settings: Settings, parameters: Mapping[str, str]
 ) -> None:
     """What is secret of a run before it is planned, so that no problem of it shows a value."""
-    secrets.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+    secrets.learn_definition(definition)
     secrets.learn_named(settings.local.parameters)
     secrets.learn_named(parameters)
-    secrets.learn_from([dict(step.arguments) for step in definition.steps])
 
 
 def _is_s3(name: str) -> bool:
@@ -428,7 +428,9 @@ def _proven(
     from local_runner.run.lazy_engine import project_image  # remembers the tag, so that no engine has to be loaded
 
     image = project_image(settings, state).rpartition(":")[2]
-    return fingerprint.fingerprint_of(compiled, local_values(settings), storage, image, settings.pipeline.secret)
+    return fingerprint.fingerprint_of(
+        json.loads(compiled), local_values(settings), storage, image, settings.pipeline.secret
+    )
 
 
 def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:

@@ -85,10 +85,14 @@ class AwsError(CloudError):
 
 @dataclass
 class Aws:
-    """One account in one region. ``calls`` are the calls made so far, as ``service.operation``."""
+    """One account in one region. ``calls`` are the calls made so far, as ``service.operation``.
+
+    ``known_account`` is the account's id where AWS need not be asked for it: nobody has to be signed in to name ARNs.
+    """
 
     region: str
     profile: str | None = None
+    known_account: str | None = None
     calls: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -112,7 +116,7 @@ class Aws:
     @cached_property
     def account(self) -> str:
         """The account's id, 12 digits."""
-        return str(self._identity["Account"])
+        return self.known_account or str(self._identity["Account"])
 
     @cached_property
     def partition(self) -> str:

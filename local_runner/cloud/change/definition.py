@@ -59,12 +59,12 @@ def _of_step(
         elif isinstance(one, str) and isinstance(other, str) and _CODE_URI.search(one) and _CODE_URI.search(other):
             if (one, other) not in seen:
                 seen.add((one, other))
-                yield FieldChange(f"{CODE}{name}", one, code_words(one, other, content))
+                yield FieldChange(f"{CODE}{name}", one, code_summary(one, other, content))
         else:
             yield FieldChange(f"{name}.{change.path}", one, other)
 
 
-def code_words(one: str, other: str, content: Content) -> str:
+def code_summary(one: str, other: str, content: Content) -> str:
     """``transform.py +12 -3``, or only the name where the content is no text or not to be had."""
     name = other.rstrip("/").rpartition("/")[2]
     before, after = content(one), content(other)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.target.target import Target
 from local_runner.models import ExecutionStatus, StepExecution, StepStatus
 
 OVER = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
@@ -80,8 +81,9 @@ class CloudStep:
 
 
 # ------------------------------------------------------------------------------------------------- executions
-def describe_pipeline(aws: Aws, name: str, environment: str) -> dict[str, Any]:
-    """What the account has under that name. Raises CloudError where there is no such pipeline."""
+def describe_pipeline(target: Target) -> dict[str, Any]:
+    """What the account has under the pipeline's name. Raises CloudError where there is no such pipeline."""
+    aws, name, environment = target.aws, target.names.pipeline_name, target.names.environment
     described = aws.find("sagemaker", "describe_pipeline", PipelineName=name)
     if described is None:
         raise CloudError(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.target.target import Target
 from local_runner.jsontext import as_object
 
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -22,13 +23,13 @@ class LockedError(CloudError):
 
 
 @contextmanager
-def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = False) -> Generator[None]:
+def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[None]:
     """Hold the lock of the environment, an object that only one can create. Raises LockedError: who holds it.
 
     A lock whose time is over, or whose process was one of this machine and is gone, belongs to a promotion that was cut
     off, and is taken.
     """
-    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    aws, asked = target.aws, _place(target)
     now = datetime.now(UTC)
     lock = {
         "holder": aws.caller_arn,
@@ -48,15 +49,19 @@ def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = Fal
                 aws.call("s3", "delete_object", **asked)
 
 
-def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
+def drop_left_lock(target: Target) -> None:
     """Remove the lock of a promotion that was cut off after its last change, where nothing is left to be changed.
 
     A lock whose holder may still be at work stays.
     """
-    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    aws, asked = target.aws, _place(target)
     held = aws.find("s3", "get_object", **asked)
     if held is not None and _is_over(_read(held), datetime.now(UTC)):
         aws.call("s3", "delete_object", **asked)
+
+
+def _place(target: Target) -> dict[str, str]:
+    return {"Bucket": target.bucket, "Key": f"{target.prefix}/promotion.lock"}
 
 
 def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:

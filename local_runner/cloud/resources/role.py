@@ -16,27 +16,23 @@ from typing import Any
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.change.fields import field_changes
-from local_runner.cloud.change.models import Change, FieldChange
-from local_runner.cloud.iam.permission_words import permission_words
+from local_runner.cloud.change.models import Action, Change, FieldChange, ResourceKind
+from local_runner.cloud.iam.permission_summary import permission_summary
 
 POLICY_NAME = "local-runner"
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role with one inline policy. ``kind`` is "execution role" or "start role"; ``wanted`` False: it shall go."""
+    """A role with one inline policy. ``kind`` is EXECUTION_ROLE or START_ROLE; ``wanted`` False: delete it."""
 
-    kind: str
+    kind: ResourceKind
     name: str
     trust: Mapping[str, Any]
     policy: Mapping[str, Any]
     tags: Mapping[str, str]
     description: str
     wanted: bool = True
-
-    def arn(self, aws: Aws) -> str:
-        """The role's ARN, also before it is made."""
-        return aws.arn("iam", f"role/{self.name}", region=False)
 
     def plan(self, aws: Aws) -> list[Change]:
         """What has to change. Raises CloudError where the name belongs to somebody else."""
@@ -52,7 +48,7 @@ class Role:
                 "Name a role as 'role_arn' of the environment (or of its schedule) in local_runner.toml, or delete it."
             )
         if not self.wanted:
-            return [Change(self.kind, self.name, "delete", f"the {self.kind} goes", self._delete)]
+            return [Change(self.kind, self.name, "delete", f"the {self.kind} is deleted", self._delete)]
         found = aws.find("iam", "get_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
         fields = self._fields(
             _document(role.get("AssumeRolePolicyDocument")),
@@ -69,12 +65,12 @@ class Role:
             *field_changes({key: tags[key] for key in tags if key in self.tags}, self.tags, "Tags."),
         )
 
-    def _change(self, action: Any, fields: tuple[FieldChange, ...]) -> Change:
+    def _change(self, action: Action, fields: tuple[FieldChange, ...]) -> Change:
         sids = {change.path.split(".")[2] for change in fields if change.path.startswith("Policy.Statement.")}
         if not sids:
             summary = f"the {self.kind} is changed"
         else:
-            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_words(sids)}"
+            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_summary(sids)}"
         return Change(self.kind, self.name, action, summary, self._write, fields)
 
     def _write(self, aws: Aws) -> None:

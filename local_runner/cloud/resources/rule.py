@@ -35,9 +35,9 @@ def write_rule(aws: Aws, request: Mapping[str, Any], tags: Mapping[str, str]) ->
         aws.call("events", "put_rule", **rule)
     answer = aws.call("events", "put_targets", Rule=rule["Name"], Targets=[request["Target"]])
     for entry in answer.get("FailedEntries", []):
-        code, said = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
+        code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
         raise AwsError(
-            f"events:PutTargets did not take the target of the rule {rule['Name']}: {said} ({code})", "", code
+            f"events:PutTargets did not take the target of the rule {rule['Name']}: {message} ({code})", "", code
         )
 
 

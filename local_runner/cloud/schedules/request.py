@@ -26,7 +26,7 @@ PARAMETER_LIST = {"PipelineParameterList": "Name"}
 WHOLE = frozenset({"FlexibleTimeWindow"})
 """Its two fields only make sense together: a window that is OFF has no length."""
 
-OURS = frozenset({("ScheduleExpression",), ("EventPattern",)})
+WHOLLY_OURS = frozenset({("ScheduleExpression",), ("EventPattern",)})
 """A rule may have both: what the settings do not say is not wanted, whoever set it."""
 
 OFF_IN_SETTINGS = "Disabled by local_runner.toml (enabled = false)."
@@ -128,6 +128,3 @@ def _defaults(settings: ScheduleSettings) -> frozenset[tuple[str, ...]]:
 def in_zone(moment: datetime, timezone: str) -> datetime:
     """A moment of the settings: one that does not say its offset is meant in the schedule's time zone."""
     return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
-
-
-# -------------------------------------------------------------------------------------------------- overlay

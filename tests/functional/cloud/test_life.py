@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,14 +22,14 @@ from test_promotion import promoted as promoted_release
 
 from local_runner.cli.local import cli
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.change.models import in_order
-from local_runner.cloud.desired.supporting import parts_of
+from local_runner.cloud.change.models import deletions_last
+from local_runner.cloud.desired.supporting import supporting_resources
 from local_runner.cloud.operations.pause import set_state
 from local_runner.cloud.release.lock import promotion_lock
 from local_runner.cloud.release.record import ReleaseRecord, release_key
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
-from local_runner.cloud.target.target import place_of, tags_for
+from local_runner.cloud.target.target import Target
 from local_runner.definition.parser import parse_definition
 from local_runner.fingerprint import Fingerprint
 from local_runner.fingerprint import keep as keep_fingerprint
@@ -36,7 +37,6 @@ from local_runner.fingerprint import keep as keep_fingerprint
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 NAMES = Names("FlightsDaily", "dev")
 NAME, BUCKET = "FlightsDaily-dev", f"sagemaker-{REGION}-{ACCOUNT}"
-PLACE = place_of(NAMES, ACCOUNT, REGION)
 GROUP = "/aws/sagemaker/ProcessingJobs"
 SCHEDULE = {
     "expression": "cron(0 6 * * ? *)",
@@ -44,6 +44,7 @@ SCHEDULE = {
     "parameters": {"ProcessingDate": "<aws.scheduler.scheduled-time>"},
 }
 ENVIRONMENT = Environment.model_validate({"name": "dev", "schedule": SCHEDULE, "alerts": {"email": "a@example.com"}})
+TARGET = Target(ENVIRONMENT, NAMES, Aws(REGION, known_account=ACCOUNT))
 
 
 def step(name, **more):
@@ -52,7 +53,7 @@ def step(name, **more):
             "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
         },
         "AppSpecification": {"ImageUri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1"},
-        "RoleArn": PLACE.role_arn,
+        "RoleArn": TARGET.execution_role_arn,
     }
     return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
 
@@ -68,20 +69,20 @@ DEFINITION = {
 
 
 def record(number: int, **more) -> ReleaseRecord:
-    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(json.dumps(DEFINITION), NAME, ""), PLACE, BUCKET, "x")
+    parts = supporting_resources(TARGET, parse_definition(json.dumps(DEFINITION), NAME, ""))
     assert parts.schedule.desired
     values = {
         "number": number,
         "environment": "dev",
         "pipeline_name": NAME,
-        "pipeline_arn": PLACE.pipeline_arn,
+        "pipeline_arn": TARGET.pipeline_arn,
         "created": f"2026-01-0{number}T06:00:00+00:00",
         "created_by": f"arn:aws:sts::{ACCOUNT}:assumed-role/Deploy/maria",
         "fingerprint": "f" * 64,
         "verified_by": "abcdefghijkl",
         "git_commit": "0123456789abcdef",
         "definition": json.dumps(DEFINITION),
-        "role_arn": PLACE.role_arn,
+        "role_arn": TARGET.execution_role_arn,
         "schedule_kind": "scheduler",
         "schedule": dict(parts.schedule.desired.request),
     }
@@ -105,8 +106,8 @@ def promoted(service: Service, aws: Aws) -> Service:
     """The account after one promotion."""
     document = json.dumps(DEFINITION)
     aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(document, NAME, ""), PLACE, BUCKET, NAME)
-    tags = [{"Key": key, "Value": value} for key, value in tags_for(ENVIRONMENT, NAMES).items()]
+    parts = supporting_resources(TARGET, parse_definition(document, NAME, ""))
+    tags = [{"Key": key, "Value": value} for key, value in TARGET.tags.items()]
     assert parts.execution_role
     assert parts.start_role
     for change in parts.execution_role.plan(aws):
@@ -116,12 +117,12 @@ def promoted(service: Service, aws: Aws) -> Service:
         "create_pipeline",
         PipelineName=NAME,
         PipelineDefinition=document,
-        RoleArn=PLACE.role_arn,
+        RoleArn=TARGET.execution_role_arn,
         Tags=tags,
         ClientRequestToken="t" * 32,
     )
     for part in (parts.start_role, parts.schedule, parts.alerts):
-        for change in in_order(part.plan(aws)):
+        for change in deletions_last(part.plan(aws)):
             change.apply(aws)
     keep(aws, record(1))
     return service
@@ -505,7 +506,7 @@ def test_a_release_whose_code_or_image_is_gone_does_not_come_back(promoted: Serv
 def test_a_rollback_waits_for_no_other_promotion(promoted: Service, aws: Aws, run) -> None:
     promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
     before = state_of(aws)
-    with promotion_lock(aws, BUCKET, NAME):
+    with promotion_lock(replace(TARGET, aws=aws)):
         done = run("rollback", "--yes")
     assert done.exit_code == 2
     assert "Another promotion holds the lock" in done.output
@@ -596,7 +597,7 @@ def test_what_runs_is_not_stopped_unasked(promoted: Service, aws: Aws, run) -> N
 
 
 def test_a_pipeline_of_somebody_else_is_left_alone(promoted: Service, aws: Aws, run) -> None:
-    aws.call("sagemaker", "delete_tags", ResourceArn=PLACE.pipeline_arn, TagKeys=["local-runner:environment"])
+    aws.call("sagemaker", "delete_tags", ResourceArn=TARGET.pipeline_arn, TagKeys=["local-runner:environment"])
     done = run("retire", "--yes-retire", NAME)
     assert done.exit_code == 2
     assert "is not this project's 'dev'" in done.output
