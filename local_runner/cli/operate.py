@@ -213,7 +213,7 @@ def resume(env: str, state: Path) -> None:
 
 def _set_state(env: str, state: Path, *, paused: bool) -> None:
     from local_runner.cloud.operations.pause import set_state
-    from local_runner.cloud.schedules.text import describe_schedule
+    from local_runner.cloud.schedules.description import describe_schedule
 
     target = _open(env, state)
     name = target.names.schedule
@@ -221,8 +221,8 @@ def _set_state(env: str, state: Path, *, paused: bool) -> None:
     if changed is None:
         click.echo(f"The schedule {name} is {'paused' if paused else 'on'} already.")
     else:
-        words = describe_schedule({key: value for key, value in changed.items() if key != "State"})
-        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {words}.")
+        description = describe_schedule({key: value for key, value in changed.items() if key != "State"})
+        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {description}.")
 
 
 @click.command()

@@ -75,7 +75,7 @@ def _prepare(name: str, state: Path, adopt: bool, image_uri: str | None, reason:
 
     settings, state = load_settings(Path.cwd()), state.absolute()
     environment = load_environment(settings.root, name)
-    aws = Aws(region_of(environment).name, environment.profile)
+    aws = Aws(region_of(environment), environment.profile)
     desired = desired_release(settings, environment, aws, state, _say, image_uri)
     options = Options(lambda: ensure_image(settings, state, _say), _say, adopt, reason)
     return _Prepared(desired, gate_of(desired, state), options)

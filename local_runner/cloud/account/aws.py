@@ -1,7 +1,7 @@
 """The AWS account of an environment, through boto3: every call of a promotion goes through here.
 
 Speaks to AWS, or to what AWS_ENDPOINT_URL names. Calls are validated by botocore, counted, retried where the service
-was busy (botocore's standard mode), and their errors told in terms of what to do. Nothing is written in ``reading()``.
+was busy (botocore's standard mode), and their errors explained with what to do. Nothing is written in ``reading()``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Every other error is one, also of a deletion: what was refused is still there.
 Source: the API reference of each service, "Errors" of the operation, as botocore's service models have them, with these
 additions, which the models do not name. S3 answers HEAD without a body, so that the code is the status (API HeadObject,
 HeadBucket), lists the codes of bucket settings under "Error responses" of the API reference, and says NoSuchBucket for
-an object of a bucket that is not there. SageMaker has said ValidationException with "does not exist" for pipelines and
-executions, which its model does not tell from a request that it refuses: the text is asked, of reads alone.
+an object of a bucket that is not there. SageMaker has answered ValidationException with "does not exist" for pipelines
+and executions. The same code refuses a request, so that the text decides, and of reads alone.
 """
 
 from __future__ import annotations

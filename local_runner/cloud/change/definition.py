@@ -1,7 +1,7 @@
 """Two definitions -> what differs, for people: steps added, removed, changed field by field. No I/O of its own.
 
-Hashes and digests are noise: a step whose code lies elsewhere is told as changed code, with the lines that were added
-and taken away, and the image is told once for all steps.
+Hashes and digests are noise: a step whose code lies elsewhere is shown as changed code, with the lines that were added
+and taken away, and the image is shown once for all steps.
 """
 
 from __future__ import annotations

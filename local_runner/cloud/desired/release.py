@@ -48,7 +48,7 @@ def open_target(settings: Settings, name: str, state: Path, note: Callable[[str]
     local = load_definition(settings, None, state, note)
     if not local.definition.name:
         raise InvalidPipelineError(settings.pipeline.entry, local.problems)
-    aws = Aws(region_of(environment).name, environment.profile)
+    aws = Aws(region_of(environment), environment.profile)
     return _target(settings, environment, aws, state, local.definition)
 
 

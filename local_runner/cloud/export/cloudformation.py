@@ -47,10 +47,9 @@ def release_template(supporting: SupportingResources, definition: str, secret: S
     else:
         asked = {}
     resources |= _alerts(supporting.alerts)
-    template = _template(
-        f"The SageMaker pipeline {supporting.target.names.pipeline_name}, what starts it and who is told of failures",
-        resources,
-    )
+    name = supporting.target.names.pipeline_name
+    about = f"The SageMaker pipeline {name}, what starts it and who is notified of failures"
+    template = _template(about, resources)
     return {**template, "Parameters": asked} if asked else template
 
 

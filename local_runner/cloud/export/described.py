@@ -57,7 +57,7 @@ def describe(
 ) -> Described:
     """The project in that environment. Raises the errors of compiling, and CloudError where the settings are wrong."""
     # Nobody has to be signed in to describe an account that the environment names.
-    aws = Aws(region_of(environment).name, environment.profile, environment.account)
+    aws = Aws(region_of(environment), environment.profile, environment.account)
     desired = desired_release(settings, environment, aws, state, note, image_uri)
     image = desired.image.tagged if desired.image else None
     return Described(desired, supporting_resources(desired.target, desired.definition), image)

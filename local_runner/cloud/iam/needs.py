@@ -43,7 +43,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the steps touch. ``unknown`` are sentences on what cannot be told before an execution."""
+    """What the steps touch. ``unknown`` are sentences on what cannot be known before an execution."""
 
     reads: tuple[Location, ...]
     writes: tuple[Location, ...]

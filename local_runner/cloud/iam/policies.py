@@ -1,7 +1,7 @@
 """What the two roles may do: a definition and its environment -> IAM policy documents. No I/O.
 
-Each statement has a Sid, so that what changes in a policy can be told by name. ``*`` alone as a Resource is in the
-statements of ANY_RESOURCE and nowhere else.
+Each statement has a Sid, so that what changes in a policy can be shown by name. ``*`` alone as a Resource is in the
+statements of ANY_RESOURCE alone.
 Source: SageMaker developer guide, "IAM Access Management for Pipelines", "CreateProcessingJob API: Execution Role
 Permissions"; EventBridge Scheduler user guide, "Execution role".
 """
@@ -33,7 +33,7 @@ _JOBS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Tuning": (("HyperParameterTuningJob", "hyper-parameter-tuning-job"), ("TrainingJob", "training-job")),
     "AutoML": (("AutoMLJobV2", "automl-job"),),
 }
-"""What steps of a type create: the word in the API's actions, and in ARNs."""
+"""What steps of a type create: its name in the API's actions, and in ARNs."""
 
 _MODELS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Model": (("CreateModel", "DescribeModel"), ("model/{job}",)),
@@ -157,13 +157,13 @@ def _storage(reads: Collection[Location], writes: Collection[Location], partitio
 def _jobs(needs: Needs, aws: Aws) -> list[Statement]:
     # The service names jobs pipelines-<execution id>-<step>-<random>, where the step does not say otherwise.
     names = [f"{name}*" for name in ("pipelines-", *needs.job_names)]
-    words = dict.fromkeys(pair for kind in needs.step_types for pair in _JOBS.get(kind, ()))
+    kinds = dict.fromkeys(pair for kind in needs.step_types for pair in _JOBS.get(kind, ()))
     made: list[Statement] = []
-    for word, resource in words:
-        verbs = [f"sagemaker:{verb}{word}" for verb in ("Create", "Describe")]
-        verbs.append(f"sagemaker:Stop{word.removesuffix('V2')}")
+    for job, resource in kinds:
+        verbs = [f"sagemaker:{verb}{job}" for verb in ("Create", "Describe")]
+        verbs.append(f"sagemaker:Stop{job.removesuffix('V2')}")
         resources = [aws.arn("sagemaker", f"{resource}/{name}") for name in names]
-        made.append({"Sid": f"{word}s", **_allow(sorted([*verbs, "sagemaker:AddTags"]), resources)})
+        made.append({"Sid": f"{job}s", **_allow(sorted([*verbs, "sagemaker:AddTags"]), resources)})
     for kind in needs.step_types:
         if kind in _MODELS:
             verbs, resources = _MODELS[kind]

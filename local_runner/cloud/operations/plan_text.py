@@ -11,7 +11,7 @@ from local_runner.cloud.change.fields import shown
 from local_runner.cloud.change.models import Change, FieldChange
 from local_runner.cloud.operations.promote import ReleasePlan
 from local_runner.cloud.release.model import DesiredRelease
-from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.ticks import next_ticks
 from local_runner.secrets import Secrets
 

@@ -1,4 +1,4 @@
-"""A desired release -> what has to change, and making it so. Planning only reads; ``apply`` is the only writer.
+"""A desired release -> what has to change, and the changes made. Planning only reads; ``apply`` is the only writer.
 
     plan_release     the gate, and every resource's plan; reads, independent ones side by side
     apply            bucket, lock, code, image, roles, pipeline, schedule, alerts, deletions, the record; then a plan
@@ -147,7 +147,7 @@ def apply(planned: ReleasePlan, desired: DesiredRelease, options: Options, *, br
     """Make the changes of a plan, and look again. Returns the plan that was carried out.
 
     Raises UnverifiedError where the gate is closed, LockedError where somebody else promotes, AwsError where a call is
-    refused: then what was made stays, and doing it again goes on from there.
+    refused: then what was made stays, and doing it again continues from there.
     """
     if planned.gate.verified_by is None and not options.unverified_reason:
         raise UnverifiedError(planned.gate.refusal())

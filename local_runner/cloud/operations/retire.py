@@ -1,7 +1,7 @@
 """Takes a release out of an account: schedule, alerts, pipeline, roles. What it reads is a plan; Changes write.
 
 Data, image, code and release records stay. Each resource is looked for by its name and deleted if it is ours, so that
- a retirement that was cut off goes on where it was.
+a retirement that was cut off continues where it was.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def retire(
 ) -> None:
     """Make these changes, under the lock of promotions. ``stops``: executions that run are stopped, and waited for.
 
-    Raises LockedError while somebody promotes, and AwsError; what is left then goes the next time.
+    Raises LockedError while somebody promotes, and AwsError; what is left is then deleted the next time.
     """
     aws = target.aws
     has_bucket = aws.find("s3", "head_bucket", Bucket=target.bucket) is not None

@@ -71,7 +71,7 @@ def plan_rollback(target: Target, number: int | None) -> Rollback:
 
 
 def restore(target: Target, rollback: Rollback, *, break_lock: bool = False) -> ReleaseRecord:
-    """Make it so, and record it as a new release. Raises LockedError while somebody promotes, AwsError, CloudError."""
+    """Make the changes, and record a new release. Raises LockedError while somebody promotes, AwsError, CloudError."""
     aws = target.aws
     with promotion_lock(target, break_lock=break_lock):
         newest = release_numbers(target)[-1]
@@ -134,7 +134,7 @@ def _definition(target: Target, earlier: ReleaseRecord) -> tuple[dict[str, Any],
 
 def _with_secrets(target: Target, earlier: ReleaseRecord) -> Mapping[str, Any] | None:
     """The schedule of a release with the secrets that its record leaves out: those of the schedule that is there, else
-    of the settings. Raises CloudError where a value is nowhere.
+    of the settings. Raises CloudError where a value is in neither.
     """
     request = copy.deepcopy(dict(earlier.schedule)) if earlier.schedule is not None else None
     missing = {item["Name"]: item for item in _parameters(request) if item["Value"] == NOT_KEPT}

@@ -19,7 +19,7 @@ from local_runner.cloud.release.record import ReleaseRecord
 from local_runner.cloud.release.store import current_release, without_secrets
 from local_runner.cloud.resources.schedule import find_schedule_or_rule
 from local_runner.cloud.resources.schedule_merge import without_past_start
-from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.ticks import Tick, next_ticks
 from local_runner.cloud.target.environment import ScheduleSettings
 from local_runner.cloud.target.target import Target
@@ -36,13 +36,13 @@ _DEFAULTS = {"ActionAfterCompletion": "NONE"}
 class Drift:
     """What differs in one resource between the release's record (``before``) and the account (``after``).
 
-    ``gone``: the resource is not there at all.
+    ``missing``: the resource is not there at all.
     """
 
     resource: ResourceKind
     name: str
     fields: tuple[FieldChange, ...] = ()
-    gone: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def drift_from(
     """What differs from the release's record. A pause is no drift; a secret of the schedule is not compared."""
     found: list[Drift] = []
     if pipeline is None:
-        found.append(Drift(ResourceKind.PIPELINE, release.pipeline_name, gone=True))
+        found.append(Drift(ResourceKind.PIPELINE, release.pipeline_name, missing=True))
     else:
         recorded = {"PipelineDefinition": json.loads(release.definition), "RoleArn": release.role_arn}
         live = {
@@ -120,7 +120,7 @@ def drift_from(
         found += _changed(ResourceKind.PIPELINE, release.pipeline_name, recorded, live, secrets)
     kind = ResourceKind.RULE if release.schedule_kind == "rule" else ResourceKind.SCHEDULE
     if release.schedule is not None and schedule is None:
-        found.append(Drift(kind, schedule_name, gone=True))
+        found.append(Drift(kind, schedule_name, missing=True))
     elif schedule is not None:
         recorded = secrets.names.without(_timeless(release.schedule or {}, now))
         live = secrets.names.without(_timeless(schedule, now))
@@ -160,7 +160,7 @@ def _schedule(kind: str, live: Mapping[str, Any], target: Target, now: datetime)
 
 
 def _created(kind: str, target: Target, settings: ScheduleSettings) -> datetime | None:
-    """When a rate began to count; asked only where it matters, and not told of a rule."""
+    """When a rate began to count; asked only where it matters, and not known of a rule."""
     if kind == "rule" or not str(settings.expression).startswith("rate(") or settings.start_date:
         return None
     return target.aws.call("scheduler", "get_schedule", Name=target.names.schedule)["CreationDate"]

@@ -59,7 +59,7 @@ def status_record(status: Status) -> dict[str, Any]:
             {
                 "resource": item.resource,
                 "name": item.name,
-                "gone": item.gone,
+                "gone": item.missing,
                 "fields": [
                     {"path": field.path, "release": field.before, "account": field.after} for field in item.fields
                 ],
@@ -125,7 +125,7 @@ def _execution(item: Any) -> str:
 
 
 def _drift(item: Drift) -> list[str]:
-    if item.gone:
+    if item.missing:
         return [f"{item.resource} {item.name}: is not there any more"]
     return [f"{item.resource} {item.name}:", *(f"  {_field(field)}" for field in item.fields)]
 

@@ -26,8 +26,8 @@ class LockedError(CloudError):
 def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[None]:
     """Hold the lock of the environment, an object that only one can create. Raises LockedError: who holds it.
 
-    A lock whose time is over, or whose process was one of this machine and is gone, belongs to a promotion that was cut
-    off, and is taken.
+    A lock whose time is over, or whose process was one of this machine and has ended, belongs to a promotion that was
+    cut off, and is taken.
     """
     aws, asked = target.aws, _place(target)
     now = datetime.now(UTC)
@@ -43,7 +43,7 @@ def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[Non
     try:
         yield
     finally:
-        with suppress(AwsError):  # it ends by itself, and what the promotion came to is told
+        with suppress(AwsError):  # it ends by itself, and must not hide the result of the promotion
             found = aws.find("s3", "head_object", **asked)
             if found is not None and found["ETag"] == etag:  # and not somebody's who broke it
                 aws.call("s3", "delete_object", **asked)
@@ -102,10 +102,10 @@ def _is_over(lock: Mapping[str, Any], now: datetime) -> bool:
         ends = datetime.fromisoformat(str(lock.get("expires")))
     except ValueError:
         return False
-    return ends <= now or _is_gone(lock)
+    return ends <= now or _holder_ended(lock)
 
 
-def _is_gone(lock: Mapping[str, Any]) -> bool:
+def _holder_ended(lock: Mapping[str, Any]) -> bool:
     """Whether the holder was a process of this machine that has ended."""
     if lock.get("machine") != socket.gethostname():
         return False

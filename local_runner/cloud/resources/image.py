@@ -1,7 +1,7 @@
 """The processing image in the account's registry: looked for, pushed where it is not, pinned by digest.
 
 ECR is asked through Aws, another registry through the Docker engine, which also pushes. Logins go to the engine with
-the push, and nowhere else.
+the push alone.
 """
 
 from __future__ import annotations

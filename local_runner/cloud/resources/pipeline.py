@@ -155,7 +155,7 @@ def _summary(fields: tuple[FieldChange, ...]) -> str:
 
 
 def _about(path: str) -> str:
-    """What a path is about, in a word or two."""
+    """The part of a path that names what it is about."""
     return path if path.startswith(("code of ", "step ", "image")) else path.split(".")[0]
 
 

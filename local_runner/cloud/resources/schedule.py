@@ -1,7 +1,7 @@
 """The schedule or rule that starts the pipeline: what is in the account -> what has to change. Reads; Changes write.
 
-A project has one of the two, under one name. When ``kind`` changes, the new one is made before the old one goes, so
-that no tick is missed. Nothing is touched that starts something else.
+A project has one of the two, under one name. When ``kind`` changes, the new one is made before the old one is deleted,
+so that no tick is missed. Nothing is touched that starts something else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.change.models import Action, Change, FieldChange, ResourceKind
 from local_runner.cloud.resources.rule import delete_rule, find_rule, write_rule
 from local_runner.cloud.resources.schedule_merge import merged_request, stays_paused, without_past_start
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.request import DesiredSchedule, Kind
-from local_runner.cloud.schedules.text import describe_schedule
 from local_runner.cloud.target.target import Target
 
 _READ_ONLY = ("Arn", "CreationDate", "LastModificationDate", "ResponseMetadata", "GroupName")

@@ -30,7 +30,7 @@ WHOLLY_OURS = frozenset({("ScheduleExpression",), ("EventPattern",)})
 """A rule may have both: what the settings do not say is not wanted, whoever set it."""
 
 OFF_IN_SETTINGS = "Disabled by local_runner.toml (enabled = false)."
-"""Ends the description of a schedule that the settings turned off, to tell it from one that somebody paused."""
+"""Ends the description of a schedule that the settings turned off, to distinguish it from one that somebody paused."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def with_secrets_as(
 
 
 def settings_of(kind: Kind, request: Mapping[str, Any]) -> ScheduleSettings:
-    """The settings that tell when a request starts something: one of a record, or what is in the account."""
+    """The settings that say when a request starts something: one of a record, or what is in the account."""
     return ScheduleSettings.model_validate(
         {
             "kind": kind,

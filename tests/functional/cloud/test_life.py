@@ -528,6 +528,25 @@ def test_a_rollback_that_was_cut_off_is_finished_by_the_next(promoted: Service, 
     assert state_of(aws) == first
 
 
+def test_a_rollback_allows_what_the_schedule_of_that_release_needs(promoted: Service, aws: Aws, run) -> None:
+    """A place that only a parameter of the schedule names is readable again with the release."""
+    changed = json.loads(json.dumps(DEFINITION))
+    changed["Parameters"].append({"Name": "Where", "Type": "String", "DefaultValue": "s3://usual/x"})
+    source = {"S3Uri": {"Get": "Parameters.Where"}, "LocalPath": "/opt/ml/processing/in", "S3DataType": "S3Prefix"}
+    changed["Steps"][0]["Arguments"]["ProcessingInputs"] = [{"InputName": "in", "S3Input": source}]
+    schedule = record(1).model_dump()["schedule"]
+    listed = schedule["Target"]["SageMakerPipelineParameters"]["PipelineParameterList"]
+    listed.append({"Name": "Where", "Value": "s3://late/x"})
+    keep(aws, record(2, definition=json.dumps(changed), schedule=schedule))
+    keep(aws, record(3))
+    done = run("rollback", "--yes")
+    assert done.exit_code == 0, done.output
+    asked = {"RoleName": NAMES.execution_role, "PolicyName": "local-runner"}
+    policy = aws.call("iam", "get_role_policy", **asked)["PolicyDocument"]
+    read = next(item for item in policy["Statement"] if item["Sid"] == "Read")
+    assert "arn:aws:s3:::late/x*" in read["Resource"]
+
+
 def test_a_rollback_without_releases(promoted: Service, run) -> None:
     assert "There is no release before 1" in run("rollback", "--yes").output
     assert "There is no release 9. Releases: 1." in run("rollback", "--to", "9", "--yes").output
