@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.cloud.change.fields import field_changes
+from local_runner.cloud.change.definition import definition_changes
+from local_runner.cloud.change.fields import field_changes, shown
 from local_runner.fingerprint import Fingerprint, differences
 from local_runner.jsondiff import ABSENT, json_differences
 from local_runner.jsontext import value_text
+from local_runner.secrets import DEFAULT_PATTERNS, SecretNames, Secrets
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -55,6 +58,17 @@ def test_fields_of_requests_are_told_leaf_by_leaf_and_by_name() -> None:
         ("It.Tags.b", None, "3"),
         ("It.Gone.x", 1, None),
     ]
+
+
+@pytest.mark.parametrize("before", [{}, None, "x", {"Get": "Parameters.All"}])
+def test_secrets_of_a_table_that_is_shown_as_a_whole_are_hidden(before: Any, tmp_path: Path) -> None:
+    steps = [{"Name": "A", "Arguments": {"Environment": value}} for value in (before, {"DB_PASSWORD": "not-learned"})]
+    one, other = ({"Steps": [step]} for step in steps)
+    changes = definition_changes(one, other, lambda _: None) + definition_changes(other, one, lambda _: None)
+    assert changes
+    found = shown(changes, Secrets(SecretNames(DEFAULT_PATTERNS), tmp_path))
+    assert "DB_PASSWORD" in str(found)
+    assert "not-learned" not in str(found)
 
 
 def test_a_list_of_another_length_is_one_place_of_a_fingerprint() -> None:

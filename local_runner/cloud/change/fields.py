@@ -64,8 +64,12 @@ def shown(changes: Iterable[FieldChange], secrets: Secrets) -> tuple[FieldChange
     """The changes with keyed hashes for secrets: a field that has a secret name in its path, and values in texts."""
 
     def hidden(path: str, value: Any) -> Any:
-        named = any(part in secrets.names for part in re.split(r"[.\[\]]+", path))
-        return secrets.hashed(value) if named and isinstance(value, str | int | float) else secrets.hidden(value)
+        parts = [part for part in re.split(r"[.\[\]]+", path) if part]
+        if isinstance(value, str | int | float):
+            named = any(part in secrets.names for part in parts)
+            return secrets.hashed(value) if named else secrets.hidden(value)
+        # What is secret in a table depends on what it is the value of (an Environment).
+        return secrets.hidden({parts[-1]: value})[parts[-1]] if isinstance(value, dict) else secrets.hidden(value)
 
     return tuple(
         FieldChange(item.path, hidden(item.path, item.before), hidden(item.path, item.after)) for item in changes

@@ -158,8 +158,8 @@ def _with_secrets(target: Target, earlier: ReleaseRecord) -> Mapping[str, Any] |
 
 def _parameters(request: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The parameters that a schedule or rule gives to each execution."""
-    target = as_object((request or {}).get("Target")) or {}
-    given = as_object(target.get("SageMakerPipelineParameters")) or {}
+    started = as_object((request or {}).get("Target")) or {}
+    given = as_object(started.get("SageMakerPipelineParameters")) or {}
     return [item for item in as_list(given.get("PipelineParameterList")) or () if as_object(item) is not None]
 
 
