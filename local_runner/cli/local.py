@@ -68,7 +68,7 @@ def compile(target: str | None, output: Path | None, python: Path | None, state:
     loaded = load_definition(project_here(state), target, python)
     if loaded.problems:
         raise InvalidPipelineError(target or "the pipeline", loaded.problems)
-    document = json.dumps(json.loads(loaded.text), indent=2)
+    document = json.dumps(loaded.document, indent=2)
     if output is None:
         click.echo(document)
     else:

@@ -91,10 +91,12 @@ def parse_definition(text: str, name: str, target: str) -> PipelineDefinition:
 def inspect_definition(text: str, name: str) -> tuple[PipelineDefinition, list[Problem]]:
     """What could be read of the definition, and every problem; give both to the planner to have its problems too."""
     reader = _Reader()
-    definition = reader.pipeline(text, name)
-    if definition.steps:
-        reader.problems += references.check(definition)
-    return definition, reader.problems
+    return reader.inspected(reader.document(text, ""), name)
+
+
+def inspect_document(document: dict[str, Any], name: str) -> tuple[PipelineDefinition, list[Problem]]:
+    """The same of a definition that is parsed as JSON already."""
+    return _Reader().inspected(document, name)
 
 
 class _Reader(Reading):
@@ -105,8 +107,13 @@ class _Reader(Reading):
         self.steps: list[Step] = []
         self.places: dict[str, str] = {}
 
-    def pipeline(self, text: str, name: str) -> PipelineDefinition:
-        document = self.document(text, "")
+    def inspected(self, document: dict[str, Any] | None, name: str) -> tuple[PipelineDefinition, list[Problem]]:
+        definition = self.pipeline(document, name)
+        if definition.steps:
+            self.problems += references.check(definition)
+        return definition, self.problems
+
+    def pipeline(self, document: dict[str, Any] | None, name: str) -> PipelineDefinition:
         most = None
         if document is not None and isinstance(document.get("PipelineDefinition"), str):
             given = document.get("PipelineName")

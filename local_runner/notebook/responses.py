@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_runner.compile.boto import ServiceError
+from local_runner.jsontext import value_text
 from local_runner.models import ParameterValue, PlannedStep, ProcessingJob
 from local_runner.notebook.execution import LocalExecution, StepProgress
 from local_runner.sagemaker_api.arns import arn
@@ -100,7 +101,7 @@ def processing_job_response(execution: LocalExecution, name: str) -> dict[str, A
 
 def parameter_response(name: str, value: ParameterValue) -> dict[str, str]:
     """A Parameter of an execution; every value is text there."""
-    return {"Name": name, "Value": str(value).lower() if isinstance(value, bool) else str(value)}
+    return {"Name": name, "Value": value_text(value)}
 
 
 def not_found(kind: str, arn: str) -> ServiceError:

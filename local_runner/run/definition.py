@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from local_runner.compile.compiler import compile_pipeline
 from local_runner.definition.parser import inspect_definition
@@ -21,6 +24,11 @@ class Loaded:
     definition: PipelineDefinition
     problems: list[Problem]
     text: str
+
+    @cached_property
+    def document(self) -> Any:
+        """The JSON of a definition that has no problems."""
+        return json.loads(self.text)
 
 
 def load_definition(project: Project, target: str | None, python: Path | None = None) -> Loaded:

@@ -177,7 +177,7 @@ def _proven(project: Project, planned: PlannedRun, chosen: Engine, storage: Stor
         return None
     image = content_of(current_tag(project))
     secret = settings.pipeline.secret
-    return fingerprint.fingerprint_of(planned.loaded.text, local_values(settings), storage, image, secret)
+    return fingerprint.fingerprint_of(planned.loaded.document, local_values(settings), storage, image, secret)
 
 
 def _side_by_side(request: RunRequest, definition: PipelineDefinition) -> int:

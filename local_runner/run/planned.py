@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.execution.functions.settings import configured
+from local_runner.jsontext import value_text
 from local_runner.models import ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning.planner import PlanRequest, plan
 from local_runner.planning.scope import timestamp
@@ -82,7 +83,7 @@ def _given_parameters(
 ) -> dict[str, str]:
     """The parameters by name, as texts: what is resumed has those that it had, unless others are given."""
     kept = _kept_parameters(selected, definition, settings, request.parameters, secrets)
-    parameters = {**{name: _as_text(value) for name, value in kept.items()}, **request.parameters}
+    parameters = {**{name: value_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
@@ -108,7 +109,7 @@ def _kept_parameters(
             continue
         if not is_kept(value):
             kept[name] = value
-        elif (default := defaults.get(name)) is None or secrets.hashed(_as_text(default)) != value:
+        elif (default := defaults.get(name)) is None or secrets.hashed(value_text(default)) != value:
             missing.append(name)
     if missing and selected.source:
         raise SettingsError(
@@ -122,15 +123,9 @@ def _learn_given(
     secrets: Secrets, definition: PipelineDefinition, settings: Settings, parameters: Mapping[str, str]
 ) -> None:
     """What is secret of a run before it is planned, so that no problem of it shows a value."""
-    secrets.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+    secrets.learn_definition(definition)
     secrets.learn_named(settings.local.parameters)
     secrets.learn_named(parameters)
-    secrets.learn_from([dict(step.arguments) for step in definition.steps])
-
-
-def _as_text(value: ParameterValue) -> str:
-    """A value as StartPipelineExecution takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_s3(name: str) -> bool:

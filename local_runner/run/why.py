@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -125,7 +124,7 @@ def _code_inputs(request: Mapping[str, Any], storage: Storage) -> frozenset[str]
 
 def _config(step: str, loaded: Loaded) -> Mapping[str, Any] | None:
     """The CacheConfig of a step, wherever it stands in the definition."""
-    waiting: list[Any] = [json.loads(loaded.text)]
+    waiting: list[Any] = [loaded.document]
     while waiting:
         value = waiting.pop()
         mapping = as_object(value)

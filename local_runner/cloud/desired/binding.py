@@ -17,7 +17,7 @@ _CLUSTERS = {
 }
 
 
-def set_defaults(document: Mapping[str, Any], environment: Environment) -> None:
+def set_parameter_defaults(document: Mapping[str, Any], environment: Environment) -> None:
     """Make the environment's values the defaults of the parameters. Raises SettingsError for one that is not there."""
     wanted: Json = dict(environment.parameters)
     if environment.instance_type is not None:
@@ -34,7 +34,7 @@ def set_defaults(document: Mapping[str, Any], environment: Environment) -> None:
         parameters[name]["DefaultValue"] = value
 
 
-def overlay(document: Mapping[str, Any], environment: Environment) -> None:
+def set_network_and_keys(document: Mapping[str, Any], environment: Environment) -> None:
     """Give each job the environment's network and key, where the job names none itself."""
     for step in steps_of(document):
         kind = str(step.get("Type"))

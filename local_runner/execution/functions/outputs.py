@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from local_runner.jsontext import as_object, kind, shorten
+from local_runner.jsontext import as_object, kind, shorten, value_text
 from local_runner.models import OutputParameter, ParameterValue, Step
 from local_runner.planning.parameters import converted
 
@@ -30,23 +30,17 @@ def declared_outputs(declared: tuple[OutputParameter, ...], value: Any) -> tuple
     faults: list[str] = []
     for output in declared:
         given = returned.get(output.name)
-        fitting = converted(output.type, _text(given)) if isinstance(given, str | int | float) else None
+        fitting = converted(output.type, value_text(given)) if isinstance(given, str | int | float) else None
         if given is None:
             there = ", ".join(map(shorten, returned)) or "nothing"
             faults.append(f"it returned no '{output.name}' (there is: {there}).")
         elif fitting is None:
             faults.append(f"output '{output.name}' is declared as {output.type}, and it returned {kind(given)}.")
-        elif len(_text(given)) > _LONGEST_OUTPUT:
-            faults.append(
-                f"output '{output.name}' has {len(_text(given))} characters, and the service takes {_LONGEST_OUTPUT}."
-            )
+        elif (length := len(value_text(given))) > _LONGEST_OUTPUT:
+            faults.append(f"output '{output.name}' has {length} characters, and the service takes {_LONGEST_OUTPUT}.")
         else:
             found[output.name] = fitting
     return found, faults
-
-
-def _text(value: ParameterValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(step: Step, event: Any, value: Any, values: Mapping[str, ParameterValue]) -> dict[str, Any]:

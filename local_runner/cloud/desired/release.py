@@ -1,4 +1,4 @@
-"""A project and an environment -> the release that is wanted. Compiles, reads the project; asks AWS who is asking.
+"""A project and an environment -> its target, and the release as it should be. Compiles and reads the project.
 
 The definition is compiled for the environment, offline, as for a local run. Its code then gets URIs that hold the
 content's hash, so that a release never changes under an execution that still runs.
@@ -9,103 +9,107 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.change.definition import replaced
-from local_runner.cloud.desired.binding import overlay, set_defaults
-from local_runner.cloud.release.model import CodeObject, WantedRelease, image_target
+from local_runner.cloud.desired.binding import set_network_and_keys, set_parameter_defaults
+from local_runner.cloud.release.model import CodeObject, DesiredRelease, image_destination, with_image
 from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.load import load_environment
 from local_runner.cloud.target.names import Names
-from local_runner.cloud.target.target import default_bucket, execution_role_arn, guard, place_of
+from local_runner.cloud.target.region import region_of
+from local_runner.cloud.target.target import Target
 from local_runner.compile.compiler import IMAGE_URI, BuildValues, compile_pipeline
+from local_runner.definition.parser import inspect_document
 from local_runner.errors import InvalidPipelineError
 from local_runner.fingerprint import fingerprint_of, texts_of
 from local_runner.image.tag import content_of, current_tag
+from local_runner.models import PipelineDefinition
 from local_runner.project import Project
 from local_runner.run.definition import load_definition
 from local_runner.run.local_data import local_storage
 from local_runner.secrets import Secrets
-from local_runner.settings import Settings
 from local_runner.storage.local_s3 import CODE_PREFIX, Storage
 from local_runner.storage.s3_uri import s3_problem, split_uri
 
 _UPLOADS_PREFIX = "uploads"
 
 
+def open_target(project: Project, name: str) -> Target:
+    """The environment of that name in its account. What the pipeline is called stands in its definition.
+
+    Raises SettingsError, CompileError, and CloudError where the account is another.
+    """
+    environment = load_environment(project.settings.root, name)
+    local = load_definition(project, None)
+    if not local.definition.name:
+        raise InvalidPipelineError(project.settings.pipeline.entry, local.problems)
+    aws = Aws(region_of(environment), environment.profile)
+    return _target(project, environment, aws, local.definition)
+
+
 def desired_release(
-    settings: Settings,
-    environment: Environment,
-    aws: Aws,
-    state: Path,
-    note: Callable[[str], None],
-    image_uri: str | None = None,
-) -> WantedRelease:
+    project: Project, environment: Environment, aws: Aws, image_uri: str | None = None
+) -> DesiredRelease:
     """The release of the project as it is now. Raises the errors of compiling, and CloudError for a wrong account."""
-    project = Project(settings, state, note)
+    settings = project.settings
     local = load_definition(project, None)
     if local.problems:
         raise InvalidPipelineError(settings.pipeline.entry, local.problems)
-    guard(environment, aws)
-    names = Names(local.definition.name, environment.name)
-    place = place_of(names, aws.account, aws.region, aws.partition)
-    bucket = environment.bucket or default_bucket(place)
-    prefix = environment.prefix or names.pipeline_name
-    values = BuildValues(
-        environment.name, place.region, bucket, execution_role_arn(environment, place), account=place.account
-    )
-    compiled = compile_pipeline(project, None, values=values)
-    storage = _storage(settings, state, bucket)
+    target = _target(project, environment, aws, local.definition)
+    values = BuildValues(environment.name, aws.region, target.bucket, target.execution_role_arn, account=aws.account)
+    compiled = json.loads(compile_pipeline(project, None, values=values).definition)
+    storage = _storage(project, target.bucket)
     content = content_of(current_tag(project))
-    document = json.loads(compiled.definition)
-    moved, code = _code(document, bucket, prefix, storage, state)
-    template = replaced(document, moved)
-    set_defaults(template, environment)
-    overlay(template, environment)
+    uris, code = _code(compiled, target, storage)
+    template = replaced(compiled, uris)
+    set_parameter_defaults(template, environment)
+    set_network_and_keys(template, environment)
+    target.secrets.learn_from(template)
     uses_image = any(text == IMAGE_URI for text in texts_of(template))
+    image = image_destination(target, content, image_uri) if uses_image else None
+    definition, problems = inspect_document(with_image(template, image and image.tagged), target.names.pipeline)
+    if problems:
+        raise InvalidPipelineError(target.names.pipeline, problems)
     commit, dirty = _git(settings.root)
-    return WantedRelease(
-        environment=environment,
-        names=names,
-        place=place,
-        bucket=bucket,
-        prefix=prefix,
+    return DesiredRelease(
+        target=target,
         template=template,
+        definition=definition,
         code=code,
-        image=image_target(environment, names, place, content, image_uri) if uses_image else None,
-        fingerprint=fingerprint_of(compiled.definition, values, storage, content, settings.pipeline.secret),
+        image=image,
+        fingerprint=fingerprint_of(compiled, values, storage, content, settings.pipeline.secret),
         git_commit=commit,
         git_dirty=dirty,
-        secrets=secrets_of(settings, environment, template, state),
     )
 
 
-def secrets_of(
-    settings: Settings, environment: Environment, definition: Mapping[str, Any] | None, state: Path
-) -> Secrets:
-    """The secret values of an environment's settings and of a definition."""
-    secrets = Secrets(settings.pipeline.secret, state)
+def _target(project: Project, environment: Environment, aws: Aws, definition: PipelineDefinition) -> Target:
+    """The environment in that account, with the secret values of its settings and of the local definition."""
+    names = Names(definition.name, environment.name)
+    secrets = Secrets(project.settings.pipeline.secret, project.state)
+    target = Target(environment, names, aws, secrets)
+    target.check_account()
     secrets.learn_named(environment.parameters)
     secrets.learn_named(environment.schedule.parameters if environment.schedule else {})
-    secrets.learn_from(definition)
-    return secrets
+    secrets.learn_definition(definition)
+    return target
 
 
-def _storage(settings: Settings, state: Path, bucket: str) -> Storage:
+def _storage(project: Project, bucket: str) -> Storage:
     """Local S3 with the project's files as the code of that bucket."""
-    return local_storage(
-        Project(replace(settings, local=replace(settings.local, bucket=bucket, data={})), state, lambda _: None), {}
-    )
+    settings = project.settings
+    local = replace(settings.local, bucket=bucket, data={})
+    return local_storage(replace(project, settings=replace(settings, local=local)), {})
 
 
-def _code(
-    document: Any, bucket: str, prefix: str, storage: Storage, state: Path
-) -> tuple[dict[str, str], tuple[CodeObject, ...]]:
+def _code(document: Any, target: Target, storage: Storage) -> tuple[dict[str, str], tuple[CodeObject, ...]]:
     """The lasting URI of each URI that means code, and the objects that have to lie there."""
-    moved: dict[str, str] = {}
+    bucket = target.bucket
+    lasting: dict[str, str] = {}
     objects: dict[str, CodeObject] = {}
     for uri in sorted(set(texts_of(document))):
         # What the SDK packed or wrote lies in the local bucket of that name.
@@ -120,15 +124,15 @@ def _code(
         digests = {entry.key: _sha256(entry.path) for entry in found}
         whole = "".join(f"{entry.key}\0{digests[entry.key]}\0" for entry in found)
         digest = digests[key] if single else hashlib.sha256(whole.encode()).hexdigest()
-        base = f"{prefix}/{CODE_PREFIX}/{digest}"
+        base = f"{target.prefix}/{CODE_PREFIX}/{digest}"
         for entry in found:
             name = key.rpartition("/")[2] if single else entry.key.removeprefix(key).lstrip("/")
             path = entry.key.removeprefix(f"{CODE_PREFIX}/")
             objects[f"{base}/{name}"] = CodeObject(path, entry.path, digests[entry.key], f"{base}/{name}")
-        moved[uri] = f"s3://{bucket}/{base}" + (f"/{key.rpartition('/')[2]}" if single else "")
+        lasting[uri] = f"s3://{bucket}/{base}" + (f"/{key.rpartition('/')[2]}" if single else "")
         if uri.endswith("/"):
-            moved[uri] += "/"
-    return moved, tuple(objects[key] for key in sorted(objects))
+            lasting[uri] += "/"
+    return lasting, tuple(objects[key] for key in sorted(objects))
 
 
 def _sha256(file: Path) -> str:
