@@ -2,8 +2,8 @@
 
     compile -> PipelineDefinition -> plan -> Plan -> execute -> Execution -> report
 
-Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition.py``,
-``planner.py``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
+Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition/``,
+``sagemaker_api/``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
 """
 
 from __future__ import annotations
@@ -211,11 +211,11 @@ class StockInput:
 class StockJob:
     """A CreateTrainingJob, CreateTransformJob or CreateModel request, resolved, which stock local mode runs.
 
-    ``request`` is the request itself, validated, with its name. ``output_uri`` is where it writes, without a slash at
-    its end (empty for a model, which is only a name for what transform jobs use).
+    ``kind`` is the type of its step. ``request`` is the request itself, validated, with its name. ``output_uri`` is
+    where it writes, without a slash at its end (empty for a model, which is only a name for what transform jobs use).
     """
 
-    kind: Literal["Training", "Transform", "Model"]
+    kind: str
     name: str
     inputs: tuple[StockInput, ...]
     output_uri: str

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from local_runner.engines import Engine
 from local_runner.errors import LocalRunnerError
-from local_runner.execution.steps import AT_ONCE
 from local_runner.models import Plan, PlannedStep, ProcessingJob
 from local_runner.planning.scope import starting_scope
 from local_runner.run.lazy_engine import image_of
+from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
 from local_runner.settings import Settings
 from local_runner.step_cache.digests import FileDigests
 from local_runner.step_cache.key import HOT, Machine
@@ -77,7 +77,7 @@ def begins_cached(plan: Plan, cache: StepCache, storage: Storage) -> bool:
     """Whether each job that can start at once is in the cache. Then the engine may never be needed."""
     execution = starting_scope(plan).execution
     jobs = [(planned, planned.job) for planned in plan.steps if isinstance(planned.job, ProcessingJob)]
-    after = {planned.step.name for planned in plan.steps if planned.step.type not in AT_ONCE}
+    after = {planned.step.name for planned in plan.steps if planned.step.type not in AT_ONCE_TYPES}
     for planned in plan.steps:  # in the plan's order, so that what a step waits for was looked at before it
         if any(each.step in after for each in planned.waits_for):
             after.add(planned.step.name)

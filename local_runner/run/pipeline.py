@@ -24,6 +24,7 @@ from local_runner.engines import Engine
 from local_runner.engines.host_log import keep_of_logs
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, SettingsError, system_trouble
 from local_runner.events import Listener
+from local_runner.execution.attempt import Resources
 from local_runner.execution.executor import execute
 from local_runner.execution.functions.settings import configured
 from local_runner.fingerprint import Fingerprint
@@ -302,18 +303,10 @@ def run_plan(
         chosen.prepare([job for _, job in jobs])
         storage = _with_code_as_it_is_now(storage, plan, run.directory / "code")
         proves = _proven(settings, request, state, chosen, compiled, storage)
-        execution = execute(
-            plan,
-            chosen,
-            storage,
-            run,
-            listener,
-            max_parallel=_side_by_side(request, plan.pipeline),
-            cache=state / "cache",
-            stock=stock,
-            reuse=reuse,
-            stop=stop,
+        resources = Resources(
+            chosen, storage, run, listener, state / "cache", stock=stock, reuse=reuse, stop=stop or threading.Event()
         )
+        execution = execute(plan, resources, max_parallel=_side_by_side(request, plan.pipeline))
         _keep_record(run, execution, listener)
         if proves and execution.status == "Succeeded":
             with suppress(OSError):  # then it proves nothing, which a promotion says

@@ -1,6 +1,6 @@
-"""The types of steps that make a job (or a model) of a request, and what is known of each type. No I/O.
+"""The types of steps that run on this machine, and what is known of each before it runs. No I/O.
 
-A further type of job is a further entry of ``JOB_KINDS``, and a way to run it in the executor.
+A further type is a further entry of ``STEP_KINDS``, and one of ``local_runner.execution.steps.RUNS``, which runs it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class JobKind:
     the S3 URIs that a request reads, with their paths in it, ``writes`` those under which it writes; ``ignored`` is
     what of it has no meaning here. ``defaults`` are the members that the service fills in, ``later`` those of the
     Describe response that only the run knows. ``elsewhere`` is what a request as it is planned names (with its path)
-    and this machine cannot have.
+    and this machine cannot have. ``stock`` is whether the SDK's stock local mode runs its jobs, whichever engine runs
+    the others.
     """
 
     shape: str
@@ -38,6 +39,7 @@ class JobKind:
     later: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     elsewhere: Callable[[Request, str], list[Problem]] = lambda _request, _where: []
+    stock: bool = False
 
     def describe_unrun(self, resolved: Any, reason: str) -> Mapping[str, Any] | Deferred:
         """What is known of the Describe response before the job ran: the request; the rest is Deferred."""
@@ -47,12 +49,24 @@ class JobKind:
         return {**self.defaults, **known, **dict.fromkeys(self.later, Deferred(reason))}
 
 
-IN_STOCK_LOCAL_MODE = ("Training", "Transform")
-"""The types of steps whose jobs the SDK's stock local mode runs, whichever engine runs the others."""
+@dataclass(frozen=True)
+class FunctionKind:
+    """One type of step that calls another service, in whose place a Python function runs here.
+
+    ``declares_outputs`` is whether its steps have OutputParameters, which are then all that they hand on.
+    """
+
+    declares_outputs: bool = False
+
+
+@dataclass(frozen=True)
+class AtOnceKind:
+    """One type of step that calls nothing: it ends as soon as it starts."""
+
 
 _TIMES = ("CreationTime", "LastModifiedTime", "FailureReason")
 
-JOB_KINDS: Mapping[str, JobKind] = {
+STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     "Processing": JobKind(
         shape="CreateProcessingJobRequest",
         parse=request.processing_job,
@@ -86,6 +100,7 @@ JOB_KINDS: Mapping[str, JobKind] = {
             "TrainingEndTime",
             *_TIMES,
         ),
+        stock=True,
     ),
     "Transform": JobKind(
         shape="CreateTransformJobRequest",
@@ -102,6 +117,7 @@ JOB_KINDS: Mapping[str, JobKind] = {
             *_TIMES,
         ),
         elsewhere=stock_request.model_elsewhere,
+        stock=True,
     ),
     "Model": JobKind(
         shape="CreateModelInput",
@@ -111,4 +127,16 @@ JOB_KINDS: Mapping[str, JobKind] = {
         ignored=stock_request.stock_ignored,
         later=("ModelName", "ModelArn", "CreationTime"),
     ),
+    "Lambda": FunctionKind(declares_outputs=True),
+    "Callback": FunctionKind(declares_outputs=True),
+    "EMR": FunctionKind(),
+    "EMRServerless": FunctionKind(),
+    "Condition": AtOnceKind(),
+    "Fail": AtOnceKind(),
 }
+"""Every type of step that can run on this machine."""
+
+JOB_KINDS = {type_: kind for type_, kind in STEP_KINDS.items() if isinstance(kind, JobKind)}
+FUNCTION_KINDS = {type_: kind for type_, kind in STEP_KINDS.items() if isinstance(kind, FunctionKind)}
+AT_ONCE_TYPES = frozenset(type_ for type_, kind in STEP_KINDS.items() if isinstance(kind, AtOnceKind))
+IN_STOCK_LOCAL_MODE = frozenset(type_ for type_, kind in JOB_KINDS.items() if kind.stock)
