@@ -21,6 +21,8 @@ ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
+StopReason = Literal["interrupted", "max_runtime"]
+"""What ends a job from outside: the user, or its MaxRuntimeInSeconds."""
 ServiceException = Literal[
     "Step.SERVICE_FAULT",
     "Step.THROTTLING",
@@ -189,6 +191,11 @@ class ProcessingJob:
     request: Mapping[str, Any]
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """The entrypoint with its arguments."""
+        return (*(self.entrypoint or ()), *(self.arguments or ()))
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """The host names of the cluster, algo-1 to algo-N."""
         return tuple(f"algo-{number}" for number in range(1, self.instance_count + 1))
@@ -314,8 +321,13 @@ class JobResult:
     ran it."""
 
     hosts: tuple[HostResult, ...]
-    stopped: Literal["", "interrupted", "max_runtime"] = ""
+    stopped: StopReason | Literal[""] = ""
     hot: bool = False
+
+    @staticmethod
+    def lost(staged: StagedJob, error: str, *, hot: bool = False) -> JobResult:
+        """The result of a job of which the engine lost every host, for one reason."""
+        return JobResult(tuple(HostResult(host.name, None, error) for host in staged.hosts), hot=hot)
 
     @property
     def succeeded(self) -> bool:

@@ -46,8 +46,8 @@ def open_cache(
     *,
     given: bool = False,
 ) -> StepCache | None:
-    """The cache of an execution of the plan; None on the ``sdk`` engine, which is there to compare with."""
-    if engine.name == "sdk":
+    """The cache of an execution of the plan; None on an engine that is there to compare with."""
+    if not engine.capabilities.caches:
         return None
     known: dict[str, Machine | None] = {}
     name = engine.name + HOT if request.hot else engine.name

@@ -9,14 +9,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_runner.engines import Engine
+from local_runner.engines import Capabilities, Engine
+from local_runner.engines.docker import CAPABILITIES as DOCKER
+from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
+from local_runner.engines.sdk import CAPABILITIES as SDK
 from local_runner.errors import EngineError, without_sdk
 from local_runner.settings import Settings
 
 if TYPE_CHECKING:
     from local_runner.engines.sdk.engine import SdkEngine
 
-ENGINE_CHOICES = ("auto", "docker", "sandbox", "sdk")
+CAPABILITIES: Mapping[str, Capabilities] = {"docker": DOCKER, "sandbox": SANDBOX, "sdk": SDK}
+"""What the engines can do, by the names by which they are chosen."""
+
+ENGINE_CHOICES = ("auto", *CAPABILITIES)
 
 PROJECT_IMAGE = "local/processing"
 """The image URI that ``settings.image_uri`` is in a local compile: whatever processing/ builds, unnamed, so that a new

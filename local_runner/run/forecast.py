@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from local_runner.engines import OnLine
+from local_runner.engines import Capabilities, OnLine
 from local_runner.errors import UNWRITABLE, Problem
 from local_runner.events import Silent
 from local_runner.execution.attempt import Resources
@@ -30,6 +30,7 @@ class _NothingRuns:
     """The engine whose jobs all fail at once, so that nothing that follows them starts."""
 
     name: str
+    capabilities: Capabilities = field(default_factory=Capabilities)
     ran: list[str] = field(default_factory=list[str])
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:

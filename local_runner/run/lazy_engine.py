@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from local_runner.engines import Engine, OnLine
+from local_runner.engines import Capabilities, Engine, OnLine
 from local_runner.errors import LocalRunnerError, Problem
 from local_runner.image.source import read_image_source, read_sandbox_source
-from local_runner.models import HostResult, JobResult, ProcessingJob, StagedJob
-from local_runner.run.engine import PROJECT_IMAGE
+from local_runner.models import JobResult, ProcessingJob, StagedJob
+from local_runner.run.engine import CAPABILITIES, PROJECT_IMAGE
 from local_runner.settings import Settings
 from local_runner.step_cache.digests import SETTLED_NS
 from local_runner.storage.files import write_atomically
@@ -36,25 +36,17 @@ class KnowsImages(Protocol):
         ...
 
 
-def engine_name(choice: str) -> str | None:
-    """The name of the engine that a choice will come to, if that can be told quickly."""
-    if choice != "auto":
-        return choice
-    from local_runner.docker_host.address import listens
-
-    return "docker" if listens() else None
-
-
 def image_of(
     uri: str, engine: Engine, settings: Settings, state: Path, images: Mapping[str, str], *, given: bool = False
 ) -> str | None:
     """What identifies the content of an image; None where its jobs are not to be cached.
 
-    ``given`` engines (those of tests) are asked; of the others docker only about images that are not the project's.
+    ``given`` engines (those of tests) are asked; of the others only about images that are not the project's.
     """
-    if not given and engine.name == "docker" and uri == PROJECT_IMAGE and not (images.get(uri) or images.get("")):
+    in_image = engine.capabilities.runs_image
+    if not given and in_image and uri == PROJECT_IMAGE and not (images.get(uri) or images.get("")):
         return project_image(settings, state)
-    if not given and engine.name == "sandbox":
+    if not given and not in_image:
         from local_runner.image.sandbox_packages import environment_directory
 
         return environment_directory(read_sandbox_source(settings), state).name
@@ -104,6 +96,7 @@ class LazyEngine:
     """
 
     name: str
+    capabilities: Capabilities
     make: Callable[[], Engine]
     jobs: Iterable[tuple[str, ProcessingJob]]
     _made: Engine | None = None
@@ -128,7 +121,7 @@ class LazyEngine:
         try:
             engine = self._prepared()
         except LocalRunnerError as error:
-            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+            return JobResult.lost(staged, error.message)
         return engine.run(staged, on_line, stop)
 
     def close(self) -> None:
@@ -156,3 +149,18 @@ class LazyEngine:
                 engine.prepare(job for _, job in self.jobs)
                 self._ready = True
         return engine
+
+
+def late_engine(
+    choice: str, make: Callable[[], Engine], jobs: Iterable[tuple[str, ProcessingJob]]
+) -> LazyEngine | None:
+    """The engine that a choice will come to, made when needed; None where that cannot be told quickly, or where it runs
+    every job anyway."""
+    name = choice
+    if choice == "auto":
+        from local_runner.docker_host.address import listens
+
+        if not listens():
+            return None
+        name = "docker"
+    return LazyEngine(name, CAPABILITIES[name], make, jobs) if CAPABILITIES[name].caches else None

@@ -327,7 +327,7 @@ def with_hot_workers(
     engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
 ) -> Engine:
     """The engine with workers that see what the storage maps in; those of a watch end with it."""
-    if engine.name == "docker":
+    if engine.capabilities.hot_workers:
         from local_runner.engines.hot.engine import hot_engine
 
         return hot_engine(
@@ -372,11 +372,11 @@ def _engine_and_cache(
     if not request.cache:
         return engine or make(), None
     from local_runner.run.cache import begins_cached, open_cache
-    from local_runner.run.lazy_engine import LazyEngine, engine_name
+    from local_runner.run.lazy_engine import late_engine
 
-    name = engine_name(request.engine)
-    if engine is None and not needed and name in ("docker", "sandbox"):
-        chosen: Engine = LazyEngine(name, make, jobs)
+    late = late_engine(request.engine, make, jobs) if engine is None and not needed else None
+    if late is not None:
+        chosen: Engine = late
         cache = open_cache(settings, request, state, plan, chosen, note)
         if cache is not None and begins_cached(plan, cache, storage):
             return chosen, cache
@@ -395,7 +395,7 @@ def _stock_engine(
     if not steps:
         return None, []
     try:
-        stock = cast("SdkEngine", chosen) if chosen.name == "sdk" else None
+        stock = cast("SdkEngine", chosen) if chosen.capabilities.stock_jobs else None
         stock = stock or stock_engine(settings, state, request.images, note)
         stock.begin()
     except EngineError as error:
@@ -421,7 +421,7 @@ def _proven(
     """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole on its own image."""
     part = request.steps or request.selection or request.images or request.faults
     whole = request.target is None and not part and not request.hot
-    if compiled is None or not whole or chosen.name not in ("docker", "sdk"):
+    if compiled is None or not whole or not chosen.capabilities.runs_image:
         return None
     from local_runner.run.lazy_engine import project_image  # remembers the tag, so that no engine has to be loaded
 

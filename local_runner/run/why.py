@@ -15,7 +15,7 @@ from local_runner.models import Plan, ProcessingJob
 from local_runner.run.cache import open_cache
 from local_runner.run.engine import select_engine
 from local_runner.run.forecast import Forecast, forecast
-from local_runner.run.lazy_engine import LazyEngine, engine_name
+from local_runner.run.lazy_engine import late_engine
 from local_runner.run.pipeline import Loaded, RunRequest, load_definition, make_plan
 from local_runner.settings import Settings
 from local_runner.step_cache.key import why_not_cached
@@ -60,12 +60,12 @@ def explain(
     def make() -> Engine:
         return select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
 
-    name = engine_name(request.engine)
-    engine = LazyEngine(name, make, jobs) if name in ("docker", "sandbox") else make()
+    engine = late_engine(request.engine, make, jobs) or make()
     try:
         cache = open_cache(settings, request, state, plan, engine, note)
         if cache is None:
-            return Explanation(step, "never", "The engine sdk is there to compare with.", (), _cloud(step, loaded))
+            reason = f"The engine {engine.name} is there to compare with."
+            return Explanation(step, "never", reason, (), _cloud(step, loaded))
         cache.dry = True
         found = forecast(plan, cache, storage, state, engine.name)
     finally:

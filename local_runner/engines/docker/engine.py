@@ -29,7 +29,8 @@ from time import monotonic
 from typing import Any, Literal
 
 from local_runner.docker_host.connection import connect, root_cause
-from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, OnLine
+from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, Capabilities, OnLine
+from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.exits import ContainerExits
 from local_runner.engines.docker.instances import Limits, Machine, limits_of
 from local_runner.engines.docker.network import JobNetwork, create_network
@@ -37,7 +38,7 @@ from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_STATE, labels_of, sweep
 from local_runner.engines.host_log import HostLog
 from local_runner.errors import EngineError, Problem, system_trouble
-from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
+from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob, StopReason
 
 _POLL_SECONDS = 0.05
 _EVENT_SECONDS = 1.0
@@ -55,6 +56,7 @@ class DockerEngine:
     state: Path
     resolve_image: Callable[[str], str]
     name: str = "docker"
+    capabilities: Capabilities = CAPABILITIES
     limits: bool = True
     note: Callable[[str], None] = lambda _: None
     machine: Machine | None = None
@@ -124,15 +126,15 @@ class DockerEngine:
         try:
             self.prepare_for(staged.job)
         except EngineError as error:
-            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+            return JobResult.lost(staged, error.message)
         started = monotonic()
         finished = threading.Event()
         containers: list[str] = []
         try:
             network = self._create_network(staged)
         except _engine_errors() as error:
-            return JobResult(tuple(HostResult(host.name, None, _broke_down(error)) for host in staged.hosts))
-        stopped: Literal["", "interrupted", "max_runtime"] = ""
+            return JobResult.lost(staged, _broke_down(error))
+        stopped: StopReason | Literal[""] = ""
         try:
             with ThreadPoolExecutor(len(staged.hosts) + 1) as threads:
                 futures: list[Future[HostResult]] = []

@@ -23,17 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.docker_host.connection import connect, docker
-from local_runner.engines import OnLine
+from local_runner.engines import Capabilities, OnLine
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_MACHINE, LABEL_RUN, LABEL_STATE
+from local_runner.engines.sdk import CAPABILITIES
 from local_runner.engines.sdk.containers import JobContainers, quietly
 from local_runner.engines.sdk.hosts import host_logs, host_results
 from local_runner.engines.sdk.job import SdkJob
 from local_runner.engines.sdk.process import LABEL, SdkProcess
 from local_runner.engines.sdk.request import ignored, refused, stock_request
 from local_runner.errors import EngineError, Problem
-from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedJob
+from local_runner.models import InputMount, JobResult, ProcessingJob, StagedJob
 
 LABEL_STEP = "local-runner.step"
 NETWORK = "sagemaker-local"
@@ -60,6 +61,7 @@ class SdkEngine:
     note: Callable[[str], None]
     region: str = "us-east-1"
     name: str = "sdk"
+    capabilities: Capabilities = CAPABILITIES
     client: Any = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _sdk: SdkProcess | None = None
@@ -111,14 +113,14 @@ class SdkEngine:
             try:
                 self.prepare([staged.job])
             except EngineError as error:
-                return _nowhere(staged, error.message)
+                return JobResult.lost(staged, error.message)
         if problems := refused(staged.step, staged.job):
-            return _nowhere(staged, " ".join(map(str, problems)))
+            return JobResult.lost(staged, " ".join(map(str, problems)))
         try:
             with self.job(staged.run_id, staged.step, staged.work, self._images[staged.job.image_uri]) as job:
                 return self._run(staged, job, on_line, stop)
         except (docker.errors.DockerException, OSError, subprocess.CalledProcessError) as error:
-            return _nowhere(staged, f"stock local mode could not be followed ({error})")
+            return JobResult.lost(staged, f"stock local mode could not be followed ({error})")
 
     @contextmanager
     def job(self, run_id: str, step: str, work: Path, image: str) -> Generator[OpenJob]:
@@ -211,10 +213,6 @@ def _merge(mount: InputMount) -> Path:
         subprocess.run(command, check=True, capture_output=True)
     merged.chmod(0o777)
     return merged
-
-
-def _nowhere(staged: StagedJob, error: str) -> JobResult:
-    return JobResult(tuple(HostResult(host.name, None, error) for host in staged.hosts))
 
 
 def _require_compose() -> None:
