@@ -4,7 +4,7 @@ Starts processes, writes the jobs' logs, and makes and removes one scratch direc
 
 A host of a job is a process in new user, mount, pid, UTS and IPC namespaces; neither root nor a daemon is
 needed. ``view.py`` says what it sees, ``launch.py`` starts and follows it,
-``init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
+``program/init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
 of a job share this machine's network, in which algo-1 is 127.0.0.1 and algo-2 127.0.0.2, so that two hosts
 that listen on every address cannot use one port. (With network isolation they share a network of their own,
 with nothing else in it.) Jobs have no limits on memory or processors: only root, or a user to whom cgroups are

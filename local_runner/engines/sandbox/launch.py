@@ -1,4 +1,4 @@
-"""Starts the launcher of a sandboxed job (``init.py``), follows what the job says, and ends it.
+"""Starts the launcher of a sandboxed job (``program/launcher.py``), follows what the job says, and ends it.
 
 Starts one process for each job, which starts all others. Writes the logs and a scratch directory.
 """
@@ -25,6 +25,9 @@ from local_runner.engines.host_log import HostLog
 from local_runner.engines.sandbox.view import HostView, Specification, hosts_file
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 from local_runner.storage import job_tree
+
+_PARTS = ("launcher", "init", "filesystem", "kernel")
+_PROGRAM = (*(Path(__file__).parent / "program" / f"{name}.py" for name in _PARTS), Path(job_tree.__file__))
 
 
 @dataclass
@@ -111,11 +114,10 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
 
 def start(base: Path, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start the launcher, whose program goes into ``base``. It waits for a :func:`message` on its standard input."""
-    program = base / "launcher.pyc"
-    program.write_bytes(_compiled(Path(__file__).with_name("init.py")))
-    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
+    for part in _PROGRAM:
+        (base / f"{part.stem}.pyc").write_bytes(_compiled(part))
     return subprocess.Popen(
-        [os.path.realpath(sys.executable), "-I", "-S", str(program)],
+        [os.path.realpath(sys.executable), "-I", "-S", str(base / "launcher.pyc")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

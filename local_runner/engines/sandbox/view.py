@@ -1,4 +1,4 @@
-"""What a sandboxed job sees: the specification that ``init.py`` carries out.
+"""What a sandboxed job sees: the specification that ``program/`` carries out.
 
 Reads the file system, changes nothing.
 
