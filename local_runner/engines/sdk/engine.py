@@ -145,7 +145,7 @@ class SdkEngine:
     def image(self, uri: str) -> str:
         """The local image that an image URI means, built or pulled first if need be. Raises EngineError."""
         if uri not in self._images:
-            self._docker.prepare_images([uri])
+            self._docker.images.prepare([uri])
         return self._images[uri]
 
     def close(self) -> None:
