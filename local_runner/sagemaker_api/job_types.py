@@ -29,6 +29,9 @@ class JobKind:
     Describe response that only the run knows. ``elsewhere`` is what a request as it is planned names (with its path)
     and this machine cannot have. ``stock`` is whether the SDK's stock local mode runs its jobs, whichever engine runs
     the others.
+
+    ``network`` is where the request has its VpcConfig (the path of the object, empty for the request itself; None where
+    it has none), ``keys`` where its KMS keys stand: an environment of a promotion fills them in.
     """
 
     shape: str
@@ -40,6 +43,8 @@ class JobKind:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     elsewhere: Callable[[Request, str], list[Problem]] = lambda _request, _where: []
     stock: bool = False
+    network: tuple[str, ...] | None = None
+    keys: tuple[tuple[str, ...], ...] = ()
 
     def describe_unrun(self, resolved: Any, reason: str) -> Mapping[str, Any] | Deferred:
         """What is known of the Describe response before the job ran: the request; the rest is Deferred."""
@@ -83,6 +88,8 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
             *_TIMES,
         ),
         defaults={"StoppingCondition": {"MaxRuntimeInSeconds": request.DEFAULT_MAX_RUNTIME}, "Environment": {}},
+        network=("NetworkConfig",),
+        keys=(("ProcessingOutputConfig", "KmsKeyId"), ("ProcessingResources", "ClusterConfig", "VolumeKmsKeyId")),
     ),
     "Training": JobKind(
         shape="CreateTrainingJobRequest",
@@ -101,6 +108,8 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
             *_TIMES,
         ),
         stock=True,
+        network=(),
+        keys=(("OutputDataConfig", "KmsKeyId"), ("ResourceConfig", "VolumeKmsKeyId")),
     ),
     "Transform": JobKind(
         shape="CreateTransformJobRequest",
@@ -118,6 +127,7 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
         ),
         elsewhere=stock_request.model_elsewhere,
         stock=True,
+        keys=(("TransformOutput", "KmsKeyId"), ("TransformResources", "VolumeKmsKeyId")),  # the network is its model's
     ),
     "Model": JobKind(
         shape="CreateModelInput",
