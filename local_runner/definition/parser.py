@@ -13,7 +13,7 @@ from local_runner.definition import references
 from local_runner.definition.grammar import parse_conditions, parse_value
 from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
-from local_runner.definition.step_fields import parse_outputs, parse_retry_policies
+from local_runner.definition.step_fields import parse_outputs, parse_property_files, parse_retry_policies
 from local_runner.definition.step_types import STEP_TYPES
 from local_runner.definition.syntax import GetProperty, JsonGet, walk
 from local_runner.errors import InvalidPipelineError, Problem
@@ -25,11 +25,9 @@ from local_runner.models import (
     ParameterType,
     ParameterValue,
     PipelineDefinition,
-    PropertyFile,
     Step,
     Trigger,
 )
-from local_runner.names import is_relative_path
 
 _VERSION = "2020-12-01"
 _PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
@@ -186,7 +184,7 @@ class _Reader(Reading):
         position = len(self.steps)
         arguments = self.arguments(mapping, type_ or "", where, name)
         depends_on = self.depends_on(mapping.get("DependsOn"), f"{where}.DependsOn")
-        files = self.property_files(mapping.get("PropertyFiles"), f"{where}.PropertyFiles")
+        files = parse_property_files(self, mapping.get("PropertyFiles"), f"{where}.PropertyFiles")
         if name is None:
             return
         if name in self.places:
@@ -267,21 +265,6 @@ class _Reader(Reading):
             )
             trigger = "Completed"
         return Dependency(step, trigger) if step else None
-
-    def property_files(self, value: Any, where: str) -> tuple[PropertyFile, ...]:
-        files: dict[str, PropertyFile] = {}
-        for path, mapping in self.objects(value, where):
-            self.known_keys(mapping, ("PropertyFileName", "OutputName", "FilePath"), path)
-            name = self.text(mapping, "PropertyFileName", path)
-            output = self.text(mapping, "OutputName", path)
-            file_path = self.text(mapping, "FilePath", path)
-            if file_path and not is_relative_path(file_path):
-                self.problem(f"{path}.FilePath", f"{kind(file_path)} is no path inside the output.")
-            if name in files:
-                self.problem(f"{path}.PropertyFileName", f"there are two property files '{name}'.", "Rename one.")
-            elif name and output and file_path:
-                files[name] = PropertyFile(name, output, file_path)
-        return tuple(files.values())
 
     def ignored(self, mapping: dict[str, Any], where: str) -> None:
         """What a local run does not use is still looked at, since the service would refuse it."""

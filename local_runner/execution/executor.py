@@ -169,8 +169,8 @@ class _Executor:
     def _guarded(self, planned: PlannedStep, run: Callable[[], Ended]) -> Ended:
         """What the step comes to; where this program has a defect, its failure, and the others go on.
 
-        The traceback goes to the step's logs, and with ``--debug`` to stderr, too. Errors that are told to the user
-        by a command (no engine can be had) end the execution as ever.
+        The traceback goes to the step's logs, and with ``--debug`` to stderr, too. Errors that a command reports
+        to the user (no engine can be had) end the execution as ever.
         """
         try:
             return run()
@@ -189,8 +189,10 @@ class _Executor:
                 kept = "`local-runner --debug …` shows where."
             if debugging():
                 sys.stderr.write(text)
-            said = str(error).encode(errors="backslashreplace").decode()
-            reason = f"Internal error: {type(error).__name__}: {shorten(said, 300)} (a defect of this program). {kept}"
+            message = str(error).encode(errors="backslashreplace").decode()
+            reason = (
+                f"Internal error: {type(error).__name__}: {shorten(message, 300)} (a defect of this program). {kept}"
+            )
             return failed(planned, reason)
 
     def _tried(self, planned: PlannedStep, scope: Scope) -> Ended:

@@ -11,8 +11,9 @@ from typing import Any
 from local_runner.engines import OnLine
 from local_runner.engines.sdk.hosts import host_results
 from local_runner.execution.attempt import Attempt
-from local_runner.execution.contract import failure_reason, open_directory
+from local_runner.execution.contract import open_directory
 from local_runner.execution.ended import Ended
+from local_runner.execution.failures import failure_reason
 from local_runner.execution.steps.stock_job import StockEnd, log_of, make_calls, run_step
 from local_runner.jsontext import as_list, as_object
 from local_runner.models import StockInput, StockJob
@@ -52,9 +53,9 @@ def _train(attempt: Attempt, job: StockJob, on_line: OnLine) -> StockEnd:
     results = host_results(job.hosts, end)
     failed = [result for result in results if result.exit_code != 0]
     if failed:
-        said = _failure(left / "output.tar.gz")
-        told = f"AlgorithmError: {said}" if said else None
-        reason = failure_reason([(log_of(attempt, result.host), result) for result in results], told)
+        failure = _failure(left / "output.tar.gz")
+        message = f"AlgorithmError: {failure}" if failure else None
+        reason = failure_reason([(log_of(attempt, result.host), result) for result in results], message)
         return StockEnd(failed[0].exit_code, reason, lost=any(result.exit_code is None for result in failed))
     _keep_data(left / "output.tar.gz")
     job_tree.take(left, str(work / "taken"))

@@ -11,8 +11,9 @@ from local_runner.definition.expressions import Scope
 from local_runner.engines import OnLine
 from local_runner.errors import DataError
 from local_runner.execution.attempt import Attempt
-from local_runner.execution.contract import last_lines, open_directory
+from local_runner.execution.contract import open_directory
 from local_runner.execution.ended import Ended
+from local_runner.execution.failures import last_lines
 from local_runner.execution.steps.stock_job import StockEnd, log_of, make_calls, run_step
 from local_runner.jsontext import as_object
 from local_runner.models import StockJob
@@ -67,9 +68,9 @@ def _transform(attempt: Attempt, job: StockJob, on_line: OnLine) -> StockEnd:
     if end.error:
         # The server is stopped at the end, whatever came of it: its exit code says nothing then.
         code = next((ended.exit_code for ended in end.containers.values() if ended.exit_code), None)
-        said = [f"  {line}" for line in last_lines(log_of(attempt, "algo-1"))]
-        told = [end.error, "Its last lines:", *said] if said else [end.trouble]
-        return StockEnd(code, "\n".join(told))
+        tail = [f"  {line}" for line in last_lines(log_of(attempt, "algo-1"))]
+        reason = [end.error, "Its last lines:", *tail] if tail else [end.trouble]
+        return StockEnd(code, "\n".join(reason))
     taken, renamed = work / "taken", work / "renamed"
     job_tree.take(answers, str(taken))
     for number, name in names.items():
