@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 class Resources:
     """What the steps of one execution run with.
 
-    ``limits`` is the directory in which the limits of botocore's service model are kept. ``stock`` runs the jobs of
-    stock local mode; a plan that has none needs none. ``reuse`` is the step cache, None where every step runs.
-    ``stop`` ends the execution in good order.
+    ``cache_dir`` keeps the limits of botocore's service model. ``stock`` runs the jobs of stock local mode; a plan that
+    has none needs none. ``reuse`` is the step cache, None where every step runs. ``stop`` ends the execution in good
+    order.
     """
 
     engine: Engine
     storage: Storage
     run: Run
     listener: Listener
-    limits: Path
+    cache_dir: Path
     stock: SdkEngine | None = None
     reuse: StepCache | None = None
     stop: threading.Event = field(default_factory=threading.Event)

@@ -35,7 +35,7 @@ def requested(attempt: Attempt, of: type[Job]) -> Job:
     attempt.secrets.learn_from(request)
     where = f"{step.path}.Arguments"
     job, problems = kind.parse(request, name, where)
-    problems += request_problems(request, kind.shape, where, attempt.resources.limits)
+    problems += request_problems(request, kind.shape, where, attempt.resources.cache_dir)
     if isinstance(job, of) and not problems:
         return job
     attempt.announce()
