@@ -174,7 +174,7 @@ class ProcessingJob:
 
     ``entrypoint`` and ``arguments`` are None where the request leaves them out, which is not the same as empty.
     ``max_runtime`` is in seconds. ``inputs`` and ``outputs`` are those that the service moves: what is AppManaged
-    stands in the request only.
+    stands in the request only. ``arn`` is that of this machine, empty for a job of no execution.
     """
 
     name: str
@@ -189,6 +189,7 @@ class ProcessingJob:
     max_runtime: int
     network_isolation: bool
     request: Mapping[str, Any]
+    arn: str = ""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -228,6 +229,7 @@ class StockJob:
     output_uri: str
     request: Mapping[str, Any]
     instance_count: int = 1
+    arn: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -377,8 +379,9 @@ class PlannedStep:
 class Plan:
     """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
 
-    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them; ``secrets``
-    are the secret values that are known so far.
+    ``region`` is that of its ARNs. ``sources`` are files or directories that stand for outputs of steps that are left
+    out, by URI; ``source`` is what Describe says of such steps, as ``source_execution`` left them. ``secrets`` are the
+    secret values that are known so far.
     """
 
     execution_id: str
@@ -386,9 +389,11 @@ class Plan:
     parameters: Mapping[str, ParameterValue]
     steps: tuple[PlannedStep, ...]
     started: str
+    region: str
     notes: tuple[str, ...] = ()
     source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     source_execution: str | None = None
+    sources: Mapping[str, Path] = field(default_factory=dict[str, Path])
     secrets: Secrets = field(default_factory=Secrets)
 
 

@@ -63,8 +63,10 @@ class LocalRun:
         the command line, with all problems of the pipeline, where it cannot run.
         """
         from local_runner.planning.faults import parse_fault
+        from local_runner.project import Project
         from local_runner.report.plain import PlainListener
-        from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, run_pipeline
+        from local_runner.run.pipeline import STATE_DIRECTORY, run_pipeline
+        from local_runner.run.request import RunRequest
         from local_runner.settings import load_settings
 
         self._calls += 1
@@ -84,7 +86,8 @@ class LocalRun:
             limits=limits,
             faults=[parse_fault(f"{step}={fault}") for step, fault in (faults or {}).items()],
         )
-        _, execution = run_pipeline(load_settings(self.project), request, state, PlainListener(sys.stdout))
+        shown = PlainListener(sys.stdout)
+        _, execution = run_pipeline(Project(load_settings(self.project), state, shown.note), request, shown)
         return execution
 
 

@@ -73,13 +73,14 @@ def _prepare(name: str, state: Path, adopt: bool, image_uri: str | None, reason:
     from local_runner.cloud.target.load import load_environment
     from local_runner.cloud.target.region import region_of
     from local_runner.image.build import ensure_image
+    from local_runner.project import Project
     from local_runner.settings import load_settings
 
     settings, state = load_settings(Path.cwd()), state.absolute()
     environment = load_environment(settings.root, name)
     aws = Aws(region_of(environment).name, environment.profile)
     desired = desired_release(settings, environment, aws, state, _say, image_uri)
-    options = Options(lambda: ensure_image(settings, state, _say), _say, adopt, reason)
+    options = Options(lambda: ensure_image(Project(settings, state, _say)), _say, adopt, reason)
     return _Prepared(aws, desired, gate_of(desired, state), options)
 
 

@@ -142,7 +142,7 @@ def _job_config(job: ProcessingJob) -> dict[str, Any]:
     outputs = [{"AppManaged": False, **item} for item in output_config.get("Outputs") or ()]
     specification = request["AppSpecification"]
     return {
-        "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:000000000000:processing-job/{job.name.lower()}",
+        "ProcessingJobArn": job.arn,
         "ProcessingJobName": job.name,
         "AppSpecification": {
             "ImageUri": job.image_uri,

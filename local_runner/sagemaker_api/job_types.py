@@ -6,7 +6,7 @@ A further type is a further entry of ``STEP_KINDS``, and one of ``local_runner.e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from local_runner.definition.paths import Deferred
@@ -15,6 +15,7 @@ from local_runner.jsontext import as_object
 from local_runner.models import ProcessingJob, StockJob
 from local_runner.sagemaker_api import processing as request
 from local_runner.sagemaker_api import stock as stock_request
+from local_runner.sagemaker_api.arns import arn
 
 Request = Mapping[str, Any]
 
@@ -23,7 +24,8 @@ Request = Mapping[str, Any]
 class JobKind:
     """One type of step whose Arguments are a request.
 
-    ``shape`` is what botocore calls the request; ``parse`` makes the job of (request, its name, path); ``reads`` are
+    ``shape`` is what botocore calls the request, ``resource`` what ARNs call the job; ``parse`` makes the job of
+    (request, its name, path), without an ARN; ``reads`` are
     the S3 URIs that a request reads, with their paths in it, ``writes`` those under which it writes; ``ignored`` is
     what of it has no meaning here. ``defaults`` are the members that the service fills in, ``later`` those of the
     Describe response that only the run knows. ``elsewhere`` is what a request as it is planned names (with its path)
@@ -35,6 +37,7 @@ class JobKind:
     """
 
     shape: str
+    resource: str
     parse: Callable[[Request, str, str], tuple[ProcessingJob | StockJob | None, list[Problem]]]
     reads: Callable[[Request], list[tuple[str, str]]]
     writes: Callable[[Request], list[str]]
@@ -45,6 +48,13 @@ class JobKind:
     stock: bool = False
     network: tuple[str, ...] | None = None
     keys: tuple[tuple[str, ...], ...] = ()
+
+    def job(
+        self, request: Request, name: str, where: str, region: str
+    ) -> tuple[ProcessingJob | StockJob | None, list[Problem]]:
+        """The job of a request in that region; None where the request holds what is not known yet, or has problems."""
+        job, problems = self.parse(request, name, where)
+        return (replace(job, arn=arn(region, self.resource, name)) if job else None), problems
 
     def describe_unrun(self, resolved: Any, reason: str) -> Mapping[str, Any] | Deferred:
         """What is known of the Describe response before the job ran: the request; the rest is Deferred."""
@@ -74,6 +84,7 @@ _TIMES = ("CreationTime", "LastModifiedTime", "FailureReason")
 STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     "Processing": JobKind(
         shape="CreateProcessingJobRequest",
+        resource="processing-job",
         parse=request.processing_job,
         reads=request.processing_reads,
         writes=request.processing_writes,
@@ -93,6 +104,7 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     ),
     "Training": JobKind(
         shape="CreateTrainingJobRequest",
+        resource="training-job",
         parse=stock_request.training_job,
         reads=stock_request.training_reads,
         writes=stock_request.stock_writes,
@@ -113,6 +125,7 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     ),
     "Transform": JobKind(
         shape="CreateTransformJobRequest",
+        resource="transform-job",
         parse=stock_request.transform_job,
         reads=stock_request.transform_reads,
         writes=stock_request.stock_writes,
@@ -131,6 +144,7 @@ STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     ),
     "Model": JobKind(
         shape="CreateModelInput",
+        resource="model",
         parse=stock_request.model,
         reads=stock_request.model_reads,
         writes=lambda _: [],

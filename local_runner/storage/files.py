@@ -13,6 +13,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+SETTLED_NS = 20_000_000
+"""How long after its last change a file can be remembered: two ticks of the slowest kernel clock (100 Hz)."""
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 

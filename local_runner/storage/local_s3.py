@@ -85,6 +85,10 @@ class Storage:
     sources: tuple[Source, ...] = ()
     _lock_name: str = field(default=".lock", repr=False)
 
+    def with_sources(self, sources: Mapping[str, Path]) -> Storage:
+        """The same local S3 with these mappings, too: a file or directory for each URI."""
+        return replace(self, sources=(*self.sources, *(Source(uri, path) for uri, path in sources.items())))
+
     # ------------------------------------------------------------------------------------------------ reading
     def path(self, uri: str) -> Path:
         """Where the tree keeps what is written to ``uri``. Raises S3UriError where it can keep nothing under it."""

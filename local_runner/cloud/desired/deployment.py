@@ -20,7 +20,8 @@ from local_runner.cloud.target.region import region_of
 from local_runner.cloud.target.target import default_bucket, guard, place_of
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import PipelineDefinition
-from local_runner.run.pipeline import load_definition
+from local_runner.project import Project
+from local_runner.run.definition import load_definition
 from local_runner.secrets import DEFAULT_NAMES, Secrets
 from local_runner.settings import Settings
 
@@ -57,7 +58,7 @@ class Deployment:
 def open_deployment(settings: Settings, name: str, state: Path, note: Callable[[str], None]) -> Deployment:
     """The environment of that name. Raises SettingsError, CompileError, and CloudError where the account is another."""
     environment = load_environment(settings.root, name)
-    loaded = load_definition(settings, None, state, note)
+    loaded = load_definition(Project(settings, state, note), None)
     if not loaded.definition.name:
         raise InvalidPipelineError(settings.pipeline.entry, loaded.problems)
     aws = Aws(region_of(environment).name, environment.profile)

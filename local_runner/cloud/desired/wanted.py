@@ -24,9 +24,10 @@ from local_runner.cloud.target.target import default_bucket, execution_role_arn,
 from local_runner.compile.compiler import IMAGE_URI, BuildValues, compile_pipeline
 from local_runner.errors import InvalidPipelineError
 from local_runner.fingerprint import fingerprint_of, texts_of
-from local_runner.image.build import image_tag
-from local_runner.image.source import read_image_source
-from local_runner.run.pipeline import load_definition, local_storage
+from local_runner.image.tag import content_of, current_tag
+from local_runner.project import Project
+from local_runner.run.definition import load_definition
+from local_runner.run.local_data import local_storage
 from local_runner.secrets import Secrets
 from local_runner.settings import Settings
 from local_runner.storage.local_s3 import CODE_PREFIX, Storage
@@ -44,7 +45,8 @@ def desired_release(
     image_uri: str | None = None,
 ) -> WantedRelease:
     """The release of the project as it is now. Raises the errors of compiling, and CloudError for a wrong account."""
-    local = load_definition(settings, None, state, note)
+    project = Project(settings, state, note)
+    local = load_definition(project, None)
     if local.problems:
         raise InvalidPipelineError(settings.pipeline.entry, local.problems)
     guard(environment, aws)
@@ -55,9 +57,9 @@ def desired_release(
     values = BuildValues(
         environment.name, place.region, bucket, execution_role_arn(environment, place), account=place.account
     )
-    compiled = compile_pipeline(settings, None, state, progress=note, values=values)
+    compiled = compile_pipeline(project, None, values=values)
     storage = _storage(settings, state, bucket)
-    content = image_tag(settings, read_image_source(settings)).rpartition(":")[2]
+    content = content_of(current_tag(project))
     document = json.loads(compiled.definition)
     moved, code = _code(document, bucket, prefix, storage, state)
     template = replaced(document, moved)
@@ -94,7 +96,9 @@ def secrets_of(
 
 def _storage(settings: Settings, state: Path, bucket: str) -> Storage:
     """Local S3 with the project's files as the code of that bucket."""
-    return local_storage(replace(settings, local=replace(settings.local, bucket=bucket, data={})), state, {})
+    return local_storage(
+        Project(replace(settings, local=replace(settings.local, bucket=bucket, data={})), state, lambda _: None), {}
+    )
 
 
 def _code(

@@ -36,6 +36,7 @@ def plan_of(definition: PipelineDefinition, execution: CloudExecution, parameter
         parameters=dict(parameters),
         steps=steps,
         started=execution.started.isoformat(),
+        region=execution.arn.split(":")[3],
     )
 
 

@@ -34,7 +34,7 @@ def requested(attempt: Attempt, of: type[Job]) -> Job:
     request = resolve(step.arguments, attempt.scope.of_job(name))
     attempt.secrets.learn_from(request)
     where = f"{step.path}.Arguments"
-    job, problems = kind.parse(request, name, where)
+    job, problems = kind.job(request, name, where, attempt.plan.region)
     problems += request_problems(request, kind.shape, where, attempt.resources.cache_dir)
     if isinstance(job, of) and not problems:
         return job
