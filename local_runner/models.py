@@ -2,8 +2,8 @@
 
     compile -> PipelineDefinition -> plan -> Plan -> execute -> Execution -> report
 
-Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition.py``,
-``planner.py``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
+Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition/``,
+``sagemaker_api/``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
+StopReason = Literal["interrupted", "max_runtime"]
+"""What ends a job from outside: the user, or its MaxRuntimeInSeconds."""
 ServiceException = Literal[
     "Step.SERVICE_FAULT",
     "Step.THROTTLING",
@@ -190,6 +192,11 @@ class ProcessingJob:
     arn: str = ""
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """The entrypoint with its arguments."""
+        return (*(self.entrypoint or ()), *(self.arguments or ()))
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """The host names of the cluster, algo-1 to algo-N."""
         return tuple(f"algo-{number}" for number in range(1, self.instance_count + 1))
@@ -212,11 +219,11 @@ class StockInput:
 class StockJob:
     """A CreateTrainingJob, CreateTransformJob or CreateModel request, resolved, which stock local mode runs.
 
-    ``request`` is the request itself, validated, with its name. ``output_uri`` is where it writes, without a slash at
-    its end (empty for a model, which is only a name for what transform jobs use).
+    ``kind`` is the type of its step. ``request`` is the request itself, validated, with its name. ``output_uri`` is
+    where it writes, without a slash at its end (empty for a model, which is only a name for what transform jobs use).
     """
 
-    kind: Literal["Training", "Transform", "Model"]
+    kind: str
     name: str
     inputs: tuple[StockInput, ...]
     output_uri: str
@@ -316,8 +323,13 @@ class JobResult:
     ran it."""
 
     hosts: tuple[HostResult, ...]
-    stopped: Literal["", "interrupted", "max_runtime"] = ""
+    stopped: StopReason | Literal[""] = ""
     hot: bool = False
+
+    @staticmethod
+    def lost(staged: StagedJob, error: str, *, hot: bool = False) -> JobResult:
+        """The result of a job of which the engine lost every host, for one reason."""
+        return JobResult(tuple(HostResult(host.name, None, error) for host in staged.hosts), hot=hot)
 
     @property
     def succeeded(self) -> bool:

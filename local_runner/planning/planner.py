@@ -37,14 +37,11 @@ from local_runner.planning.faults import faults_by_step
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.scope import as_left, execution_scope
-from local_runner.sagemaker_api.job_types import IN_STOCK_LOCAL_MODE, JOB_KINDS
+from local_runner.sagemaker_api.job_types import FUNCTION_KINDS, IN_STOCK_LOCAL_MODE, JOB_KINDS, STEP_KINDS
 from local_runner.sagemaker_api.limits import request_problems
 from local_runner.sagemaker_api.processing import app_managed, job_name, output_uris
 from local_runner.secrets import Secrets
 from local_runner.storage.s3_uri import s3_problem
-
-SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
-STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
 
 
 class LocalData(Protocol):
@@ -180,7 +177,7 @@ class _Planning:
             reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
             if kind := JOB_KINDS.get(step.type):
                 scope = scope.with_step(name, kind.describe_unrun(requests[name], reason))
-            elif step.type in ("Lambda", "Callback"):
+            elif step.type in FUNCTION_KINDS and FUNCTION_KINDS[step.type].declares_outputs:
                 later = dict.fromkeys((output.name for output in step.output_parameters), Deferred(reason))
                 scope = scope.with_step(name, {"OutputParameters": later})
         self.map_outputs(scope)
@@ -237,11 +234,11 @@ class _Planning:
         return {}
 
     def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | StockJob | None:
-        if step.type in STAND_IN_STEP_TYPES:
+        if step.type in FUNCTION_KINDS:
             if step.name not in self.request.stand_ins:
                 self.problems.append(self.no_stand_in(step))
             return None
-        if step.type not in SUPPORTED_STEP_TYPES:
+        if step.type not in STEP_KINDS:
             if step.type:
                 remedy = "Select other steps, or leave it out of the pipeline for local runs."
                 what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
@@ -302,7 +299,7 @@ class _Planning:
         writers = [name for name in self.writers(uri) if name != step.name]
         if not before.isdisjoint(writers) or self.is_provided(uri, where):
             return
-        if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
+        if any(self.steps[name].type in FUNCTION_KINDS for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
         if writers:
             what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."

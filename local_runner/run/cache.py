@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from local_runner.engines import Engine
 from local_runner.errors import LocalRunnerError
-from local_runner.execution.steps import AT_ONCE
 from local_runner.models import PlannedStep, ProcessingJob
 from local_runner.planning.scope import starting_scope
 from local_runner.project import Project
 from local_runner.run.lazy_engine import image_of
 from local_runner.run.planned import PlannedRun
+from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
 from local_runner.step_cache.digests import FileDigests
 from local_runner.step_cache.key import HOT, Machine
 from local_runner.step_cache.steps import StepCache
@@ -20,9 +20,9 @@ from local_runner.storage.local_s3 import Storage
 
 
 def open_cache(project: Project, planned: PlannedRun, engine: Engine, *, given: bool = False) -> StepCache | None:
-    """The cache of an execution of the plan; None on the ``sdk`` engine, which is there to compare with."""
+    """The cache of an execution of the plan; None on an engine that is there to compare with."""
     request, plan = planned.request, planned.plan
-    if engine.name == "sdk":
+    if not engine.capabilities.caches:
         return None
     known: dict[str, Machine | None] = {}
     name = engine.name + HOT if request.hot else engine.name
@@ -53,7 +53,7 @@ def begins_cached(run: PlannedRun, cache: StepCache) -> bool:
     plan = run.plan
     execution = starting_scope(plan).execution
     jobs = [(planned, planned.job) for planned in plan.steps if isinstance(planned.job, ProcessingJob)]
-    after = {planned.step.name for planned in plan.steps if planned.step.type not in AT_ONCE}
+    after = {planned.step.name for planned in plan.steps if planned.step.type not in AT_ONCE_TYPES}
     for planned in plan.steps:  # in the plan's order, so that what a step waits for was looked at before it
         if any(each.step in after for each in planned.waits_for):
             after.add(planned.step.name)

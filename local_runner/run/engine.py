@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.engines import Engine
+from local_runner.engines import Capabilities, Engine
+from local_runner.engines.docker import CAPABILITIES as DOCKER
+from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
+from local_runner.engines.sdk import CAPABILITIES as SDK
 from local_runner.errors import EngineError, without_sdk
 from local_runner.project import Project
 from local_runner.run.request import RunRequest
@@ -18,7 +21,10 @@ from local_runner.storage.local_s3 import Storage
 if TYPE_CHECKING:
     from local_runner.engines.sdk.engine import SdkEngine
 
-ENGINE_CHOICES = ("auto", "docker", "sandbox", "sdk")
+CAPABILITIES: Mapping[str, Capabilities] = {"docker": DOCKER, "sandbox": SANDBOX, "sdk": SDK}
+"""What the engines can do, by the names by which they are chosen."""
+
+ENGINE_CHOICES = ("auto", *CAPABILITIES)
 
 
 def open_engine(project: Project, request: RunRequest, storage: Storage, *, watching: bool = False) -> Engine:
@@ -45,7 +51,7 @@ def with_hot_workers(
     engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
 ) -> Engine:
     """The engine with workers that see what the storage maps in; those of a watch end with it."""
-    if engine.name == "docker":
+    if engine.capabilities.hot_workers:
         from local_runner.engines.hot.engine import hot_engine
 
         return hot_engine(

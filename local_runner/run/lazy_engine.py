@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.engines import Engine, OnLine
+from local_runner.engines import Capabilities, Engine, OnLine
 from local_runner.errors import LocalRunnerError, Problem
 from local_runner.image.source import read_sandbox_source
 from local_runner.image.tag import current_tag
-from local_runner.models import HostResult, JobResult, ProcessingJob, StagedJob
+from local_runner.models import JobResult, ProcessingJob, StagedJob
 from local_runner.project import Project
-from local_runner.run.engine import open_engine
+from local_runner.run.engine import CAPABILITIES, open_engine
 from local_runner.run.planned import PlannedRun
 
 
@@ -44,11 +44,12 @@ def image_of(
 ) -> str | None:
     """What identifies the content of an image; None where its jobs are not to be cached.
 
-    ``given`` engines (those of tests) are asked; of the others docker only about images that are not the project's.
+    ``given`` engines (those of tests) are asked; of the others only about images that are not the project's.
     """
-    if not given and engine.name == "docker" and uri == IMAGE_URI and not (images.get(uri) or images.get("")):
+    in_image = engine.capabilities.runs_image
+    if not given and in_image and uri == IMAGE_URI and not (images.get(uri) or images.get("")):
         return current_tag(project)
-    if not given and engine.name == "sandbox":
+    if not given and not in_image:
         from local_runner.image.sandbox_packages import environment_directory
 
         return environment_directory(read_sandbox_source(project.settings), project.state).name
@@ -56,11 +57,16 @@ def image_of(
 
 
 def lazy_engine(project: Project, planned: PlannedRun) -> Engine:
-    """The engine of a request, made when it is needed, where its name can be told without it; else made now."""
-    name = engine_name(planned.request.engine)
-    if name not in ("docker", "sandbox"):
+    """The engine of a request, made when it is needed, where steps are cached on it and its name can be told without
+    it; else made now."""
+
+    def make() -> Engine:
         return open_engine(project, planned.request, planned.storage)
-    return LazyEngine(name, lambda: open_engine(project, planned.request, planned.storage), planned.jobs)
+
+    name = engine_name(planned.request.engine)
+    if name is None or not CAPABILITIES[name].caches:
+        return make()
+    return LazyEngine(name, CAPABILITIES[name], make, planned.jobs)
 
 
 @dataclass
@@ -71,6 +77,7 @@ class LazyEngine:
     """
 
     name: str
+    capabilities: Capabilities
     make: Callable[[], Engine]
     jobs: Iterable[tuple[str, ProcessingJob]]
     _made: Engine | None = None
@@ -95,7 +102,7 @@ class LazyEngine:
         try:
             engine = self._prepared()
         except LocalRunnerError as error:
-            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+            return JobResult.lost(staged, error.message)
         return engine.run(staged, on_line, stop)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from local_runner.engines import Engine
 from local_runner.engines.host_log import keep_of_logs
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, system_trouble
 from local_runner.events import Listener
+from local_runner.execution.attempt import Resources
 from local_runner.execution.executor import execute
 from local_runner.fingerprint import Fingerprint
 from local_runner.image.tag import content_of, current_tag
@@ -78,18 +79,10 @@ def run_planned(
         chosen.prepare([job for _, job in planned.jobs])
         storage = _with_code_as_it_is_now(planned.storage, plan, run.directory / "code")
         proves = _proven(project, planned, chosen, storage)
-        execution = execute(
-            plan,
-            chosen,
-            storage,
-            run,
-            listener,
-            max_parallel=_side_by_side(request, plan.pipeline),
-            cache=state / "cache",
-            stock=stock,
-            reuse=reuse,
-            stop=stop,
+        resources = Resources(
+            chosen, storage, run, listener, state / "cache", stock=stock, reuse=reuse, stop=stop or threading.Event()
         )
+        execution = execute(plan, resources, max_parallel=_side_by_side(request, plan.pipeline))
         _keep_record(run, execution, listener)
         if proves and execution.status == "Succeeded":
             with suppress(OSError):  # then it proves nothing, which a promotion says
@@ -148,7 +141,7 @@ def _stock_engine(project: Project, planned: PlannedRun, chosen: Engine) -> tupl
     if not steps:
         return None, []
     try:
-        stock = cast("SdkEngine", chosen) if chosen.name == "sdk" else None
+        stock = cast("SdkEngine", chosen) if chosen.capabilities.stock_jobs else None
         stock = stock or stock_engine(project, planned.request.images)
         stock.begin()
     except EngineError as error:
@@ -173,7 +166,7 @@ def _proven(project: Project, planned: PlannedRun, chosen: Engine, storage: Stor
     request, settings = planned.request, project.settings
     part = request.steps or request.selection or request.images or request.faults
     whole = request.target is None and not part and not request.hot
-    if not whole or chosen.name not in ("docker", "sdk"):
+    if not whole or not chosen.capabilities.runs_image:
         return None
     image = content_of(current_tag(project))
     secret = settings.pipeline.secret

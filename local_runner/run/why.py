@@ -55,7 +55,8 @@ def explain(project: Project, request: RunRequest, step: str) -> Explanation:
     try:
         cache = open_cache(project, run, engine)
         if cache is None:
-            return Explanation(step, "never", "The engine sdk is there to compare with.", (), _cloud(step, loaded))
+            reason = f"The engine {engine.name} is there to compare with."
+            return Explanation(step, "never", reason, (), _cloud(step, loaded))
         cache.dry = True
         found = forecast(plan, cache, storage, project.state, engine.name)
     finally:

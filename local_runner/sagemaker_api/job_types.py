@@ -1,6 +1,6 @@
-"""The types of steps that make a job (or a model) of a request, and what is known of each type. No I/O.
+"""The types of steps that run on this machine, and what is known of each before it runs. No I/O.
 
-A further type of job is a further entry of ``JOB_KINDS``, and a way to run it in the executor.
+A further type is a further entry of ``STEP_KINDS``, and one of ``local_runner.execution.steps.RUNS``, which runs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ class JobKind:
     the S3 URIs that a request reads, with their paths in it, ``writes`` those under which it writes; ``ignored`` is
     what of it has no meaning here. ``defaults`` are the members that the service fills in, ``later`` those of the
     Describe response that only the run knows. ``elsewhere`` is what a request as it is planned names (with its path)
-    and this machine cannot have.
+    and this machine cannot have. ``stock`` is whether the SDK's stock local mode runs its jobs, whichever engine runs
+    the others.
+
+    ``network`` is where the request has its VpcConfig (the path of the object, empty for the request itself; None where
+    it has none), ``keys`` where its KMS keys stand: an environment of a promotion fills them in.
     """
 
     shape: str
@@ -41,6 +45,9 @@ class JobKind:
     later: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     elsewhere: Callable[[Request, str], list[Problem]] = lambda _request, _where: []
+    stock: bool = False
+    network: tuple[str, ...] | None = None
+    keys: tuple[tuple[str, ...], ...] = ()
 
     def job(
         self, request: Request, name: str, where: str, region: str
@@ -57,12 +64,24 @@ class JobKind:
         return {**self.defaults, **known, **dict.fromkeys(self.later, Deferred(reason))}
 
 
-IN_STOCK_LOCAL_MODE = ("Training", "Transform")
-"""The types of steps whose jobs the SDK's stock local mode runs, whichever engine runs the others."""
+@dataclass(frozen=True)
+class FunctionKind:
+    """One type of step that calls another service, in whose place a Python function runs here.
+
+    ``declares_outputs`` is whether its steps have OutputParameters, which are then all that they hand on.
+    """
+
+    declares_outputs: bool = False
+
+
+@dataclass(frozen=True)
+class AtOnceKind:
+    """One type of step that calls nothing: it ends as soon as it starts."""
+
 
 _TIMES = ("CreationTime", "LastModifiedTime", "FailureReason")
 
-JOB_KINDS: Mapping[str, JobKind] = {
+STEP_KINDS: Mapping[str, JobKind | FunctionKind | AtOnceKind] = {
     "Processing": JobKind(
         shape="CreateProcessingJobRequest",
         resource="processing-job",
@@ -80,6 +99,8 @@ JOB_KINDS: Mapping[str, JobKind] = {
             *_TIMES,
         ),
         defaults={"StoppingCondition": {"MaxRuntimeInSeconds": request.DEFAULT_MAX_RUNTIME}, "Environment": {}},
+        network=("NetworkConfig",),
+        keys=(("ProcessingOutputConfig", "KmsKeyId"), ("ProcessingResources", "ClusterConfig", "VolumeKmsKeyId")),
     ),
     "Training": JobKind(
         shape="CreateTrainingJobRequest",
@@ -98,6 +119,9 @@ JOB_KINDS: Mapping[str, JobKind] = {
             "TrainingEndTime",
             *_TIMES,
         ),
+        stock=True,
+        network=(),
+        keys=(("OutputDataConfig", "KmsKeyId"), ("ResourceConfig", "VolumeKmsKeyId")),
     ),
     "Transform": JobKind(
         shape="CreateTransformJobRequest",
@@ -115,6 +139,8 @@ JOB_KINDS: Mapping[str, JobKind] = {
             *_TIMES,
         ),
         elsewhere=stock_request.model_elsewhere,
+        stock=True,
+        keys=(("TransformOutput", "KmsKeyId"), ("TransformResources", "VolumeKmsKeyId")),  # the network is its model's
     ),
     "Model": JobKind(
         shape="CreateModelInput",
@@ -125,4 +151,16 @@ JOB_KINDS: Mapping[str, JobKind] = {
         ignored=stock_request.stock_ignored,
         later=("ModelName", "ModelArn", "CreationTime"),
     ),
+    "Lambda": FunctionKind(declares_outputs=True),
+    "Callback": FunctionKind(declares_outputs=True),
+    "EMR": FunctionKind(),
+    "EMRServerless": FunctionKind(),
+    "Condition": AtOnceKind(),
+    "Fail": AtOnceKind(),
 }
+"""Every type of step that can run on this machine."""
+
+JOB_KINDS = {type_: kind for type_, kind in STEP_KINDS.items() if isinstance(kind, JobKind)}
+FUNCTION_KINDS = {type_: kind for type_, kind in STEP_KINDS.items() if isinstance(kind, FunctionKind)}
+AT_ONCE_TYPES = frozenset(type_ for type_, kind in STEP_KINDS.items() if isinstance(kind, AtOnceKind))
+IN_STOCK_LOCAL_MODE = frozenset(type_ for type_, kind in JOB_KINDS.items() if kind.stock)

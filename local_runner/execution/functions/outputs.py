@@ -15,6 +15,7 @@ from typing import Any
 from local_runner.jsontext import as_object, kind, shorten, value_text
 from local_runner.models import OutputParameter, ParameterValue, Step
 from local_runner.planning.parameters import converted
+from local_runner.sagemaker_api.job_types import FUNCTION_KINDS
 
 _LONGEST_OUTPUT = 1024
 
@@ -49,7 +50,7 @@ def describe(step: Step, event: Any, value: Any, values: Mapping[str, ParameterV
     Of EMR's DescribeStep it has the name, the Config of the request and the State, and over them whatever the
     function returned.
     """
-    if step.type in ("Lambda", "Callback"):
+    if FUNCTION_KINDS[step.type].declares_outputs:
         return {"OutputParameters": dict(values)}
     arguments = as_object(event) or {}
     config = (as_object(arguments.get("StepConfig")) or {}).get("HadoopJarStep")
