@@ -305,12 +305,10 @@ def test_one_place_reads_json_that_others_wrote() -> None:
     }
     told = {name for name in found if not name.startswith(("cloud/", "compile/", "engines/"))}
     assert told == {
-        "cli/local.py",  # the definition, which was parsed before
         "docker_host/address.py",  # the docker command's own settings, of the user
         "execution/functions/call.py",  # the request of this program, in a process that imports nothing of it
-        "fingerprint.py",  # the definition, as above
         "jsontext.py",
         "notebook/session.py",  # what the SDK has just written
-        "run/why.py",  # the definition, as above
+        "run/definition.py",  # the definition, which was parsed before
         "storage/records.py",
     }
