@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from machine import cannot, no_sandbox, refuse_undeclared, set_up
+from support.machine import cannot, no_sandbox, refuse_undeclared, set_up
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError

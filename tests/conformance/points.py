@@ -1,4 +1,4 @@
-"""The points of the conformance suite: one directory each, a scenario (``tests/scenario.py``) and a ``point.toml``.
+"""The points of the conformance suite, one directory each: a scenario (``support/scenario.py``) and a ``point.toml``.
 
 ``point.toml`` has the ``title``, the ``part`` of docs/CONFORMANCE.md, the AWS ``source`` (a page or an API shape),
 ``our_choice`` (whether AWS documents nothing), and for each engine what its run comes to:

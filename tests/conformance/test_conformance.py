@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from points import DIRECTORY, ENGINES, STOCK_PART, Point, points
-from scenario import buckets, differences, expectation, files
+from support.scenario import buckets, differences, expectation, files
 from table import DOCUMENT, render
 
 from local_runner.cli.local import EXIT_CODES, cli

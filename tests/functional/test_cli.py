@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROGRAM, PROJECT, definition, environment, link_caches, local_runner, processing, write
+from support.command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
+from support.definitions import pipeline, processing, write
 
 KEYS = [
     *("id", "pipeline", "status", "engine", "hot", "failure_reason"),
@@ -40,7 +41,7 @@ def record(text: str) -> dict[str, Any]:
 
 
 def failing(tmp_path: Path) -> Path:
-    return write(tmp_path / "fails.json", definition(processing("Good"), processing("Bad", "echo oh no >&2; exit 3")))
+    return write(tmp_path / "fails.json", pipeline(processing("Good"), processing("Bad", "echo oh no >&2; exit 3")))
 
 
 # ------------------------------------------------------------------------------------------------------ --json
@@ -93,7 +94,7 @@ def test_quiet_says_the_failures_and_the_last_line_only(engine: str, tmp_path: P
     assert done.returncode == 1
     assert "Bad failed" in done.stdout
     assert "Good" not in done.stdout
-    fine = write(tmp_path / "fine.json", definition(processing("Good", "echo much to say")))
+    fine = write(tmp_path / "fine.json", pipeline(processing("Good", "echo much to say")))
     done = local_runner("run", fine, "--quiet", "--engine", engine, "--state", state)
     assert done.returncode == 0
     assert len(done.stdout.strip().splitlines()) == 1
@@ -121,7 +122,7 @@ def typed(tmp_path: Path) -> Path:
     names = [parameter["Name"] for parameter in parameters]
     joined = {"Std:Join": {"On": "|", "Values": [{"Get": f"Parameters.{name}"} for name in names]}}
     step["Arguments"]["Environment"] = {"ALL": joined}
-    return write(tmp_path / "typed.json", definition(step, parameters=parameters))
+    return write(tmp_path / "typed.json", pipeline(step, parameters=parameters))
 
 
 def test_parameters_reach_the_job_with_their_types(engine: str, tmp_path: Path, state: Path):
@@ -154,7 +155,7 @@ def theirs(tmp_path: Path) -> dict[str, Any]:
     for name in "ab":
         (tmp_path / f"raw/dt=2024-01-01/{name}.txt").write_text(f"{name}\n")
     (tmp_path / "run.sh").write_text("cat $1/*\n")
-    return definition(
+    return pipeline(
         processing("Sum", script, image=THEIR_IMAGE, inputs=inputs, outputs={"sum": "s3://their-bucket/sum"})
     )
 
@@ -228,7 +229,7 @@ def test_compile_to_a_file_that_runs_like_its_source(tmp_path: Path, state: Path
 
 def test_compile_into_a_pipe_that_closes(tmp_path: Path, state: Path):
     steps = [processing(f"Step{number}") for number in range(200)]  # more than a pipe holds
-    target = write(tmp_path / "long.json", definition(*steps))
+    target = write(tmp_path / "long.json", pipeline(*steps))
     command = f'"$@" compile {target} --state {state} | head -1'
     done = subprocess.run(
         ["sh", "-c", command, "sh", *PROGRAM], env=environment(), cwd=PROJECT, capture_output=True, text=True
@@ -238,7 +239,7 @@ def test_compile_into_a_pipe_that_closes(tmp_path: Path, state: Path):
 
 # ----------------------------------------------------------------------------------------------------- the rest
 def test_state_holds_everything_a_run_leaves(engine: str, tmp_path: Path):
-    target = write(tmp_path / "one.json", definition(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
+    target = write(tmp_path / "one.json", pipeline(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
     state = link_caches(tmp_path / "elsewhere")
     before = {path.name for path in PROJECT.iterdir()}
     done = local_runner("run", target, "--json", "--engine", engine, "--state", state)
@@ -252,7 +253,7 @@ def test_state_holds_everything_a_run_leaves(engine: str, tmp_path: Path):
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_max_parallel(engine: str, tmp_path: Path, state: Path, at_once: int):
     script = f"date +%s%N; sleep {1 if at_once == 1 else 3}; date +%s%N"
-    target = write(tmp_path / "two.json", definition(processing("A", script), processing("B", script)))
+    target = write(tmp_path / "two.json", pipeline(processing("A", script), processing("B", script)))
     done = local_runner("run", target, "--json", "--engine", engine, "--max-parallel", str(at_once), "--state", state)
     assert done.returncode == 0, done.stderr
     times = [[int(line) for line in Path(step["log"]).read_text().split()] for step in record(done.stdout)["steps"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROJECT, local_runner
+from support.command_line import PROJECT, local_runner
 
 NAMES = [
     *("Python", "uv, pip", "Package index", "SageMaker SDK", "Project", "Docker engine", "Docker compose"),

@@ -1,4 +1,4 @@
-"""Each directory of ``tests/pipelines`` is a scenario (``tests/scenario.py``) that runs on each engine.
+"""Each directory of ``tests/pipelines`` is a scenario (``tests/support/scenario.py``) that runs on each engine.
 
 A new behaviour is a new directory. What AWS promises is in ``tests/conformance``.
 """
@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, local_runner
-from scenario import buckets, differences, expectation, files
+from support.command_line import PROJECT, local_runner
+from support.scenario import buckets, differences, expectation, files
 
 CASES = sorted(path.parent for path in (PROJECT / "tests/pipelines").glob("*/definition.json"))
 

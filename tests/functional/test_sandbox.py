@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 import pytest
+from support.jobs import processing_job as make_job
 
 import local_runner
 from local_runner.engines import MOST_PROCESSES
@@ -39,16 +40,10 @@ def processing_job(
     isolated: bool = False,
     max_runtime: int = 60,
 ) -> ProcessingJob:
-    return ProcessingJob(
-        name="pipelines-abc-Step-xyz",
-        image_uri="local/processing",
-        entrypoint=entrypoint,
-        arguments=None,
+    return make_job(
+        *entrypoint,
         environment=environment,
-        inputs=(),
-        outputs=(),
         instance_count=hosts,
-        instance_type="ml.m5.xlarge",
         max_runtime=max_runtime,
         network_isolation=isolated,
         request={},
@@ -458,7 +453,7 @@ DRIVER = textwrap.dedent("""
     for name in ("scratch", "input", "output", "data"):
         (root / name).mkdir()
     (root / "data" / "a").write_text("a")
-    job = ProcessingJob("j", "i", tuple(entrypoint), None, {}, (), (), 1, "t", 600, False, {})
+    job = make_job(*entrypoint, max_runtime=600)
     host = StagedHost(
         "algo-1",
         (InputMount("/opt/ml/processing/input", (root / "data",), root / "input"),),

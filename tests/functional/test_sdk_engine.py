@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from support.jobs import processing_job
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines import Engine
@@ -33,21 +33,9 @@ EXAMPLE_DAY = "2013-01-02"
 
 
 def job(code: str, **changes: Any) -> ProcessingJob:
-    made = ProcessingJob(
-        name="pipelines-x-Step",
-        image_uri="local/processing",
-        entrypoint=("python3", "-c", dedent(code)),
-        arguments=None,
-        environment={},
-        inputs=(ProcessingInput("raw", "s3://b/in", RAW),),
-        outputs=(ProcessingOutput("out", "s3://b/out", OUT), ProcessingOutput("second", "s3://b/second", SECOND)),
-        instance_count=1,
-        instance_type="ml.m5.xlarge",
-        max_runtime=60,
-        network_isolation=False,
-        request={"AppSpecification": {"ImageUri": "local/processing"}, "ProcessingResources": {"ClusterConfig": {}}},
-    )
-    return replace(made, **changes)
+    inputs = (ProcessingInput("raw", "s3://b/in", RAW),)
+    outputs = (ProcessingOutput("out", "s3://b/out", OUT), ProcessingOutput("second", "s3://b/second", SECOND))
+    return processing_job("python3", "-c", dedent(code), **{"inputs": inputs, "outputs": outputs, **changes})
 
 
 class Bench:

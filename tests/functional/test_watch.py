@@ -13,8 +13,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from command_line import PROGRAM, environment, link_caches
-from machine import needs_program
+from support.command_line import PROGRAM, environment, link_caches
+from support.machine import needs_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("hot")]
 

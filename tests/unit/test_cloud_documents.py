@@ -3,10 +3,11 @@
 import json
 import re
 
-import cloud_samples as samples
 import pytest
 from cfnlint.api import ManualArgs, lint
-from cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, get, parts, processing, sample
+from support import cloud_samples as samples
+from support.cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, flight_step, parts, sample
+from support.definitions import get
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
@@ -113,7 +114,7 @@ def test_the_image_s_repository_is_the_only_one():
     found = execution()
     assert found["PullImages"]["Resource"] == [PLACE.arn("ecr", "repository/local-runner/flights")]
     assert "PullImages" not in execution(
-        sample() | {"Steps": [processing("A", "s3://a/b", "s3://c/d", image="other:1")]}
+        sample() | {"Steps": [flight_step("A", "s3://a/b", "s3://c/d", image="other:1")]}
     )
 
 
@@ -152,7 +153,7 @@ def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
     assert passing["Resource"] == [PLACE.role_arn]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     theirs = "arn:aws:iam::123456789012:role/of-one-step"
-    step = processing("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
+    step = flight_step("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
     assert execution(sample(step))["PassRoles"]["Resource"] == [PLACE.role_arn, theirs]
 
 
@@ -166,7 +167,7 @@ def test_the_start_role_starts_this_pipeline_for_this_account():
 
 def test_what_cannot_be_computed_is_told():
     emr = {"Name": "Spark", "Type": "EMR", "Arguments": {}}
-    place = processing("Late", get("Parameters.Where"), "s3://results/x")
+    place = flight_step("Late", get("Parameters.Where"), "s3://results/x")
     document = sample(emr, place, parameters=[{"Name": "Where", "Type": "String"}])
     schedule = {**samples.SCHEDULE, "parameters": {"Day": "x", "Where": "s3://late/x"}}
     said = "\n".join(parts(document, schedule=schedule).notes)
@@ -178,7 +179,9 @@ def test_what_cannot_be_computed_is_told():
 
 
 def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
-    steps = [processing(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)]
+    steps = [
+        flight_step(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)
+    ]
     with pytest.raises(CloudError, match=r"IAM takes 10240.*role_arn"):
         parts(sample(*steps))
     assert parts(sample(*steps), role_arn=PLACE.role_arn).execution_role is None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import PROGRAMS, UndeclaredProgramError
+from support.machine import PROGRAMS, UndeclaredProgramError
 
 PROJECT = Path(__file__).resolve().parents[2]
 ESSENTIAL = {"mount", "util-linux"}

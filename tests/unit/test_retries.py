@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable
@@ -13,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_executor import Project, processing
+from support.definitions import pipeline, write
+from support.executions import Project, chained
 
 from local_runner.cli.local import cli
 from local_runner.engines.fake import Breakdown, FakeHost
@@ -151,7 +151,7 @@ def policy(*exceptions: str, **more: Any) -> dict[str, Any]:
 def test_injected_faults_are_retried_and_the_job_runs_once(project: Project) -> None:
     told = Told()
     execution = project.run(
-        [processing("Fit", **policy(CAPACITY)), processing("After", ("Fit",))],
+        [chained("Fit", **policy(CAPACITY)), chained("After", ("Fit",))],
         {"Fit": lambda host: host.write("out", "m", host.staged.job.name)},
         faults=[Fault("Fit", CAPACITY, 2)],
         listener=told,
@@ -163,7 +163,7 @@ def test_injected_faults_are_retried_and_the_job_runs_once(project: Project) -> 
 
 
 def test_the_reason_of_a_step_that_was_given_up_names_exception_and_attempts(project: Project) -> None:
-    execution = project.run([processing("Fit", **policy(CAPACITY, MaxAttempts=2))], faults=[Fault("Fit", CAPACITY, 9)])
+    execution = project.run([chained("Fit", **policy(CAPACITY, MaxAttempts=2))], faults=[Fault("Fit", CAPACITY, 9)])
     assert project.engine.ran == []
     assert execution.step("Fit").failure_reason == (
         "SageMaker.CAPACITY_ERROR after 3 attempts: Injected by --inject-fault.\nMaxAttempts of its retry policy is 2."
@@ -172,7 +172,7 @@ def test_the_reason_of_a_step_that_was_given_up_names_exception_and_attempts(pro
 
 def test_faults_of_several_kinds_come_one_after_the_other(project: Project) -> None:
     execution = project.run(
-        [processing("Fit", **policy(CAPACITY))],
+        [chained("Fit", **policy(CAPACITY))],
         faults=[Fault("Fit", CAPACITY), Fault("Fit", "SageMaker.RESOURCE_LIMIT")],
     )
     assert "SageMaker.RESOURCE_LIMIT after 2 attempts" in str(execution.failure_reason)
@@ -188,7 +188,7 @@ def test_an_engine_that_breaks_down_is_an_internal_error_and_can_be_retried(proj
         if len(names) == 1:
             raise Breakdown("the daemon died")
 
-    execution = project.run([processing("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": work})
+    execution = project.run([chained("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": work})
     step = execution.step("Fit")
     assert step.status == "Succeeded"
     assert len(set(names)) == 2  # each attempt starts a new job
@@ -203,12 +203,12 @@ def test_an_engine_that_breaks_down_without_a_policy_fails_the_step(project: Pro
     def work(host: FakeHost) -> None:
         raise Breakdown("the daemon died")
 
-    reason = str(project.run([processing("Fit")], {"Fit": work}).step("Fit").failure_reason)
+    reason = str(project.run([chained("Fit")], {"Fit": work}).step("Fit").failure_reason)
     assert reason.startswith("SageMaker.JOB_INTERNAL_ERROR after 1 attempt: algo-1 did not end by itself: the daemon")
 
 
 def test_a_script_that_fails_is_not_retried(project: Project) -> None:
-    project.run([processing("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": lambda host: 1})
+    project.run([chained("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": lambda host: 1})
     assert project.engine.ran == ["Fit"]
 
 
@@ -222,7 +222,7 @@ def test_a_script_that_fails_is_not_retried(project: Project) -> None:
 )
 def test_faults_that_cannot_happen_are_refused(project: Project, fault: Fault, says: str) -> None:
     check = {"Conditions": [{"Type": "Equals", "LeftValue": 1, "RightValue": 1}], "IfSteps": [], "ElseSteps": []}
-    steps = [processing("Fit"), processing("Other"), {"Name": "Check", "Type": "Condition", "Arguments": check}]
+    steps = [chained("Fit"), chained("Other"), {"Name": "Check", "Type": "Condition", "Arguments": check}]
     with pytest.raises(InvalidPipelineError) as raised:
         project.run(steps, faults=[fault], steps=["Fit", "Check"])
     (problem,) = raised.value.problems
@@ -263,7 +263,7 @@ def test_the_command_line_says_which_exceptions_there_are() -> None:
 
 
 def test_the_fixture_local_run_takes_faults(project: Project) -> None:
-    (project.root / "definition.json").write_text(json.dumps({"Version": "2020-12-01", "Steps": [processing("Fit")]}))
+    write(project.root / "definition.json", pipeline(chained("Fit")))
     local_run = LocalRun(project.root, project.root, "auto")
     with pytest.raises(InvalidPipelineError, match=r"--inject-fault Fitt: .* Did you mean 'Fit'\?"):
         local_run(str(project.root / "definition.json"), faults={"Fitt": "Step.THROTTLING:2"})
@@ -279,7 +279,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_an_execution_makes_as_many_attempts_as_the_policy_allows(shared: Project, faults: int, retries: int) -> None:
     told = Told()
     injected = [Fault("Fit", CAPACITY, faults)] if faults else []
-    steps = [processing("Fit", **policy(CAPACITY, MaxAttempts=retries))]
+    steps = [chained("Fit", **policy(CAPACITY, MaxAttempts=retries))]
     execution = shared.run(steps, faults=injected, listener=told)
     assert len(told.starts) == min(faults, retries) + 1
     assert execution.status == ("Succeeded" if faults <= retries else "Failed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.definitions import compare, condition, fail, get, join, output_of, parameter, pipeline, processing, write
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import SettingsError
@@ -23,41 +23,17 @@ from local_runner.step_cache.prune import prune_runs, prune_steps
 
 def job(name: str, *reads: str) -> dict[str, Any]:
     """A step with an output ``out`` of this execution, which reads the ``out`` of others."""
-    uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}, name]}}
-    arguments: dict[str, Any] = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": "img", "ContainerArguments": [{"Get": "Parameters.Flag"}]},
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": "out",
-                    "S3Output": {"S3Uri": uri, "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"},
-                }
-            ]
-        },
-        "ProcessingInputs": [
-            {
-                "InputName": other,
-                "S3Input": {
-                    "S3Uri": {"Get": f"Steps.{other}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"},
-                    "LocalPath": f"/opt/ml/processing/{other}",
-                    "S3DataType": "S3Prefix",
-                    "S3InputMode": "File",
-                },
-            }
-            for other in reads
-        ],
-    }
-    return {"Name": name, "Type": "Processing", "Arguments": arguments}
+    return processing(
+        name,
+        inputs={other: output_of(other) for other in reads},
+        outputs={"out": join("s3://b", get("Execution.PipelineExecutionId"), name)},
+        members={"AppSpecification": {"ContainerArguments": [get("Parameters.Flag")]}},
+    )
 
 
 def choice(*inside: dict[str, Any]) -> dict[str, Any]:
-    condition = {"Type": "Equals", "LeftValue": {"Get": "Parameters.Flag"}, "RightValue": "yes"}
-    otherwise = {"Name": "No", "Type": "Fail", "Arguments": {"ErrorMessage": "no"}}
-    arguments = {"Conditions": [condition], "IfSteps": list(inside), "ElseSteps": [otherwise]}
-    return {"Name": "Choice", "Type": "Condition", "DependsOn": ["A"], "Arguments": arguments}
+    equal = compare("Equals", get("Parameters.Flag"), "yes")
+    return condition("Choice", [equal], list(inside), [fail("No", "no")], DependsOn=["A"])
 
 
 STEPS = [job("A"), choice(job("B", "A"), job("C", "B")), job("Other")]
@@ -70,9 +46,7 @@ class Project:
         self.ran: list[str] = []
 
     def run(self, broken: tuple[str, ...] = (), **more: Any) -> Execution:
-        target = self.root / "p.json"
-        parameters = [{"Name": "Flag", "Type": "String", "DefaultValue": "yes"}]
-        target.write_text(json.dumps({"Version": "2020-12-01", "Parameters": parameters, "Steps": STEPS}))
+        target = write(self.root / "p.json", pipeline(*STEPS, parameters=[parameter("Flag", "yes")]))
 
         def function(name: str) -> Callable[[FakeHost], int]:
             def run(host: FakeHost) -> int:

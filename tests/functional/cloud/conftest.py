@@ -9,9 +9,9 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from cloud_proxy import Proxy
-from ecr import HTPASSWD, Ecr
-from machine import needs_program
+from support.cloud_proxy import Proxy
+from support.ecr import HTPASSWD, Ecr
+from support.machine import needs_program
 
 from local_runner.cloud.account.aws import Aws
 

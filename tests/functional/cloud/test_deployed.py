@@ -7,7 +7,7 @@ the blocking of public access; there, the linter of test_cloud_documents.py has 
 import ast
 import json
 
-from cloud_samples import BUCKET, NAMES, parts, sample
+from support.cloud_samples import BUCKET, NAMES, parts, sample
 
 from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template

@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, local_runner
-from ecr import PASSWORD
+from support.command_line import PROJECT, local_runner
+from support.ecr import PASSWORD
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.release.model import ImageTarget

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
-from command_line import PROJECT, Running, link_caches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from played_executions import Played, PlayedStep, Service, serving
-from test_promotion import account, release
-from test_promotion import promoted as promoted_release
+from support.command_line import PROJECT, Running, link_caches
+from support.definitions import parameter, pipeline, processing
+from support.played_executions import Played, PlayedStep, Service, serving
+from support.promotion import account, release
+from support.promotion import promoted as promoted_release
 
 from local_runner.cli.local import cli
 from local_runner.cloud.account.aws import Aws
@@ -47,24 +48,16 @@ ENVIRONMENT = Environment.model_validate({"name": "dev", "schedule": SCHEDULE, "
 
 
 def step(name, **more):
-    arguments = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1"},
-        "RoleArn": PLACE.role_arn,
-    }
-    return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
+    members = {"RoleArn": PLACE.role_arn}
+    return processing(name, image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1", members=members, **more)
 
 
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [
-        {"Name": "ProcessingDate", "Type": "String"},
-        {"Name": "Count", "Type": "Integer", "DefaultValue": 1},
-    ],
-    "Steps": [step("Validate"), step("Profile", DependsOn=["Validate"]), step("Fit", DependsOn=["Profile"])],
-}
+DEFINITION = pipeline(
+    step("Validate"),
+    step("Profile", DependsOn=["Validate"]),
+    step("Fit", DependsOn=["Profile"]),
+    parameters=[parameter("ProcessingDate"), parameter("Count", 1, "Integer")],
+)
 
 
 def record(number: int, **more) -> ReleaseRecord:

@@ -10,8 +10,8 @@ import tarfile
 import time
 
 import pytest
-from cloud_proxy import HANG
-from command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
+from support.cloud_proxy import HANG
+from support.command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.release.model import ImageTarget

@@ -2,10 +2,10 @@
 
 import json
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import NAMES, PLACE
 from moto.events.models import EventPattern, EventPatternParser
+from support import cloud_samples as samples
+from support.cloud_samples import NAMES, PLACE
 
 from local_runner.cloud.account.aws import AwsError, CloudError
 from local_runner.cloud.account.retry import once_assumable

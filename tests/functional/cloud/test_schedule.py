@@ -2,9 +2,9 @@
 
 import json
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
+from support import cloud_samples as samples
+from support.cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.change.models import in_order

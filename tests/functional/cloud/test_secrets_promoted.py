@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cfnlint.api import ManualArgs, lint
-from command_line import PROJECT, link_caches, local_runner
+from support.command_line import PROJECT, link_caches, local_runner
 
 FIRST, SECOND, IN_SETTINGS = "first-token-0815", "second-token-4711", "third-token-33"
 IMAGE = f"999999999999.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"

@@ -19,7 +19,7 @@ import pytest
 
 from local_runner.errors import EngineError
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 PROGRAMS = {
     "docker": "docker.io",
@@ -118,5 +118,5 @@ def refuse_undeclared(event: str, arguments: tuple[object, ...]) -> None:
     if starter.is_relative_to(TESTS):
         raise UndeclaredProgramError(
             f"{starter.name}:{frame.f_lineno} starts {program}, and the test does not say that it needs it: "
-            f'@pytest.mark.programs("{program}"), and a line of PROGRAMS in tests/machine.py.'
+            f'@pytest.mark.programs("{program}"), and a line of PROGRAMS in tests/support/machine.py.'
         )

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: the real program as a process of its own, and small definitions."""
+"""The command line: the real program as a process of its own, and a state directory for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "local_runner")
 
-Definition = dict[str, Any]
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -88,76 +87,6 @@ class Running:
             assert time.monotonic() < until, f"{otherwise}:\n{self.said}"
             assert self.process.poll() is None, f"it ended before {otherwise}:\n{self.said}"
             time.sleep(0.05)
-
-
-# --------------------------------------------------------------------------------------------------- definitions
-def processing(
-    name: str,
-    script: str = "true",
-    *,
-    image: str = "local/processing",
-    inputs: Mapping[str, str] | None = None,
-    outputs: Mapping[str, str] | None = None,
-    instances: int = 1,
-    **more: Any,
-) -> dict[str, Any]:
-    """A Processing step that runs a shell script. Inputs and outputs are S3 URIs by name, at in/NAME and out/NAME."""
-    return {
-        "Name": name,
-        "Type": "Processing",
-        "Arguments": {
-            "ProcessingResources": {
-                "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances, "VolumeSizeInGB": 30}
-            },
-            "AppSpecification": {
-                "ImageUri": image,
-                "ContainerEntrypoint": ["/bin/sh", "-c", f"cd /opt/ml/processing 2>&-; {script}"],
-            },
-            "RoleArn": "arn:aws:iam::111122223333:role/theirs",
-            "ProcessingInputs": [
-                {
-                    "InputName": key,
-                    "AppManaged": False,
-                    "S3Input": {
-                        "S3Uri": uri,
-                        "LocalPath": f"/opt/ml/processing/in/{key}",
-                        "S3DataType": "S3Prefix",
-                        "S3InputMode": "File",
-                        "S3DataDistributionType": "FullyReplicated",
-                        "S3CompressionType": "None",
-                    },
-                }
-                for key, uri in (inputs or {}).items()
-            ],
-            "ProcessingOutputConfig": {
-                "Outputs": [
-                    {
-                        "OutputName": key,
-                        "AppManaged": False,
-                        "S3Output": {
-                            "S3Uri": uri,
-                            "LocalPath": f"/opt/ml/processing/out/{key}",
-                            "S3UploadMode": "EndOfJob",
-                        },
-                    }
-                    for key, uri in (outputs or {}).items()
-                ]
-            },
-        },
-        **more,
-    }
-
-
-def definition(*steps: dict[str, Any], parameters: Sequence[dict[str, Any]] = ()) -> Definition:
-    """A pipeline definition of these steps."""
-    return {"Version": "2020-12-01", "Metadata": {}, "Parameters": list(parameters), "Steps": list(steps)}
-
-
-def write(path: Path, document: Any) -> Path:
-    """The document as a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
-    return path
 
 
 def link_caches(state: Path) -> Path:

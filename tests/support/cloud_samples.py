@@ -3,6 +3,8 @@
 import json
 from datetime import UTC, datetime
 
+from support.definitions import get, join, parameter, pipeline, processing
+
 from local_runner.cloud.desired.supporting import parts_of
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
@@ -24,38 +26,24 @@ SCHEDULE = {
 }
 
 
-def get(path):
-    return {"Get": path}
-
-
-def processing(name, reads, writes, image=IMAGE, **more):
-    """A Processing step with one input and one output."""
-    source = {"S3Uri": reads, "LocalPath": "/opt/ml/processing/in", "S3DataType": "S3Prefix", "S3InputMode": "File"}
-    result = {"S3Uri": writes, "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"}
-    arguments = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": image, "ContainerArguments": ["--date", get("Parameters.Day")]},
+def flight_step(name, reads, writes, image=IMAGE, **more):
+    """A Processing step with one input and one output; ``more`` is of its request."""
+    members = {
+        "AppSpecification": {"ContainerArguments": ["--date", get("Parameters.Day")]},
         "RoleArn": PLACE.role_arn,
-        "ProcessingInputs": [{"InputName": "in", "S3Input": source}],
-        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "out", "S3Output": result}]},
+        **more,
     }
-    return {"Name": name, "Type": "Processing", "Arguments": {**arguments, **more}}
+    return processing(name, inputs={"in": reads}, outputs={"out": writes}, image=image, members=members)
 
 
 def sample(*more, parameters=()):
     """One Processing step that reads the parameter Input and writes below s3://results/flights, and ``more``."""
-    here = {"Std:Join": {"On": "/", "Values": ["s3://results/flights", get("Execution.PipelineExecutionId"), "clean"]}}
-    return {
-        "Version": "2020-12-01",
-        "Parameters": [
-            {"Name": "Input", "Type": "String", "DefaultValue": "s3://raw-data/flights"},
-            {"Name": "Day", "Type": "String"},
-            *parameters,
-        ],
-        "Steps": [processing("Clean", get("Parameters.Input"), here), *more],
-    }
+    here = join("s3://results/flights", get("Execution.PipelineExecutionId"), "clean")
+    return pipeline(
+        flight_step("Clean", get("Parameters.Input"), here),
+        *more,
+        parameters=[parameter("Input", "s3://raw-data/flights"), parameter("Day"), *parameters],
+    )
 
 
 def parsed(document):

@@ -4,7 +4,7 @@ import base64
 import http.client
 import json
 
-from cloud_proxy import refusal
+from support.cloud_proxy import refusal
 
 PASSWORD = "a-login-of-12-hours"
 HTPASSWD = "AWS:$2y$05$QYx0u1n3kq7Zs5vT8mB2KeIrbQyQ7dBTW31pyZP0NTbqd6hpYOuXS\n"
