@@ -19,7 +19,7 @@ CASES = sorted(path.parent for path in (PROJECT / "tests/pipelines").glob("*/def
 def test_scenario(case: Path, engine: str, state: Path):
     expected = expectation(case / "expected.json")
     before = files(case / "data")
-    maps = [f"--map={uri}={directory}" for uri, directory in buckets(case).items()]
+    maps = [f"--map={uri}={directory}" for uri, directory in buckets(case / "data").items()]
     arguments = [*maps, *expected.get("arguments", ())]
     hosts_own = {"AWS_ACCESS_KEY_ID": "theirs", "AWS_SECRET_ACCESS_KEY": "secret", "MY_SECRET": "secret"}
     done = local_runner(

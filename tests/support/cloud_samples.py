@@ -3,13 +3,12 @@
 import json
 from datetime import UTC, datetime
 
-from support.definitions import get, join, parameter, pipeline, processing
-
 from local_runner.cloud.desired.supporting import parts_of
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
 from local_runner.cloud.target.target import place_of
 from local_runner.definition.parser import parse_definition
+from support.definitions import get, join, parameter, pipeline, processing
 
 ACCOUNT, REGION, BUCKET = "123456789012", "eu-west-1", "sagemaker-eu-west-1-123456789012"
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.definitions import Json, output_of, pipeline, processing, s3_input, write
-
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
 from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
+from support.definitions import Json, output_of, pipeline, processing, s3_input, write
 
 Functions = Mapping[str, Callable[[FakeHost], int | None]]
 """What the job of each step does, by the step's name."""

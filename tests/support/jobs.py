@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from support.definitions import IMAGE
-
 from local_runner.models import ProcessingJob
+from support.definitions import IMAGE
 
 
 def processing_job(*entrypoint: str, **changes: Any) -> ProcessingJob:

@@ -35,9 +35,8 @@ def expectation(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def buckets(scenario: Path) -> dict[str, Path]:
-    """The directory of each bucket of a scenario's data, by its S3 URI."""
-    data = scenario / "data"
+def buckets(data: Path) -> dict[str, Path]:
+    """The directory of each bucket of a scenario's ``data``, by its S3 URI."""
     return {f"s3://{bucket.name}": bucket for bucket in sorted(data.iterdir())} if data.is_dir() else {}
 
 
