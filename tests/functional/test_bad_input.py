@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROGRAM, PROJECT, Finished, Running, link_caches, local_runner
+from support.command_line import PROGRAM, PROJECT, Finished, Running, in_process, link_caches, local_runner
 from support.definitions import pipeline, processing, write
 from support.machine import needs_program
 
@@ -33,7 +33,7 @@ def refused(tmp_path: Path, state: Path) -> Check:
             target.write_bytes(document.encode() if isinstance(document, str) else document)
         else:
             target = write(tmp_path / "target.json", document)
-        return refusal(local_runner(command, target, *arguments, "--state", state, cwd=tmp_path))
+        return refusal(in_process(command, target, *arguments, "--state", state, cwd=tmp_path))
 
     return check
 
@@ -48,11 +48,11 @@ def refusal(done: Finished) -> str:
 @pytest.mark.parametrize("command", ["run", "validate", "compile"])
 def test_a_target_that_is_no_file(tmp_path: Path, command: str):
     (tmp_path / "directory").mkdir()
-    said = refusal(local_runner(command, "nowhere.json", cwd=tmp_path))
+    said = refusal(in_process(command, "nowhere.json", cwd=tmp_path))
     assert "nowhere.json cannot be read: No such file" in said
     assert "TARGET is a pipeline.py or a definition JSON file" in said
-    assert "directory cannot be read: Is a directory" in refusal(local_runner(command, "directory", cwd=tmp_path))
-    assert "There is no file nowhere.py" in refusal(local_runner(command, "nowhere.py:build", cwd=tmp_path))
+    assert "directory cannot be read: Is a directory" in refusal(in_process(command, "directory", cwd=tmp_path))
+    assert "There is no file nowhere.py" in refusal(in_process(command, "nowhere.py:build", cwd=tmp_path))
 
 
 def test_no_project_here(tmp_path: Path):
@@ -81,7 +81,7 @@ def test_no_project_here(tmp_path: Path):
 def test_broken_settings(tmp_path: Path, text: str | bytes, wanted: list[str]):
     (tmp_path / "local_runner.toml").write_bytes(text.encode() if isinstance(text, str) else text)
     target = write(tmp_path / "fine.json", pipeline(processing("A")))
-    said = refusal(local_runner("validate", target, cwd=tmp_path))
+    said = refusal(in_process("validate", target, cwd=tmp_path))
     assert all(part in said for part in wanted), said
     assert "Mapped" in said or "local_runner.toml" in said
 
@@ -257,18 +257,18 @@ def test_ten_faults_are_ten_lines(refused: Check):
 
 def test_a_day_is_wanted(tmp_path: Path, state: Path):
     target = tmp_path / "flights.json"
-    assert local_runner("compile", "-o", target, "--state", state).returncode == 0
+    assert in_process("compile", "-o", target, "--state", state).returncode == 0
     data = (
         "--map",
         f"s3://sagemaker-local/flights={PROJECT}/data/sample",
         "--map",
         f"s3://sagemaker-local/code={PROJECT}",
     )
-    said = refusal(local_runner("run", target, *data, cwd=tmp_path))
+    said = refusal(in_process("run", target, *data, cwd=tmp_path))
     assert "has 1 problem" in said
     assert "parameter 'ProcessingDate' has no value" in said
     assert "-p ProcessingDate=VALUE" in said
-    done = local_runner("validate", target, *data, "--date", "2013-01-01", cwd=tmp_path)
+    done = in_process("validate", target, *data, "--date", "2013-01-01", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

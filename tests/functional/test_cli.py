@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
+from support.command_line import PROGRAM, PROJECT, environment, in_process, link_caches, local_runner
 from support.definitions import pipeline, processing, write
 
 KEYS = [
@@ -136,7 +136,7 @@ def test_parameters_reach_the_job_with_their_types(engine: str, tmp_path: Path, 
 
 def test_parameters_of_a_wrong_type_or_name_are_told_together(tmp_path: Path, state: Path):
     given = ("-p", "Text=d", "-p", "Whole=1.5", "-p", "Number=x", "-p", "Truth=2", "-p", "Txet=a")
-    done = local_runner("validate", typed(tmp_path), *given, "--state", state)
+    done = in_process("validate", typed(tmp_path), *given, "--state", state)
     assert done.returncode == 2
     assert "5 problems" in done.stderr
     for name in ("Text", "Whole", "Number", "Truth", "Txet"):
@@ -195,13 +195,13 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
     processing_image: str, tmp_path: Path, theirs: dict[str, Any], state: Path
 ):
     target = write(tmp_path / "sum.json", theirs)
-    done = local_runner("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
+    done = in_process("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
     assert done.returncode == 2
     assert "2 problems" in done.stderr
     assert "--map s3://their-bucket/raw/dt=2024-01-01=DIR" in done.stderr
     assert "--map s3://their-bucket/code/run.sh=DIR" in done.stderr
     maps = ("--map", "s3://their-bucket/raw=raw", "--map", "s3://their-bucket/code/run.sh=run.sh")
-    done = local_runner("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
+    done = in_process("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
     assert done.returncode == 2
     assert THEIR_IMAGE in done.stderr
     assert "--image URI=TAG" in done.stderr
@@ -209,8 +209,8 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
 
 
 def test_target_can_name_a_function_of_a_file(state: Path):
-    named = local_runner("compile", "pipeline.py:build", "--state", state)
-    default = local_runner("compile", "--state", state)
+    named = in_process("compile", "pipeline.py:build", "--state", state)
+    default = in_process("compile", "--state", state)
     assert named.returncode == default.returncode == 0
     assert named.stdout == default.stdout
     steps = json.loads(named.stdout)["Steps"]
@@ -222,8 +222,8 @@ def test_compile_to_a_file_that_runs_like_its_source(tmp_path: Path, state: Path
     done = local_runner("compile", "-o", file, "--state", state)
     assert (done.returncode, done.stdout) == (0, "")
     assert str(file) in done.stderr
-    assert file.read_text() == local_runner("compile", "--state", state).stdout
-    done = local_runner("validate", file, "--date", "2013-01-01", "--state", state)
+    assert file.read_text() == in_process("compile", "--state", state).stdout
+    done = in_process("validate", file, "--date", "2013-01-01", "--state", state)
     assert (done.returncode, done.stdout) == (0, "definition is valid: 6 steps, 6 parameters.\n")
 
 
@@ -276,14 +276,14 @@ def test_validate_runs_nothing(state: Path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command_has_an_example(command: str):
-    done = local_runner(command, "-h")
+    done = in_process(command, "-h")
     assert done.returncode == 0
     assert re.search(r"Examples?:\n +(local-runner|docker run .*local-runner) ", done.stdout)
-    assert local_runner(command, "--help").stdout == done.stdout
+    assert in_process(command, "--help").stdout == done.stdout
 
 
 def test_every_command_is_listed_and_has_help():
-    done = local_runner("-h")
+    done = in_process("-h")
     listed = re.findall(r"^  (\w+)  ", done.stdout.split("Commands:")[1], re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
 

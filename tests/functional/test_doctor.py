@@ -24,7 +24,7 @@ NOWHERE = {"DOCKER_HOST": "unix:///nowhere"}
 
 
 def doctor(
-    tmp_path: Path, cwd: Path = PROJECT, **changes: str
+    tmp_path: Path, cwd: Path = PROJECT, /, **changes: str
 ) -> tuple[int, dict[str, Any], dict[str, dict[str, str]]]:
     """The exit code, the object that --json prints, and its checks by name."""
     done = local_runner("doctor", "--json", "--state", tmp_path / "state", cwd=cwd, changes=changes)

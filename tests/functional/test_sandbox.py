@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -66,7 +67,7 @@ class Sandbox:
         inputs: Sequence[tuple[str, Sequence[Path]]] = (),
         binds: Sequence[tuple[str, Path]] = (),
         stop: threading.Event | None = None,
-        on_line: Callable[[str, str], None] = lambda host, line: None,
+        on_line: Callable[[str, str], object] = lambda host, line: None,
     ) -> JobResult:
         self.lines.clear()
 
@@ -99,11 +100,10 @@ class Sandbox:
     def said(self, host: str = "algo-1") -> list[str]:
         return [line for name, line in self.lines if name == host]
 
-    def sh(self, script: str, **arguments: object) -> list[str]:
+    def sh(self, script: str, *, environment: Mapping[str, str] = {}, **arguments: Any) -> list[str]:
         """What a shell script printed; it must succeed."""
-        environment = arguments.pop("environment", {})
         job = processing_job("/bin/sh", "-c", script, environment=environment)
-        result = self.run(job, **arguments)  # type: ignore[arg-type]
+        result = self.run(job, **arguments)
         assert result.succeeded, (result, self.said())
         return self.said()
 

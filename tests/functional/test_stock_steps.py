@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.command_line import Finished, local_runner
 from support.definitions import pipeline, processing, write
+from support.values import there
 
 from local_runner.docker_host.connection import connect
 
@@ -192,9 +193,9 @@ def test_a_model_is_trained_and_used(state: Path, image: str, engine: str) -> No
     assert archives.parts[-3] == "models"
     assert archives.name == "output"
     with tarfile.open(archives / "model.tar.gz") as tar:
-        assert json.load(tar.extractfile("model.json")) == {"factor": 3, "most": 40}
+        assert json.load(there(tar.extractfile("model.json"))) == {"factor": 3, "most": 40}
     with tarfile.open(archives / "output.tar.gz") as tar:
-        assert json.load(tar.extractfile("report.json")) == {"values": [1, 2, 40]}
+        assert json.load(there(tar.extractfile("report.json"))) == {"values": [1, 2, 40]}
 
 
 def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None:

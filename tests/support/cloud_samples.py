@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from local_runner.cloud.desired.supporting import parts_of
 from local_runner.cloud.target.environment import Environment
@@ -49,7 +50,7 @@ def parsed(document):
     return parse_definition(json.dumps(document), "Flights", "the sample")
 
 
-def parts(document=None, previous=None, **settings):
+def parts(document=None, previous=None, **settings: Any):
     """The parts of an environment of these settings, with SCHEDULE where they have no schedule."""
-    environment = Environment(name="dev", **({"schedule": SCHEDULE} | settings))
+    environment = Environment.model_validate({"name": "dev", "schedule": SCHEDULE, **settings})
     return parts_of(environment, NAMES, parsed(document or sample()), PLACE, BUCKET, "Flights", previous, NOW)

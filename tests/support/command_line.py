@@ -1,4 +1,4 @@
-"""The command line: the real program as a process of its own, and a state directory for it."""
+"""The command line: the real program as a process of its own or in this one, and a state directory for it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from local_runner.cli.local import cli
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "local_runner")
@@ -44,6 +49,18 @@ def local_runner(
     )  # a job's own comes after its host's name
     assert "a defect" not in done.stderr, done.stderr
     return done
+
+
+def in_process(*arguments: str | Path, cwd: Path = PROJECT, changes: Mapping[str, str] | None = None) -> Finished:
+    """What ``local_runner`` comes to, in this process: for the many cases of what a command says and refuses.
+
+    That the program as a whole does so is tried once for each command, with ``local_runner``.
+    """
+    with chdir(cwd):
+        done = CliRunner().invoke(cli, [*map(str, arguments)], prog_name="local-runner", env=changes)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 class Running:

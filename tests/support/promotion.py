@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.desired.wanted import desired_release
 from local_runner.cloud.operations.promote import Gate, Options, apply, plan_release
 from local_runner.cloud.target.environment import Environment
@@ -20,13 +23,13 @@ SCHEDULE = {"expression": "cron(0 6 * * ? *)", "parameters": {"ProcessingDate": 
 TESTED = Gate("abcdefghijkl")
 
 
-def options(**more):
+def options(**more: Any) -> Options:
     return Options(build=lambda: pytest.fail("no image is built"), note=lambda _: None, **more)
 
 
-def release(aws, state, root=PROJECT, **settings):
+def release(aws: Aws, state: Path, root: Path = PROJECT, **settings: Any):
     """The project as a release of an environment with these settings."""
-    environment = Environment(name="dev", **({"image_uri": IMAGE, "schedule": SCHEDULE} | settings))
+    environment = Environment.model_validate({"name": "dev", "image_uri": IMAGE, "schedule": SCHEDULE, **settings})
     state = state if (state / "compiled").exists() else link_caches(state)
     return desired_release(load_settings(root), environment, aws, state, lambda _: None)
 
@@ -39,7 +42,7 @@ def promoted(aws, desired, gate=TESTED, **more):
     return apply(plan_release(desired, gate, aws, options(**more)), desired, aws, options(**more))
 
 
-def account(aws):
+def account(aws: Aws) -> dict[str, Any]:
     """What there is in the account, without times."""
     objects = {}
     for item in aws.pages("s3", "list_objects_v2", "Contents", Bucket=BUCKET):

@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from support.values import there
+
 
 def files(directory: Path) -> dict[str, bytes]:
     """The content of every file below a directory, by path."""
@@ -97,4 +99,4 @@ def _wanted(value: str | Mapping[str, Any]) -> bytes | Mapping[str, str]:
 def _unpacked(archive: bytes) -> dict[str, str]:
     """The texts of the files in a tar archive; its own bytes hold the time of day."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        return {file.name: tar.extractfile(file).read().decode() for file in tar if file.isfile()}
+        return {file.name: there(tar.extractfile(file)).read().decode() for file in tar if file.isfile()}

@@ -8,6 +8,7 @@ from cfnlint.api import ManualArgs, lint
 from support import cloud_samples as samples
 from support.cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, flight_step, parts, sample
 from support.definitions import get
+from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
@@ -52,7 +53,7 @@ def statements(policy):
 
 
 def execution(document=None, **settings):
-    return statements(parts(document, **settings).execution_role.policy)
+    return statements(there(parts(document, **settings).execution_role).policy)
 
 
 def as_list(value):
@@ -143,7 +144,7 @@ def test_what_roles_may_do_is_told_in_words():
     steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
     made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
     for role in (made.execution_role, made.start_role):
-        for sid in statements(role.policy):
+        for sid in statements(there(role).policy):
             assert "statement" not in permission_words([sid]), "there are words for it"
     assert permission_words(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
@@ -158,7 +159,7 @@ def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
 
 
 def test_the_start_role_starts_this_pipeline_for_this_account():
-    role = parts(schedule=EVERYTHING["schedule"]).start_role
+    role = there(parts(schedule=EVERYTHING["schedule"]).start_role)
     found = statements(role.policy)
     assert found["StartPipeline"]["Resource"] == [PLACE.pipeline_arn, PLACE.pipeline_arn.lower()]
     assert found["DeadLetters"]["Resource"] == [QUEUE]
@@ -211,9 +212,9 @@ def test_cloudformation_passes_its_linter(settings):
 def test_the_template_says_what_a_promotion_would_send():
     made = parts(**EVERYTHING)
     resources = release_template(made, json.dumps(sample()))["Resources"]
-    assert resources["Schedule"]["Properties"] == made.schedule.desired.request
+    assert resources["Schedule"]["Properties"] == there(made.schedule.desired).request
     role = resources["ExecutionRole"]["Properties"]
-    assert role["Policies"][0]["PolicyDocument"] == made.execution_role.policy
+    assert role["Policies"][0]["PolicyDocument"] == there(made.execution_role).policy
     assert json.loads(resources["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]) == sample()
     alert = resources["AlertRule"]["Properties"]
     assert alert["EventPattern"] == json.loads(made.alerts.rule()["EventPattern"])
@@ -239,7 +240,7 @@ def test_terraform_says_what_a_promotion_would_send(settings):
     for name, role in (("execution", made.execution_role), ("start", made.start_role)):
         block = resources.get("aws_iam_role_policy", {}).get(name)
         assert bool(block) == bool(role and role.wanted)
-        assert not block or json.loads(block["policy"]) == role.policy
+        assert not block or json.loads(block["policy"]) == there(role).policy
     for blocks in resources.values():
         for block in blocks.values():
             for wanted in block.get("depends_on", []):

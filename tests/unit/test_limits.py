@@ -114,7 +114,7 @@ def breaches(name: str, shapes: limits.Shapes) -> Iterator[tuple[str, Any]]:
                 yield "", "\0" * max(least, 1)
         case "integer" | "long":
             yield from [("", least - 1)] if "min" in shape else []
-            yield from [("", most + 1)] if "max" in shape else []
+            yield from [("", most + 1)] if most is not None else []
     yield "", object()
 
 

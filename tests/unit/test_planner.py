@@ -31,7 +31,7 @@ from support.definitions import (
 from local_runner.definition.expressions import resolve
 from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError
-from local_runner.models import Branch, Dependency, Plan
+from local_runner.models import Branch, Dependency, Plan, ProcessingJob
 from local_runner.planning.planner import plan
 from local_runner.planning.scope import starting_scope
 
@@ -96,7 +96,7 @@ def test_a_whole_pipeline_is_planned() -> None:
     assert gate.waits_for == (Dependency("Validate"),)
     assert set(transform.waits_for) == set(too_bad.waits_for) == {Dependency("Validate"), Dependency("Gate")}
     assert profile.waits_for == (Dependency("Validate"),)
-    assert validate.job is not None
+    assert isinstance(validate.job, ProcessingJob)
     assert validate.job.outputs[0].s3_uri == "s3://b/out/abcdefghijkl/quality"
     assert transform.job is not None
     assert transform.job.instance_count == 2
@@ -354,7 +354,7 @@ def test_cloud_settings_without_meaning_here_are_noted_once() -> None:
         step["Arguments"]["NetworkConfig"] = {"VpcConfig": vpc, "EnableNetworkIsolation": True}
     made = planned(pipeline(*steps))
     assert made.notes == ("Ignored on this machine: VpcConfig (steps A, B).",)
-    assert made.steps[0].job is not None
+    assert isinstance(made.steps[0].job, ProcessingJob)
     assert made.steps[0].job.network_isolation
 
 

@@ -29,6 +29,10 @@ CAPACITY: ServiceException = "SageMaker.CAPACITY_ERROR"
 THROTTLING: ServiceException = "Step.THROTTLING"
 
 
+def times(exception: ServiceException, count: int) -> list[ServiceException]:
+    return [exception] * count
+
+
 class Trial:
     """A step whose attempts end in the given exceptions and then succeed, in a time that only waiting moves."""
 
@@ -57,7 +61,7 @@ class Trial:
 
 
 def test_the_wait_grows_by_the_backoff_rate() -> None:
-    trial = Trial(*[CAPACITY] * 4, policies=(RetryPolicy((CAPACITY,), interval_seconds=10, backoff_rate=1.5),))
+    trial = Trial(*times(CAPACITY, 4), policies=(RetryPolicy((CAPACITY,), interval_seconds=10, backoff_rate=1.5),))
     assert trial.run().status == "Succeeded"
     assert trial.waits == [10, 15, 22.5, 33.75]
     assert trial.attempts == [1, 2, 3, 4, 5]
@@ -94,7 +98,7 @@ def test_the_first_policy_that_names_the_exception_applies_and_counts_for_itself
 
 def test_expiry_is_counted_from_the_start_of_the_step() -> None:
     policy = RetryPolicy((CAPACITY,), interval_seconds=25, backoff_rate=1, max_attempts=None, expire_after_min=1)
-    trial = Trial(*[CAPACITY] * 9, policies=(policy,))
+    trial = Trial(*times(CAPACITY, 9), policies=(policy,))
     reason = str(trial.run().failure_reason)
     assert trial.waits == [25, 25, 25]
     assert reason.endswith("ExpireAfterMin of its retry policy is 1.")
@@ -109,7 +113,7 @@ def test_waiting_can_be_interrupted() -> None:
 
 def test_no_interval_is_too_long_to_be_waited_for() -> None:
     policy = RetryPolicy((CAPACITY,), interval_seconds=43_200, backoff_rate=1e300, max_attempts=20)
-    trial = Trial(*[CAPACITY] * 20, policies=(policy,))
+    trial = Trial(*times(CAPACITY, 20), policies=(policy,))
     assert trial.run().status == "Succeeded"
     assert max(trial.waits) <= threading.TIMEOUT_MAX
 
@@ -117,7 +121,7 @@ def test_no_interval_is_too_long_to_be_waited_for() -> None:
 @given(faults=st.integers(0, 25), retries=st.integers(0, 20))
 def test_a_step_is_retried_at_most_max_attempts_times(faults: int, retries: int) -> None:
     policy = RetryPolicy((CAPACITY,), max_attempts=retries)
-    trial = Trial(*[CAPACITY] * faults, policies=(policy,))
+    trial = Trial(*times(CAPACITY, faults), policies=(policy,))
     step = trial.run()
     assert len(trial.attempts) == min(faults, retries) + 1
     assert step.status == ("Succeeded" if faults <= retries else "Failed")

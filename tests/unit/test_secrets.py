@@ -209,7 +209,17 @@ def test_the_cache_goes_by_secrets_and_why_shows_none(project: Project) -> None:
     settings, other = load_settings(project.root), "another-token-0000"
     request = project.request(parameters={"DbPassword": PASSWORD, "Plain": other, "Pem": KEY})
     assert not project.run(parameters=request.parameters).step("First").cached
-    found = explain(settings, project.request(engine="sandbox"), "First", project.state, project.shown.write)
+
+    def note(text: str) -> None:
+        project.shown.write(text)
+
+    found = explain(
+        settings,
+        project.request(engine="sandbox"),
+        "First",
+        project.state,
+        note,
+    )
     project.shown.write("\n".join(found.lines()) + json.dumps(found.record()))
     assert "request.Environment.API_TOKEN" in {change.what for change in found.changes}
     assert other not in project.shown.getvalue()

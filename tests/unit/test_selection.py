@@ -143,18 +143,23 @@ def test_a_step_that_goes_on_from_an_earlier_execution_is_found_in_the_cache(pro
 
 
 # ------------------------------------------------------------------------------------------------------- cleaning
+def grow_old(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
 def test_pruning_goes_by_age_and_then_by_size(project: Project) -> None:
     project.run(cache=True)
     entries = sorted((project.state / "steps/entries").iterdir())
     assert len(entries) == 4
     old, *others = entries
-    os.utime(old, (time.time() - 1000,) * 2)
+    grow_old(old, 1000)
     assert prune_steps(project.state, max_age=500, max_size=None, dry_run=True).removed == 1
     assert old.exists()
     gone = prune_steps(project.state, max_age=500, max_size=None)
     assert (gone.removed, gone.of) == (1, 4)
     assert not old.exists()
-    os.utime(others[0], (time.time() - 100,) * 2)
+    grow_old(others[0], 100)
     room = sum(path.stat().st_size for entry in others[1:] for path in entry.iterdir())
     assert prune_steps(project.state, max_age=500, max_size=room).removed == 1
     assert not others[0].exists()

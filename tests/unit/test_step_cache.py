@@ -95,7 +95,7 @@ class Project:
         """Until what was just written is old enough to be remembered."""
         time.sleep(0.025)
 
-    def run(self, state: Path | None = None, *, during: Callable[[], None] = lambda: None, **more: Any) -> Execution:
+    def run(self, state: Path | None = None, *, during: Callable[[], object] = lambda: None, **more: Any) -> Execution:
         target = self.root / "definition.json"
         target.write_text(json.dumps(self.definition))
         function = work(dict(self.images))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from support.values import there
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
@@ -76,7 +77,7 @@ def test_documents_of_the_project(command, project):
     template = json.loads((project / "release.json").read_text())
     assert linted(template) == []
     body = template["Resources"]["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]
-    image = re.search(r"docker push (\S+)", written.stderr)[1]
+    image = there(re.search(r"docker push (\S+)", written.stderr))[1]
     assert re.fullmatch(r"123456789012\.dkr\.ecr\.eu-west-1\.amazonaws\.com/local-runner/flightsdaily:[0-9a-f]+", image)
     assert image in body
     assert "sagemaker-local" not in body

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -644,7 +645,7 @@ def test_two_promotions_a_rollback_and_the_end(service: Service, aws: Aws, tmp_p
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": part, "layers": [part]}
     pushed = aws.call("ecr", "put_image", repositoryName="flights", imageManifest=json.dumps(manifest), imageTag="1")
     digest = pushed["image"]["imageId"]["imageDigest"]
-    image = {"image_uri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/flights@{digest}"}
+    image: dict[str, Any] = {"image_uri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/flights@{digest}"}
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
     first = account(aws)
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.4xlarge"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cfnlint.api import ManualArgs, lint
-from support.command_line import PROJECT, link_caches, local_runner
+from support.command_line import PROJECT, in_process, link_caches
 
 FIRST, SECOND, IN_SETTINGS = "first-token-0815", "second-token-4711", "third-token-33"
 IMAGE = f"999999999999.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
@@ -48,9 +48,7 @@ class Project:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         given = ("--image-uri", IMAGE) if arguments[0] in ("plan", "promote", "export") else ()
-        done = local_runner(
-            *arguments, *given, "--state", self.state, cwd=self.root, changes={"AWS_REGION": "eu-west-1"}
-        )
+        done = in_process(*arguments, *given, "--state", self.state, cwd=self.root, changes={"AWS_REGION": "eu-west-1"})
         assert done.returncode == code, done.stderr
         self.shown += done.stdout + done.stderr
         return done.stdout + (done.stderr if code else "")
