@@ -125,6 +125,11 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def handle_expect_100(self) -> bool:
+            accepted = super().handle_expect_100()
+            self.wfile.flush()  # or the client waits a second for it
+            return accepted
+
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             operation = (self.headers.get("X-Amz-Target") or f"{self.command} {self.path}").removeprefix("SageMaker.")
@@ -193,7 +198,7 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     service.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=[0.02], daemon=True)  # looks so often whether it shall end
     thread.start()
     try:
         yield service
