@@ -3,8 +3,10 @@
 import http.client
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from support.http_handler import QuickHandler
 
 HANG = "hang"
 """In place of an error code: the call is not made and not answered, for as long as the test goes on."""
@@ -26,12 +28,7 @@ class Proxy:
         self._target, self._lock = urlsplit(target).netloc, threading.Lock()
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
+        class Handler(QuickHandler):
             def answer(self):
                 proxy.answer(self)
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
 
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
+
+from support.http_handler import QuickHandler
 
 _DELETION = re.compile(r"^DELETE (?!.*promotion.lock)|^(AWSEvents\.)?(Delete|Remove)\w+ |Action=Delete")
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
@@ -117,19 +119,7 @@ def serving(moto: tuple[str, int]) -> Iterator[Service]:
     """The service, in front of the moto server at that address."""
     service, lock = Service(), Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1  # an answer is one write
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def handle_expect_100(self) -> bool:
-            accepted = super().handle_expect_100()
-            self.wfile.flush()  # or the client waits a second for it
-            return accepted
-
+    class Handler(QuickHandler):
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             operation = (self.headers.get("X-Amz-Target") or f"{self.command} {self.path}").removeprefix("SageMaker.")

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.command_line import PROJECT, Running, link_caches
+from support.command_line import PROJECT, Running, link_caches, local_runner
 from support.definitions import parameter, pipeline, processing
 from support.played_executions import Played, PlayedStep, Service, serving
 from support.promotion import account, release
@@ -667,3 +667,19 @@ def test_two_promotions_a_rollback_and_the_end(service: Service, aws: Aws, tmp_p
     assert not any(left(aws).values()), left(aws)
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
     assert account(aws)["schedule"] == first["schedule"]
+
+
+def test_the_commands_as_processes(promoted: Service, aws: Aws, state: Path) -> None:
+    """From beginning to end; the other tests run them in their own process."""
+    keep(aws, record(2, definition=json.dumps({**DEFINITION, "Metadata": {"changed": "yes"}})))
+    for arguments, wanted in (
+        (("releases",), "2026-01-02"),
+        (("rollback", "--yes"), "Release 3 is what release 1 was."),
+        (("pause",), f"The schedule {NAME} is paused"),
+        (("status",), "PAUSED"),
+        (("resume",), f"The schedule {NAME}"),
+        (("retire", "--yes-retire", NAME), "Deleted"),
+    ):
+        done = local_runner(*arguments, "--state", state)
+        assert (done.returncode, wanted in done.stdout) == (0, True), (arguments, done)
+    assert not any(left(aws).values()), left(aws)
