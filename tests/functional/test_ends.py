@@ -73,11 +73,12 @@ def test_a_signal_in_the_middle_of_an_exec_of_text(tmp_path: Path):
     assert run.end(20) == 130
 
 
-def test_nohup_goes_on(tmp_path: Path):
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("environment")
+def test_nohup_goes_on(tmp_path: Path, state: Path):
     path = write(
         tmp_path / "p.json", pipeline(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
     )
-    state = tmp_path / "state"
     command = ["nohup", *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list((state / "runs").glob("*/work/First")) and process.poll() is None:
@@ -95,9 +96,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.mark.sandbox
-def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path):
+@pytest.mark.usefixtures("environment")
+def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path, state: Path):
     path = write(tmp_path / "p.json", pipeline(processing("First", "echo begun; sleep 60")))
-    state = tmp_path / "state"
     outside, inside = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", IN_A_TERMINAL, *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)],
@@ -203,8 +204,9 @@ def test_a_directory_in_the_place_of_any_lock_of_the_state(tmp_path: Path):
 @pytest.mark.sandbox
 @pytest.mark.programs("unshare")
 @pytest.mark.parametrize("command", [("why", "First"), ("clean", "--dry-run"), ("clean",)], ids=" ".join)
+@pytest.mark.usefixtures("environment")
 def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str, ...]):
-    path, state = write(tmp_path / "p.json", pipeline(ONE)), tmp_path / "state"
+    path, state = write(tmp_path / "p.json", pipeline(ONE)), link_caches(tmp_path / "state", "cache/venv")
     assert local_runner("run", path, "--engine", "sandbox", "--state", state).returncode == 0
     arguments = (*command, *((path, "--engine", "sandbox") if command[0] == "why" else ()), "--state", state)
     mounted = f'mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec "$@"'

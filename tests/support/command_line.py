@@ -106,11 +106,14 @@ class Running:
             time.sleep(0.05)
 
 
-def link_caches(state: Path) -> Path:
-    """A state directory that uses the project's image cache, sandbox environment and compiled definitions."""
-    state.mkdir(parents=True, exist_ok=True)
-    for shared in ("cache", "compiled"):
-        of_project = PROJECT / ".local_runner" / shared
+def link_caches(state: Path, *shared: str) -> Path:
+    """A state directory that uses what takes long to make of the project's own.
+
+    ``shared``: which of it; by default the image cache, the sandbox's environment and the compiled definitions.
+    """
+    for name in shared or ("cache", "compiled"):
+        of_project = PROJECT / ".local_runner" / name
         of_project.mkdir(parents=True, exist_ok=True)
-        (state / shared).symlink_to(of_project)
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (state / name).symlink_to(of_project)
     return state
