@@ -308,9 +308,15 @@ def test_shell_completion(shell: str):
 
 
 # -------------------------------------------------------------------------------------------------- same rows
-@pytest.fixture(scope="session")
-def rows_of_one(processing_image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return rows("docker", 1, link_caches(tmp_path_factory.mktemp("one") / "state"))
+@pytest.fixture(scope="module")
+def same_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state directory for all engines and numbers: what none of them changes comes out of the step cache."""
+    return link_caches(tmp_path_factory.mktemp("same") / "state")
+
+
+@pytest.fixture(scope="module")
+def rows_of_one(processing_image: str, same_state: Path) -> dict[str, Any]:
+    return rows("docker", 1, same_state)
 
 
 def rows(engine: str, instances: int, state: Path) -> dict[str, Any]:
@@ -336,13 +342,14 @@ def rows(engine: str, instances: int, state: Path) -> dict[str, Any]:
         pytest.param("sandbox", 2, marks=[pytest.mark.docker, pytest.mark.sandbox]),
     ],
 )
+@pytest.mark.xdist_group("same rows")
 def test_same_rows_on_each_engine_and_with_any_number_of_instances(
-    rows_of_one: dict[str, Any], request: pytest.FixtureRequest, state: Path, engine: str, instances: int
+    rows_of_one: dict[str, Any], request: pytest.FixtureRequest, same_state: Path, engine: str, instances: int
 ):
     import pandas
 
     request.getfixturevalue("environment" if engine == "sandbox" else "processing_image")
-    found = rows(engine, instances, state)
+    found = rows(engine, instances, same_state)
     assert found.keys() == rows_of_one.keys() == {"train", "test"}
     for name, frame in found.items():
         assert len(frame) > 100

@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from support.command_line import in_process, local_runner
 from support.values import there
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,9 +52,8 @@ def command(project, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
 
-    def run(*arguments):
-        line = [sys.executable, "-m", "local_runner", *arguments]
-        return subprocess.run(line, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    def run(*arguments, by=in_process):
+        return by(*arguments, cwd=project)
 
     return run
 
@@ -66,13 +64,13 @@ def linted(template):
 
 @pytest.mark.slow
 def test_documents_of_the_project(command, project):
-    printed = command("bootstrap", "--env", "prod", "--print")
+    printed = command("bootstrap", "--env", "prod", "--print", by=local_runner)
     assert printed.returncode == 0, printed.stderr
     roles = json.loads(printed.stdout)
     assert roles["Resources"].keys() == {"ExecutionRole", "StartRole", "Bucket", "Repository"}
     assert linted(roles) == []
 
-    written = command("export", "--env", "prod", "-o", "release.json")
+    written = command("export", "--env", "prod", "-o", "release.json", by=local_runner)
     assert written.returncode == 0, written.stderr
     template = json.loads((project / "release.json").read_text())
     assert linted(template) == []

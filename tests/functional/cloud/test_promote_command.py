@@ -11,7 +11,7 @@ import time
 
 import pytest
 from support.cloud_proxy import HANG
-from support.command_line import PROGRAM, PROJECT, environment, link_caches, local_runner
+from support.command_line import PROGRAM, PROJECT, environment, in_process, link_caches, local_runner
 from support.values import there
 
 from local_runner.cloud.account.aws import Aws, CloudError
@@ -28,16 +28,16 @@ def command(aws, tmp_path):
     """Runs a command on this project against the emulator, with a state directory of the test's own."""
     state = link_caches(tmp_path / "state")
 
-    def run(*arguments):
+    def run(*arguments, by=in_process):
         given = ("--image-uri", IMAGE, "--state", state)
-        return local_runner(*arguments, *given, changes=REGION)
+        return by(*arguments, *given, changes=REGION)
 
     run.state = state
     return run
 
 
 def test_a_promotion_from_plan_to_plan(command, aws):
-    changes = command("plan", "--json", "--exit-code")
+    changes = command("plan", "--json", "--exit-code", by=local_runner)
     assert changes.returncode == 3
     found = json.loads(changes.stdout)
     assert [change["resource"] for change in found["changes"]][:2] == ["bucket", "code"]
@@ -47,7 +47,7 @@ def test_a_promotion_from_plan_to_plan(command, aws):
     unasked = command("promote", "--allow-unverified", "a test")
     assert (unasked.returncode, "repeat with --yes" in unasked.stderr) == (2, True)
     assert aws.call("s3", "list_buckets")["Buckets"] == []
-    done = command("promote", "--allow-unverified", "a test", "--yes")
+    done = command("promote", "--allow-unverified", "a test", "--yes", by=local_runner)
     assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
     again = command("plan", "--exit-code")
     assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True)
@@ -103,7 +103,7 @@ def test_a_write_that_is_denied_ends_with_what_to_ask_for(command, proxy, aws):
 
 
 def test_no_region_is_told(aws, tmp_path):
-    done = local_runner("plan", "--state", link_caches(tmp_path / "state"))
+    done = in_process("plan", "--state", link_caches(tmp_path / "state"))
     assert done.returncode == 2
     assert "There is no region" in done.stderr
 
