@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support.definitions import pipeline, processing, s3_input, s3_output, write
+from support.project import PROJECT
 
 from local_runner.engines.hot.worker import end_workers
 from local_runner.events import Silent
@@ -27,7 +28,6 @@ from local_runner.models import StepExecution
 from local_runner.run.pipeline import RunRequest, run_pipeline
 from local_runner.settings import load_settings
 
-PROJECT = Path(__file__).resolve().parents[2]
 STATE = PROJECT / ".local_runner"
 JOBS = Path(__file__).with_name("jobs")
 SECONDS = os.environ.get("ATTACK_SECONDS", "2")

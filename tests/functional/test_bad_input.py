@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROGRAM, PROJECT, Finished, Running, in_process, link_caches, local_runner
+from support.command_line import PROGRAM, Finished, Running, in_process, local_runner
 from support.definitions import pipeline, processing, write
 from support.machine import needs_program
+from support.project import PROJECT, link_caches
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which only root may")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROGRAM, PROJECT, environment, in_process, link_caches, local_runner
+from support.command_line import PROGRAM, environment, in_process, local_runner
 from support.definitions import pipeline, processing, write
+from support.project import PROJECT, link_caches
 
 KEYS = [
     *("id", "pipeline", "status", "engine", "hot", "failure_reason"),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROJECT, local_runner
+from support.command_line import local_runner
+from support.project import PROJECT
 
 NAMES = [
     *("Python", "uv, pip", "Package index", "SageMaker SDK", "Project", "Docker engine", "Docker compose"),

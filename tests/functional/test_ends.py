@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.command_line import PROGRAM, PROJECT, Running, environment, link_caches, local_runner
+from support.command_line import PROGRAM, Running, environment, local_runner
 from support.definitions import pipeline, processing, write
+from support.project import PROJECT, link_caches
 
 from local_runner.storage import runs
 

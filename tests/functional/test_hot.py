@@ -15,9 +15,10 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from support.command_line import PROJECT, Running, link_caches
+from support.command_line import Running
 from support.definitions import pipeline, processing, write
 from support.jobs import processing_job
+from support.project import PROJECT, link_caches
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines import MOST_PROCESSES, Engine

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.command_line import PROJECT
 from support.definitions import pipeline, processing, write
+from support.project import PROJECT
 
 from local_runner.image.sandbox_packages import find_uv
 

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.command_line import PROJECT, local_runner
+from support.command_line import local_runner
+from support.project import PROJECT
 from support.scenario import buckets, differences, expectation, files
 
 CASES = sorted(path.parent for path in (PROJECT / "tests/pipelines").glob("*/definition.json"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.definitions import pipeline, processing, write
+from support.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 STATE = PROJECT / ".local_runner"
 
 SLOW = {"asyncio", "boto3", "botocore", "jinja2", "numpy", "pandas", "paramiko", "pydantic", "rich", "sagemaker"}

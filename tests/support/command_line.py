@@ -16,8 +16,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from local_runner.cli.local import cli
+from support.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "local_runner")
 
 Finished = subprocess.CompletedProcess[str]
@@ -104,16 +104,3 @@ class Running:
             assert time.monotonic() < until, f"{otherwise}:\n{self.said}"
             assert self.process.poll() is None, f"it ended before {otherwise}:\n{self.said}"
             time.sleep(0.05)
-
-
-def link_caches(state: Path, *shared: str) -> Path:
-    """A state directory that uses what takes long to make of the project's own.
-
-    ``shared``: which of it; by default the image cache, the sandbox's environment and the compiled definitions.
-    """
-    for name in shared or ("cache", "compiled"):
-        of_project = PROJECT / ".local_runner" / name
-        of_project.mkdir(parents=True, exist_ok=True)
-        (state / name).parent.mkdir(parents=True, exist_ok=True)
-        (state / name).symlink_to(of_project)
-    return state

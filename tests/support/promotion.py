@@ -13,7 +13,7 @@ from local_runner.cloud.desired.wanted import desired_release
 from local_runner.cloud.operations.promote import Gate, Options, apply, plan_release
 from local_runner.cloud.target.environment import Environment
 from local_runner.settings import load_settings
-from support.command_line import PROJECT, link_caches
+from support.project import PROJECT, link_caches
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 BUCKET = f"sagemaker-{REGION}-{ACCOUNT}"

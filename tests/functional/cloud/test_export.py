@@ -3,15 +3,14 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
 from support.command_line import in_process, local_runner
+from support.project import PROJECT, copy_of_project
 from support.values import there
 
-ROOT = Path(__file__).resolve().parents[3]
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
 ENVIRONMENT = """
 [environments.prod]
@@ -32,15 +31,13 @@ email = "on-call@example.com"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The project of this repository with an environment; the state is kept, so that it compiles once."""
-    root = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "pipeline.py", root)
-    shutil.copytree(ROOT / "processing", root / "processing")
+    root = copy_of_project(tmp_path_factory.mktemp("project"))
     # A file that is not in the project, which the compiler keeps a copy of.
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "profile_day.py"
     shutil.move(root / "processing" / "profile_day.py", elsewhere)
     text = (root / "pipeline.py").read_text()
     (root / "pipeline.py").write_text(text.replace('str(SCRIPTS / "profile_day.py")', repr(str(elsewhere))))
-    settings = (ROOT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
+    settings = (PROJECT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
     also_reads = f"[pipeline]\nalso_reads = [{json.dumps(str(elsewhere))}]\n"
     (root / "local_runner.toml").write_text(settings.replace("[pipeline]\n", also_reads, 1))
     return root
@@ -104,7 +101,7 @@ def test_what_is_missing_is_told(command):
 
 def test_the_workflow_of_the_example():
     """Valid YAML that signs in by OIDC, plans on pull requests and promotes on main, by commands that there are."""
-    workflow = yaml.safe_load((ROOT / "examples" / "ci" / "promote.yml").read_text())
+    workflow = yaml.safe_load((PROJECT / "examples" / "ci" / "promote.yml").read_text())
     triggers = workflow[True]  # YAML reads the key "on" as true
     assert triggers["push"]["branches"] == ["main"]
     assert "pull_request" in triggers

@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.command_line import PROJECT, Running, link_caches, local_runner
+from support.command_line import Running, local_runner
 from support.definitions import parameter, pipeline, processing
 from support.played_executions import Played, PlayedStep, Service, serving
+from support.project import PROJECT, link_caches
 from support.promotion import account, release
 from support.promotion import promoted as promoted_release
 

@@ -11,7 +11,8 @@ import time
 
 import pytest
 from support.cloud_proxy import HANG
-from support.command_line import PROGRAM, PROJECT, environment, in_process, link_caches, local_runner
+from support.command_line import PROGRAM, environment, in_process, local_runner
+from support.project import PROJECT, link_caches
 from support.values import there
 
 from local_runner.cloud.account.aws import Aws, CloudError

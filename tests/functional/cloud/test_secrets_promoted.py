@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from cfnlint.api import ManualArgs, lint
-from support.command_line import PROJECT, in_process, link_caches
+from support.command_line import in_process
+from support.project import PROJECT, copy_of_project, link_caches
 
 from local_runner.cloud.account.aws import Aws
 
@@ -73,12 +74,11 @@ class Project:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This project with one parameter more, compiled once for all tests."""
-    root = tmp_path_factory.mktemp("project")
+    root = copy_of_project(tmp_path_factory.mktemp("project"))
     given, listed = '    processing_date = ParameterString("ProcessingDate")\n', "            processing_date,\n"
     text = (PROJECT / "pipeline.py").read_text()
     text = text.replace(given, given + '    api_token = ParameterString("ApiToken")\n')
     (root / "pipeline.py").write_text(text.replace(listed, listed + "            api_token,\n"))
-    shutil.copytree(PROJECT / "processing", root / "processing")
     (root / "compiled").mkdir()
     return root
 
