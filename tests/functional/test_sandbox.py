@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 import pytest
-from support.jobs import processing_job as make_job
+from support.jobs import processing_job
 
 import local_runner
 from local_runner.engines import MOST_PROCESSES
@@ -32,23 +32,6 @@ from local_runner.storage import job_tree
 
 pytestmark = pytest.mark.sandbox
 ENVIRONMENT = Path(sys.prefix)
-
-
-def processing_job(
-    *entrypoint: str,
-    hosts: int = 1,
-    environment: Mapping[str, str] = {},
-    isolated: bool = False,
-    max_runtime: int = 60,
-) -> ProcessingJob:
-    return make_job(
-        *entrypoint,
-        environment=environment,
-        instance_count=hosts,
-        max_runtime=max_runtime,
-        network_isolation=isolated,
-        request={},
-    )
 
 
 class Sandbox:
@@ -348,7 +331,7 @@ TALK = textwrap.dedent("""
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_hosts_resolve_and_reach_each_other(sandbox: Sandbox, isolated: bool):
-    result = sandbox.run(processing_job("python", "-c", TALK, hosts=3, isolated=isolated))
+    result = sandbox.run(processing_job("python", "-c", TALK, instance_count=3, network_isolation=isolated))
     assert result.succeeded, (result, sandbox.lines)
     assert sorted(sandbox.said()) == ["hello from algo-2", "hello from algo-3"]
     assert [host.host for host in result.hosts] == ["algo-1", "algo-2", "algo-3"]
@@ -356,7 +339,7 @@ def test_hosts_resolve_and_reach_each_other(sandbox: Sandbox, isolated: bool):
 
 def test_each_host_has_its_own_result_log_and_files(sandbox: Sandbox):
     script = "echo I am $HOSTNAME; test ! -e /tmp/mine && touch /tmp/mine; sleep 0.2; test $HOSTNAME != algo-2"
-    result = sandbox.run(processing_job("sh", "-c", script, hosts=3))
+    result = sandbox.run(processing_job("sh", "-c", script, instance_count=3))
     assert [host.exit_code for host in result.hosts] == [0, 1, 0]
     assert not result.succeeded
     assert [sandbox.log(f"algo-{n}").read_text() for n in (1, 2, 3)] == [f"I am algo-{n}\n" for n in (1, 2, 3)]
@@ -376,7 +359,7 @@ def test_network_isolation_leaves_only_loopback(sandbox: Sandbox):
         port = str(server.getsockname()[1])
         assert sandbox.run(processing_job("python", "-c", script, port)).succeeded
         assert sandbox.said()[0] == "connected"
-        assert sandbox.run(processing_job("python", "-c", script, port, isolated=True)).succeeded
+        assert sandbox.run(processing_job("python", "-c", script, port, network_isolation=True)).succeeded
         assert sandbox.said()[0] == "refused"
         assert sandbox.said()[1].split()[0] == "lo"
 
@@ -401,7 +384,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
         if len(sandbox.lines) == 2:
             stop.set()
 
-    result = sandbox.run(processing_job("sh", "-c", script, hosts=2), stop=stop, on_line=both_ready)
+    result = sandbox.run(processing_job("sh", "-c", script, instance_count=2), stop=stop, on_line=both_ready)
     assert time.monotonic() - started < 10
     assert [host.exit_code for host in result.hosts] == [137, 137]
     assert result.stopped == "interrupted"
@@ -453,7 +436,7 @@ DRIVER = textwrap.dedent("""
     for name in ("scratch", "input", "output", "data"):
         (root / name).mkdir()
     (root / "data" / "a").write_text("a")
-    job = make_job(*entrypoint, max_runtime=600)
+    job = ProcessingJob("j", "i", tuple(entrypoint), None, {}, (), (), 1, "t", 600, False, {})
     host = StagedHost(
         "algo-1",
         (InputMount("/opt/ml/processing/input", (root / "data",), root / "input"),),

@@ -22,3 +22,9 @@ def test_no_module_imports_a_test_or_a_conftest() -> None:
     """What several tests share is in ``tests/support``, which can be found from anywhere."""
     tests = {path.stem for path in MODULES if path.name.startswith("test_")} | {"conftest"}
     assert {path.name: found for path in MODULES if (found := tests & set(imported(path)))} == {}
+
+
+def test_processing_steps_are_made_in_one_place() -> None:
+    elsewhere = [path for path in MODULES if path.parent.name != "support"]
+    makes = [path.name for path in elsewhere if '"Type": "Processing"' in path.read_text(encoding="utf-8")]
+    assert [name for name in makes if name != Path(__file__).name] == []
