@@ -103,7 +103,9 @@ def fill(state: Path, file: Path) -> None:
     """A first run of a definition, on the engine without processes: what is measured is the run after it."""
     from local_runner.engines.fake import FakeEngine, FakeHost
     from local_runner.events import Silent
-    from local_runner.run.pipeline import RunRequest, run_pipeline
+    from local_runner.project import Project
+    from local_runner.run.pipeline import run_pipeline
+    from local_runner.run.request import RunRequest
     from local_runner.settings import load_settings
 
     def write(host: FakeHost) -> None:
@@ -120,7 +122,7 @@ def fill(state: Path, file: Path) -> None:
 
     names = [each["Name"] for each in json.loads(file.read_text())["Steps"]]
     engine = Sandbox(dict.fromkeys(names, write), name="sandbox")
-    run_pipeline(load_settings(ROOT), RunRequest(target=str(file), cache=True), state, Silent(), engine)
+    run_pipeline(Project.at(ROOT, state, Silent().note), RunRequest(target=str(file), cache=True), Silent(), engine)
 
 
 def main() -> None:

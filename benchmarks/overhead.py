@@ -27,7 +27,9 @@ from statistics import median
 
 from local_runner.engines.fake import FakeEngine
 from local_runner.events import Silent
-from local_runner.run.pipeline import RunRequest, run_pipeline
+from local_runner.project import Project
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -286,7 +288,7 @@ def many_steps(bench: Bench) -> Iterable[Measurement]:
     def once() -> float:
         request = RunRequest(str(target), data={"s3://bench/in": data})
         began = time.monotonic()
-        _, execution = run_pipeline(settings, request, bench.state, Silent(), FakeEngine())
+        _, execution = run_pipeline(Project(settings, bench.state, Silent().note), request, Silent(), FakeEngine())
         assert execution.status == "Succeeded", execution.failure_reason
         return time.monotonic() - began
 

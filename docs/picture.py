@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from local_runner.project import Project
 from local_runner.report import listener
 from local_runner.report.terminal import render_svg
-from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, run_pipeline
-from local_runner.settings import load_settings
+from local_runner.run.pipeline import STATE_DIRECTORY, run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.storage.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -24,7 +25,7 @@ WIDTH = 104
 
 def main(target: Path) -> int:
     with listener(sys.stderr) as shown:
-        plan, execution = run_pipeline(load_settings(PROJECT), RunRequest(), PROJECT / STATE_DIRECTORY, shown)
+        plan, execution = run_pipeline(Project.at(PROJECT, PROJECT / STATE_DIRECTORY, shown.note), RunRequest(), shown)
     if execution.status != "Succeeded":
         return 1
     svg = render_svg(plan, execution, title="make local-run", width=WIDTH, cwd=PROJECT)

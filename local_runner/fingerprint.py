@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.compile.compiler import BuildValues
+from local_runner.jsondiff import Members, json_differences, members
 from local_runner.jsontext import as_list, as_object
 from local_runner.secrets import DEFAULT_NAMES, SecretNames
 from local_runner.storage.files import write_atomically
@@ -46,13 +47,13 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    definition: str, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
+    definition: Any, values: BuildValues, storage: Storage, image: str | None, secret: SecretNames = DEFAULT_NAMES
 ) -> Fingerprint:
-    """The fingerprint of a definition (JSON) that was compiled for ``values``; its code is what ``storage`` has.
+    """The fingerprint of a definition (parsed JSON) that was compiled for ``values``; its code is what ``storage`` has.
 
     What has a ``secret`` name is left out: a run proves the pipeline for any value of it.
     """
-    document = secret.without(json.loads(definition))
+    document = secret.without(definition)
     texts = list(texts_of(document))
     code: dict[str, str] = {}
     for uri in sorted({text for text in texts if storage.is_code(text)}):
@@ -156,22 +157,15 @@ def differences(tested: Fingerprint, wanted: Fingerprint) -> list[str]:
             lines.append(f"{path} changed")
     if tested.image != wanted.image:
         lines.append(f"the image changed (content {tested.image or 'none'} -> {wanted.image or 'none'})")
-    places = sorted(_places(tested.definition, wanted.definition, ""))
+    found = json_differences(tested.definition, wanted.definition, members=_members)
+    places = sorted(each.path for each in found)
     lines += [f"the definition changed at {place}" for place in places[:_SHOWN]]
     if len(places) > _SHOWN:
         lines.append(f"and at {len(places) - _SHOWN} more places")
     return lines
 
 
-def _places(one: Any, other: Any, where: str) -> Iterator[str]:
-    """The paths at which two JSON values differ."""
-    tables = as_object(one), as_object(other)
-    lists = as_list(one), as_list(other)
-    if tables[0] is not None and tables[1] is not None:
-        for key in tables[0].keys() | tables[1].keys():
-            yield from _places(tables[0].get(key), tables[1].get(key), f"{where}.{key}".lstrip("."))
-    elif lists[0] is not None and lists[1] is not None and len(lists[0]) == len(lists[1]):
-        for index, (left, right) in enumerate(zip(lists[0], lists[1], strict=True)):
-            yield from _places(left, right, f"{where}[{index}]")
-    elif one != other:
-        yield where
+def _members(one: Any, other: Any) -> Members:
+    """A list that has become longer or shorter is one place: all behind the item that came or went would be others."""
+    old, new = as_list(one), as_list(other)
+    return None if old is not None and new is not None and len(old) != len(new) else members(one, other)

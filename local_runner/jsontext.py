@@ -90,7 +90,7 @@ def kind(value: object) -> str:
         case None:
             return "null"
         case bool():
-            return f"the boolean {str(value).lower()}"
+            return f"the boolean {value_text(value)}"
         case int() | float():
             return f"the number {value}"
         case str():
@@ -99,6 +99,14 @@ def kind(value: object) -> str:
             return "a list"
         case _:
             return "an object"
+
+
+def value_text(value: Any) -> str:
+    """A text, number or boolean as SageMaker writes it where texts are wanted: of a parameter, an output, in a Join.
+
+    Numbers stand as in JSON, booleans are ``true`` and ``false`` (API shape Parameter: every value is a text).
+    """
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def shorten(text: str, limit: int = 80) -> str:

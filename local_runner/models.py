@@ -2,8 +2,8 @@
 
     compile -> PipelineDefinition -> plan -> Plan -> execute -> Execution -> report
 
-Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition.py``,
-``planner.py``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
+Names are SageMaker's own, in snake_case. JSON is parsed into these at the border (``definition/``,
+``sagemaker_api/``); raw dictionaries travel only where the service's own request is meant (``ProcessingJob.request``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
 Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
+StopReason = Literal["interrupted", "max_runtime"]
+"""What ends a job from outside: the user, or its MaxRuntimeInSeconds."""
 ServiceException = Literal[
     "Step.SERVICE_FAULT",
     "Step.THROTTLING",
@@ -172,7 +174,7 @@ class ProcessingJob:
 
     ``entrypoint`` and ``arguments`` are None where the request leaves them out, which is not the same as empty.
     ``max_runtime`` is in seconds. ``inputs`` and ``outputs`` are those that the service moves: what is AppManaged
-    stands in the request only.
+    stands in the request only. ``arn`` is that of this machine, empty for a job of no execution.
     """
 
     name: str
@@ -187,6 +189,12 @@ class ProcessingJob:
     max_runtime: int
     network_isolation: bool
     request: Mapping[str, Any]
+    arn: str = ""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The entrypoint with its arguments."""
+        return (*(self.entrypoint or ()), *(self.arguments or ()))
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -211,16 +219,17 @@ class StockInput:
 class StockJob:
     """A CreateTrainingJob, CreateTransformJob or CreateModel request, resolved, which stock local mode runs.
 
-    ``request`` is the request itself, validated, with its name. ``output_uri`` is where it writes, without a slash at
-    its end (empty for a model, which is only a name for what transform jobs use).
+    ``kind`` is the type of its step. ``request`` is the request itself, validated, with its name. ``output_uri`` is
+    where it writes, without a slash at its end (empty for a model, which is only a name for what transform jobs use).
     """
 
-    kind: Literal["Training", "Transform", "Model"]
+    kind: str
     name: str
     inputs: tuple[StockInput, ...]
     output_uri: str
     request: Mapping[str, Any]
     instance_count: int = 1
+    arn: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -314,8 +323,13 @@ class JobResult:
     ran it."""
 
     hosts: tuple[HostResult, ...]
-    stopped: Literal["", "interrupted", "max_runtime"] = ""
+    stopped: StopReason | Literal[""] = ""
     hot: bool = False
+
+    @staticmethod
+    def lost(staged: StagedJob, error: str, *, hot: bool = False) -> JobResult:
+        """The result of a job of which the engine lost every host, for one reason."""
+        return JobResult(tuple(HostResult(host.name, None, error) for host in staged.hosts), hot=hot)
 
     @property
     def succeeded(self) -> bool:
@@ -365,8 +379,9 @@ class PlannedStep:
 class Plan:
     """What an execution will do: the selected steps in an order that respects their dependencies, and the values.
 
-    ``source`` is what Describe says of steps that are left out, as ``source_execution`` left them; ``secrets``
-    are the secret values that are known so far.
+    ``region`` is that of its ARNs. ``sources`` are files or directories that stand for outputs of steps that are left
+    out, by URI; ``source`` is what Describe says of such steps, as ``source_execution`` left them. ``secrets`` are the
+    secret values that are known so far.
     """
 
     execution_id: str
@@ -374,9 +389,11 @@ class Plan:
     parameters: Mapping[str, ParameterValue]
     steps: tuple[PlannedStep, ...]
     started: str
+    region: str
     notes: tuple[str, ...] = ()
     source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     source_execution: str | None = None
+    sources: Mapping[str, Path] = field(default_factory=dict[str, Path])
     secrets: Secrets = field(default_factory=Secrets)
 
 

@@ -62,9 +62,12 @@ class LocalRun:
         ``limits=False`` lets jobs have more memory and processors than their instance type has. Raises the errors of
         the command line, with all problems of the pipeline, where it cannot run.
         """
+        from local_runner.jsontext import value_text
         from local_runner.planning.faults import parse_fault
+        from local_runner.project import Project
         from local_runner.report.plain import PlainListener
-        from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, run_pipeline
+        from local_runner.run.pipeline import STATE_DIRECTORY, run_pipeline
+        from local_runner.run.request import RunRequest
         from local_runner.settings import load_settings
 
         self._calls += 1
@@ -76,7 +79,7 @@ class LocalRun:
             (state / shared).symlink_to(of_project)
         request = RunRequest(
             target=target,
-            parameters={name: _text(value) for name, value in (parameters or {}).items()},
+            parameters={name: value_text(value) for name, value in (parameters or {}).items()},
             date=date,
             engine=engine or self.engine,
             data={uri: Path(path) for uri, path in (data or {}).items()},
@@ -84,13 +87,9 @@ class LocalRun:
             limits=limits,
             faults=[parse_fault(f"{step}={fault}") for step, fault in (faults or {}).items()],
         )
-        _, execution = run_pipeline(load_settings(self.project), request, state, PlainListener(sys.stdout))
+        shown = PlainListener(sys.stdout)
+        _, execution = run_pipeline(Project(load_settings(self.project), state, shown.note), request, shown)
         return execution
-
-
-def _text(value: ParameterValue) -> str:
-    """A value as StartPipelineExecution takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _local_run(request: pytest.FixtureRequest, directory: Path) -> LocalRun:

@@ -15,10 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, AnyStr
+from typing import TYPE_CHECKING, Any, AnyStr
 
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object
+from local_runner.jsontext import as_list, as_object, value_text
+
+if TYPE_CHECKING:
+    from local_runner.models import PipelineDefinition
 
 DEFAULT_PATTERNS = (
     *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*SECRET*", "*CREDENTIAL*", "*API_KEY*", "*APIKEY*"),
@@ -105,9 +108,14 @@ class Secrets:
         """The values under secret names in a request: of its environment, its hyperparameters."""
         self.learn(self.names.values(document))
 
+    def learn_definition(self, definition: PipelineDefinition) -> None:
+        """The defaults of secret parameters, and what the steps' arguments have under secret names."""
+        self.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+        self.learn_from([dict(step.arguments) for step in definition.steps])
+
     def learn(self, values: Iterable[Any]) -> None:
         """Look for these from now on: texts and numbers, unless they are too short or mean yes, no or nothing."""
-        texts = {_as_text(value) for value in values if isinstance(value, str | int | float)}
+        texts = {value_text(value) for value in values if isinstance(value, str | int | float)}
         found = {text for text in texts if len(text) >= SHORTEST and text.lower() not in _NO_SECRETS}
         found = {text for text in found if not _KEPT.fullmatch(text) and text != NOT_KEPT}
         with self._lock:
@@ -131,7 +139,7 @@ class Secrets:
         """What a record has in place of a value: ``secret:hmac:`` and 16 hex digits of HMAC-SHA256."""
         import hmac
 
-        text = _as_text(value)
+        text = value_text(value)
         if _KEPT.fullmatch(text):
             return text
         return KEPT + hmac.digest(self._secret_key(), text.encode(errors="surrogatepass"), "sha256").hex()[:16]
@@ -153,7 +161,7 @@ class Secrets:
         """
         if KEPT not in str(document):
             return document
-        known = {form for value in (*map(_as_text, candidates), *self._values) for form in (value, *_forms(value))}
+        known = {form for value in (*map(value_text, candidates), *self._values) for form in (value, *_forms(value))}
         by_hash = {self.hashed(value): value for value in known}
 
         def back(match: re.Match[str]) -> str:
@@ -229,11 +237,6 @@ def is_kept(value: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------- pieces
-def _as_text(value: Any) -> str:
-    """A value as StartPipelineExecution takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _forms(value: str) -> set[str]:
     """How programs print a value: as it is, inside JSON, Python or a URL, and one that has lines line by line."""
     import json

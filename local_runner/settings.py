@@ -19,6 +19,9 @@ from local_runner.jsontext import shorten
 from local_runner.secrets import DEFAULT_NAMES, DEFAULT_PATTERNS, SecretNames
 from local_runner.storage.s3_uri import s3_problem
 
+LOCAL_ACCOUNT = "000000000000"
+"""The account of what runs on this machine: one that AWS gives nobody."""
+
 SETTINGS_FILE = "local_runner.toml"
 _WHOLE = 2**63
 
@@ -185,7 +188,7 @@ class LocalSettings:
         _text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket (3 to 63 of a-z, 0-9, '.' and '-')"),
     )
     region: str = _setting("us-east-1", _text(r"[a-z]{2}(-[a-z]+)+-\d", "a region such as eu-west-1"))
-    role_arn: str = _setting("arn:aws:iam::000000000000:role/local-runner", _text(r".+", "the ARN of a role"))
+    role_arn: str = _setting(f"arn:aws:iam::{LOCAL_ACCOUNT}:role/local-runner", _text(r".+", "the ARN of a role"))
     date_parameter: str = _setting("ProcessingDate", _text(r".+", "the name of a parameter"))
     parameters: Mapping[str, str | int | float | bool] = _setting({}, _table_of(_parameter))
     data: Mapping[str, Path] = _setting({}, _table_of(_path, _s3_uri))

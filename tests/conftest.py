@@ -13,7 +13,7 @@ from support.project import PROJECT
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError
-from local_runner.settings import load_settings
+from local_runner.project import Project
 
 STATE = PROJECT / ".local_runner"
 
@@ -38,7 +38,7 @@ def processing_image() -> str:
     from local_runner.image.build import ensure_image
 
     try:
-        return ensure_image(load_settings(PROJECT), STATE, print)
+        return ensure_image(Project.at(PROJECT, STATE, print))
     except EngineError as error:
         cannot(error.message)
 
@@ -50,7 +50,7 @@ def environment() -> Path:
 
     if reason := no_sandbox():
         cannot(reason)
-    return ensure_environment(load_settings(PROJECT), STATE, print)
+    return ensure_environment(Project.at(PROJECT, STATE, print))
 
 
 @pytest.fixture(

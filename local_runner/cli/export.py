@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_runner.cli.options import project_here, say
+
 if TYPE_CHECKING:
     from local_runner.cloud.export.described import Described
 
@@ -30,20 +32,15 @@ def register(cli: click.Group) -> None:
     cli.add_command(export)
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
 def _described(name: str, state: Path, image_uri: str | None = None) -> Described:
     """The project in that environment, with what its reader should know on stderr."""
     from local_runner.cloud.export.described import describe
     from local_runner.cloud.target.load import load_environment
-    from local_runner.settings import load_settings
 
-    settings = load_settings(Path.cwd())
-    described = describe(settings, load_environment(settings.root, name), state.absolute(), _say, image_uri)
-    for note in described.parts.notes:
-        _say(f"Note: {note}")
+    project = project_here(state)
+    described = describe(project, load_environment(project.settings.root, name), image_uri)
+    for note in described.supporting.notes:
+        say(f"Note: {note}")
     return described
 
 
@@ -63,7 +60,9 @@ def bootstrap(name: str, prints: bool, state: Path) -> None:
     from local_runner.cloud.export.cloudformation import bootstrap_template
 
     found = _described(name, state)
-    click.echo(json.dumps(bootstrap_template(found.parts, bucket=found.bucket, repository=found.repository), indent=2))
+    click.echo(
+        json.dumps(bootstrap_template(found.supporting, bucket=found.bucket, repository=found.repository), indent=2)
+    )
 
 
 @click.command()
@@ -93,23 +92,23 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
 
     found = _described(name, state, image_uri)
     build = release_template if form == "cloudformation" else release_configuration
-    document = json.dumps(build(found.parts, found.definition, found.desired.secrets.names), indent=2)
+    document = json.dumps(build(found.supporting, found.definition, found.desired.target.secrets.names), indent=2)
     if output is None:
         click.echo(document)
     else:
         write_atomically(output, document + "\n")
-        _say(f"Wrote {output}.")
+        say(f"Wrote {output}.")
     for note in found.desired.secrets_in_definition():
-        _say(f"Note: {note}")
+        say(f"Note: {note}")
     _say_uploads(found)
 
 
 def _say_uploads(found: Described) -> None:
     """What has to be in the account before the document is deployed, as commands."""
     desired = found.desired
-    _say("Before it is deployed, these have to be there:")
+    say("Before it is deployed, these have to be there:")
     for item in desired.code:
         file = item.file.relative_to(Path.cwd()) if item.file.is_relative_to(Path.cwd()) else item.file
-        _say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.bucket}/{item.key}")
+        say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.target.bucket}/{item.key}")
     if desired.image and not desired.image.given:
-        _say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')
+        say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_runner.cli.options import project_here, say
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 
 if TYPE_CHECKING:
-    from local_runner.cloud.desired.deployment import Deployment
+    from local_runner.cloud.target.target import Target
     from local_runner.events import Listener
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -52,15 +53,10 @@ break_lock_option = click.option(
 )
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+def _open(env: str, state: Path) -> Target:
+    from local_runner.cloud.desired.release import open_target
 
-
-def _open(env: str, state: Path) -> Deployment:
-    from local_runner.cloud.desired.deployment import open_deployment
-    from local_runner.settings import load_settings
-
-    return open_deployment(load_settings(Path.cwd()), env, state.absolute(), _say)
+    return open_target(project_here(state), env)
 
 
 @click.command()
@@ -88,20 +84,20 @@ def trigger(
     from local_runner.cloud.executions.trigger import start
     from local_runner.settings import load_settings
 
-    deployment = _open(env, state)
+    target = _open(env, state)
     if date is not None:
         parameters.setdefault(load_settings(Path.cwd()).local.date_parameter, date)
-    pipeline = describe_pipeline(deployment.aws, deployment.names.pipeline_name, env)
-    started = start(deployment.aws, pipeline, parameters, deployment.secrets)
+    pipeline = describe_pipeline(target)
+    started = start(target.aws, pipeline, parameters, target.secrets)
     if not wait:
         click.echo(started.id)
-        _say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")
+        say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")
         return
-    execution = describe_execution(deployment.aws, started.arn)
-    _follow(deployment, started.arn, plan_of(started.definition, execution, parameters), stop_on_interrupt)
+    execution = describe_execution(target.aws, started.arn)
+    _follow(target, started.arn, plan_of(started.definition, execution, parameters), stop_on_interrupt)
 
 
-def _follow(deployment: Deployment, arn: str, plan: Any, stop_on_interrupt: bool) -> None:
+def _follow(target: Target, arn: str, plan: Any, stop_on_interrupt: bool) -> None:
     from local_runner.cloud.executions.follow import follow
     from local_runner.cloud.executions.trigger import stop
     from local_runner.events import Masked
@@ -109,24 +105,24 @@ def _follow(deployment: Deployment, arn: str, plan: Any, stop_on_interrupt: bool
 
     def on_interrupt(shown: Listener) -> Callable[[], None]:
         def stop_it() -> None:
-            stop(deployment.aws, arn)
+            stop(target.aws, arn)
             shown.note("Stopping the execution; its jobs take a while to end. Ctrl-C again leaves it.")
 
         return stop_it
 
     try:
-        deployment.secrets.learn_named(plan.parameters)
+        target.secrets.learn_named(plan.parameters)
         with listener(sys.stdout) as unmasked:
-            shown = Masked(unmasked, deployment.secrets)
+            shown = Masked(unmasked, target.secrets)
             result = follow(
-                deployment.aws, arn, plan, shown, on_interrupt=on_interrupt(shown) if stop_on_interrupt else None
+                target.aws, arn, plan, shown, on_interrupt=on_interrupt(shown) if stop_on_interrupt else None
             )
     except KeyboardInterrupt:
-        env, execution = deployment.names.environment, arn.rpartition("/")[2]
-        _say(
+        env, execution = target.names.environment, arn.rpartition("/")[2]
+        say(
             f"Interrupted. Execution {execution} goes on.\n"
             f"Follow it: local-runner logs --env {env} {execution} --follow\n"
-            f"Stop it:   aws sagemaker stop-pipeline-execution --region {deployment.aws.region} "
+            f"Stop it:   aws sagemaker stop-pipeline-execution --region {target.aws.region} "
             f"--pipeline-execution-arn {arn}"
         )
         sys.exit(EXIT_INTERRUPTED)
@@ -149,22 +145,20 @@ def logs(env: str, state: Path, execution: str | None, step_name: str | None, fo
       local-runner logs --follow
     """
     from local_runner.cloud.executions.api import describe_pipeline, find_execution
-    from local_runner.cloud.executions.logs import print_logs
+    from local_runner.cloud.executions.logs import LogOptions, print_logs
     from local_runner.cloud.executions.trigger import definition_of
 
-    deployment = _open(env, state)
-    pipeline = describe_pipeline(deployment.aws, deployment.names.pipeline_name, env)
-    found = find_execution(deployment.aws, pipeline, execution)
-    _say(f"Execution {found.id} of {deployment.names.pipeline_name}: {found.status}")
+    target = _open(env, state)
+    pipeline = describe_pipeline(target)
+    found = find_execution(target.aws, pipeline, execution)
+    say(f"Execution {found.id} of {target.names.pipeline_name}: {found.status}")
     print_logs(
-        deployment.aws,
+        target.aws,
         found,
         definition_of(pipeline),
-        lambda text: click.echo(deployment.secrets.masked(text)),
-        _say,
-        step=step_name,
-        follows=follows,
-        tail=tail,
+        LogOptions(step_name, follows, tail),
+        lambda text: click.echo(target.secrets.masked(text)),
+        say,
     )
 
 
@@ -215,16 +209,16 @@ def resume(env: str, state: Path) -> None:
 
 def _set_state(env: str, state: Path, *, paused: bool) -> None:
     from local_runner.cloud.operations.pause import set_state
-    from local_runner.cloud.schedules.text import describe_schedule
+    from local_runner.cloud.schedules.description import describe_schedule
 
-    deployment = _open(env, state)
-    name = deployment.names.schedule
-    changed = set_state(deployment.aws, name, "DISABLED" if paused else "ENABLED")
+    target = _open(env, state)
+    name = target.names.schedule
+    changed = set_state(target.aws, name, "DISABLED" if paused else "ENABLED")
     if changed is None:
         click.echo(f"The schedule {name} is {'paused' if paused else 'on'} already.")
     else:
-        words = describe_schedule({key: value for key, value in changed.items() if key != "State"})
-        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {words}.")
+        description = describe_schedule({key: value for key, value in changed.items() if key != "State"})
+        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {description}.")
 
 
 @click.command()
@@ -240,9 +234,9 @@ def releases(env: str, state: Path, as_json: bool) -> None:
     from local_runner.cloud.operations.status_text import release_lines, release_record
     from local_runner.cloud.release.store import all_releases, without_secrets
 
-    deployment = _open(env, state)
-    found = all_releases(deployment.aws, deployment.bucket, deployment.prefix)
-    found = [without_secrets(release, deployment.secrets) for release in found]
+    target = _open(env, state)
+    found = all_releases(target)
+    found = [without_secrets(release, target.secrets) for release in found]
     if as_json:
         click.echo(json.dumps([release_record(release, current=release is found[-1]) for release in found[::-1]]))
     elif found:
@@ -264,23 +258,23 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
       local-runner rollback --env prod
       local-runner rollback --env prod --to 7 --yes
     """
-    from local_runner.cloud.operations.rollback import bring_back, rollback_to
+    from local_runner.cloud.operations.rollback import plan_rollback, restore
     from local_runner.cloud.release.lock import drop_left_lock
 
-    deployment = _open(env, state)
-    with deployment.aws.reading():
-        found = rollback_to(deployment, number)
-        changes = found.plan(deployment.aws)
-    if not changes and found.current.fingerprint == found.target.fingerprint:
-        drop_left_lock(deployment.aws, deployment.bucket, deployment.prefix)
-        click.echo(f"There is nothing to change: the account is as release {found.target.number} left it.")
+    target = _open(env, state)
+    with target.aws.reading():
+        found = plan_rollback(target, number)
+        changes = found.plan(target.aws)
+    if not changes and found.current.fingerprint == found.earlier.fingerprint:
+        drop_left_lock(target)
+        click.echo(f"There is nothing to change: the account is as release {found.earlier.number} left it.")
         return
-    click.echo(f"Back from release {found.current.number} to {found.target.number} ({found.target.created}):")
+    click.echo(f"Back from release {found.current.number} to {found.earlier.number} ({found.earlier.created}):")
     for change in changes:
         click.echo(f"  {change.action} {change.resource} {change.name}: {change.summary}")
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
-    record = bring_back(deployment, found, break_lock=break_lock)
+    record = restore(target, found, break_lock=break_lock)
     click.echo(f"Release {record.number} is what release {record.restores} was.")
 
 
@@ -303,19 +297,19 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
     from local_runner.cloud.operations import retire as retiring
     from local_runner.cloud.release.lock import drop_left_lock
 
-    deployment = _open(env, state)
-    aws, name = deployment.aws, deployment.names.pipeline_name
+    target = _open(env, state)
+    aws, name = target.aws, target.names.pipeline_name
     with aws.reading():
-        changes = retiring.retirement(deployment)
+        changes = retiring.plan_retirement(target)
         running = retiring.still_running(aws, name)
     if not changes:
-        drop_left_lock(aws, deployment.bucket, deployment.prefix)
+        drop_left_lock(target)
         click.echo(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
         return
     click.echo(f"From account {aws.account}, region {aws.region}, these go:")
     for change in changes:
         click.echo(f"  {change.resource} {change.name}: {change.summary}")
-    click.echo(f"These stay: data, images, s3://{deployment.bucket}/{deployment.prefix}/ with code and releases.")
+    click.echo(f"These stay: data, images, s3://{target.bucket}/{target.prefix}/ with code and releases.")
     if running and not stop_running:
         raise CloudError(
             f"Executions are running: {', '.join(running)}. A pipeline cannot go while they do. Nothing was deleted. "
@@ -326,7 +320,7 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
     typed = yes_retire if yes_retire is not None else click.prompt("Type the pipeline's name to go on", err=True)
     if typed != name:
         raise CloudError(f"'{typed}' is not '{name}'. Nothing was deleted.")
-    retiring.retire(deployment, changes, lambda text: click.echo(text), stops=stop_running, break_lock=break_lock)
+    retiring.retire(target, changes, lambda text: click.echo(text), stops=stop_running, break_lock=break_lock)
 
 
 def register(cli: click.Group) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_runner.cli.options import project_here, say
+
 if TYPE_CHECKING:
-    from local_runner.cloud.account.aws import Aws
     from local_runner.cloud.operations.promote import Gate, Options, ReleasePlan
-    from local_runner.cloud.release.model import WantedRelease
+    from local_runner.cloud.release.model import DesiredRelease
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,14 +54,9 @@ def _options(command: Command) -> Command:
     return command
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
 @dataclass(frozen=True)
 class _Prepared:
-    aws: Aws
-    desired: WantedRelease
+    desired: DesiredRelease
     gate: Gate
     options: Options
 
@@ -68,19 +64,18 @@ class _Prepared:
 def _prepare(name: str, state: Path, adopt: bool, image_uri: str | None, reason: str | None = None) -> _Prepared:
     """What both commands begin with: the release that is wanted, and whether it was tested."""
     from local_runner.cloud.account.aws import Aws
-    from local_runner.cloud.desired.wanted import desired_release
+    from local_runner.cloud.desired.release import desired_release
     from local_runner.cloud.operations.promote import Options, gate_of
     from local_runner.cloud.target.load import load_environment
     from local_runner.cloud.target.region import region_of
     from local_runner.image.build import ensure_image
-    from local_runner.settings import load_settings
 
-    settings, state = load_settings(Path.cwd()), state.absolute()
-    environment = load_environment(settings.root, name)
-    aws = Aws(region_of(environment).name, environment.profile)
-    desired = desired_release(settings, environment, aws, state, _say, image_uri)
-    options = Options(lambda: ensure_image(settings, state, _say), _say, adopt, reason)
-    return _Prepared(aws, desired, gate_of(desired, state), options)
+    project = project_here(state)
+    environment = load_environment(project.settings.root, name)
+    aws = Aws(region_of(environment), environment.profile)
+    desired = desired_release(project, environment, aws, image_uri)
+    options = Options(lambda: ensure_image(project), say, adopt, reason)
+    return _Prepared(desired, gate_of(desired, project.state), options)
 
 
 @click.command()
@@ -102,9 +97,9 @@ def plan(name: str, image_uri: str | None, adopt: bool, state: Path, as_json: bo
     from local_runner.cloud.operations.promote import plan_release
 
     prepared = _prepare(name, state, adopt, image_uri)
-    planned = plan_release(prepared.desired, prepared.gate, prepared.aws, prepared.options)
+    planned = plan_release(prepared.desired, prepared.gate, prepared.options)
     if as_json:
-        click.echo(json.dumps(plan_record(planned, prepared.desired, prepared.aws.calls), default=str))
+        click.echo(json.dumps(plan_record(planned, prepared.desired), default=str))
     else:
         _show(planned, prepared)
     if exit_code and planned.changes:
@@ -143,21 +138,23 @@ def promote(
     prepared = _prepare(name, state, adopt, image_uri, reason)
     if prepared.gate.verified_by is None and not reason:
         raise UnverifiedError(prepared.gate.refusal())
-    planned = plan_release(prepared.desired, prepared.gate, prepared.aws, prepared.options)
+    planned = plan_release(prepared.desired, prepared.gate, prepared.options)
     _show(planned, prepared)
     if not planned.changes:
-        drop_left_lock(prepared.aws, prepared.desired.bucket, prepared.desired.prefix)
+        drop_left_lock(prepared.desired.target)
         return
     if not yes:
         if not sys.stdin.isatty():
             raise CloudError("Nobody can be asked here. Look at the plan above, then repeat with --yes.")
-        click.confirm(f"\nMake these changes in the account {prepared.desired.place.account}?", abort=True)
-    done = apply(planned, prepared.desired, prepared.aws, prepared.options, break_lock=break_lock)
+        click.confirm(f"\nMake these changes in the account {prepared.desired.target.aws.account}?", abort=True)
+    done = apply(planned, prepared.desired, prepared.options, break_lock=break_lock)
     seconds = time.monotonic() - began
-    click.echo(f"\nRelease {done.number} of {prepared.desired.names.pipeline_name} is in place ({seconds:.1f} s).")
+    click.echo(
+        f"\nRelease {done.number} of {prepared.desired.target.names.pipeline_name} is in place ({seconds:.1f} s)."
+    )
 
 
 def _show(planned: ReleasePlan, prepared: _Prepared) -> None:
     from local_runner.cloud.operations.plan_text import plan_lines
 
-    click.echo("\n".join(plan_lines(planned, prepared.desired, prepared.aws.region)))
+    click.echo("\n".join(plan_lines(planned, prepared.desired)))

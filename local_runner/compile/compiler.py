@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError, without_sdk
-from local_runner.settings import SETTINGS_FILE, Settings
+from local_runner.project import Project
+from local_runner.settings import LOCAL_ACCOUNT, SETTINGS_FILE, Settings
 from local_runner.storage.records import read_record
 
 if TYPE_CHECKING:
     from local_runner.compile.isolation import Compiling
 
-ACCOUNT = "000000000000"
 IMAGE_URI = "local/processing"
 """The project's own image in a local definition, a constant: another image is no other definition."""
 
@@ -68,7 +68,7 @@ class BuildValues:
     bucket: str
     role_arn: str
     image_uri: str = IMAGE_URI
-    account: str = ACCOUNT
+    account: str = LOCAL_ACCOUNT
 
 
 def local_values(settings: Settings) -> BuildValues:
@@ -85,25 +85,23 @@ class _Target:
 
 
 def compile_pipeline(
-    settings: Settings,
+    project: Project,
     target: str | None,
-    state: Path,
     *,
     python: Path | None = None,
     use_cache: bool = True,
-    progress: Callable[[str], None],
     debug: bool = False,
     values: BuildValues | None = None,
 ) -> Compiled:
     """The definition of ``target`` (FILE.py or FILE.py:FUNCTION; by default the entry of the settings).
 
-    ``state`` is the state directory. ``python`` is the interpreter whose environment has the SDK (None: this one); see
-    :func:`.find_interpreter`. ``progress`` gets one line if there is something to compile; ``debug``
-    lets all that the SDK and pipeline.py print go to stderr. ``values`` are those of an environment (None: of a local
-    run). Raises CompileError with the line that failed.
+    ``python`` is the interpreter whose environment has the SDK (None: this one); see :func:`.find_interpreter`. The
+    project's ``note`` gets one line if there is something to compile; ``debug`` lets all that the SDK
+    and pipeline.py print go to stderr. ``values`` are those of an environment (None: of a local run). Raises
+    CompileError with the line that failed.
     """
+    settings, state, progress = project.settings, project.state.resolve(), project.note
     found = _find(settings, target)
-    state = state.resolve()
     values = values or local_values(settings)
     environment = _environment(values)
     interpreter = find_interpreter(python, environment)

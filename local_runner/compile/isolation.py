@@ -9,7 +9,7 @@ a /tmp, /run and /var of its own, and no processes but its own. Of the files of 
 - the Git repository that the project is in, and what the setting ``also_reads`` names, read-only;
 - the rest of the system without the home directories, read-only.
 
-The launcher is the sandbox's (``engines/sandbox/init.py``); where it cannot make namespaces, ``unavailable`` says why.
+The launcher is the sandbox's (``engines/sandbox/program/``); where it cannot make namespaces, ``unavailable`` says why.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from local_runner.definition.syntax import (
     Not,
     Or,
 )
-from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten
+from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten, value_text
 from local_runner.models import ParameterValue, PropertyFile
 
 
@@ -150,15 +150,9 @@ def _joined(on: str, values: list[Any]) -> str | Deferred:
 
 
 def _text(value: Any) -> str:
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return str(value)
-        case _:
-            raise ExpressionError(f"Std:Join cannot join {kind(value)}; it joins texts, numbers and booleans.")
+    if isinstance(value, str | int | float):
+        return value_text(value)
+    raise ExpressionError(f"Std:Join cannot join {kind(value)}; it joins texts, numbers and booleans.")
 
 
 def _read_json(uri: str, path: Path, scope: Scope) -> Any:

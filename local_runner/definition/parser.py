@@ -13,7 +13,8 @@ from local_runner.definition import references
 from local_runner.definition.grammar import parse_conditions, parse_value
 from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
-from local_runner.definition.step_fields import parse_outputs, parse_retry_policies
+from local_runner.definition.step_fields import parse_outputs, parse_property_files, parse_retry_policies
+from local_runner.definition.step_types import STEP_TYPES
 from local_runner.definition.syntax import GetProperty, JsonGet, walk
 from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.jsontext import as_list, as_object, kind, parse_json
@@ -24,53 +25,13 @@ from local_runner.models import (
     ParameterType,
     ParameterValue,
     PipelineDefinition,
-    PropertyFile,
     Step,
     Trigger,
 )
-from local_runner.names import is_relative_path
 
-STEP_TYPES = (
-    "Processing",
-    "Training",
-    "Transform",
-    "Tuning",
-    "Model",
-    "RegisterModel",
-    "Condition",
-    "Fail",
-    "Lambda",
-    "Callback",
-    "QualityCheck",
-    "ClarifyCheck",
-    "EMR",
-    "EMRServerless",
-    "AutoML",
-    "Endpoint",
-    "EndpointConfig",
-    "InferenceComponent",
-    "Lineage",
-    "Job",
-    "Cleanup",
-    "ForEach",
-)
 _VERSION = "2020-12-01"
 _PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
 _PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
-_STEP_KEYS = ("Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description")
-_KNOWN_KEYS = {
-    "Processing": (*_STEP_KEYS, "CacheConfig", "RetryPolicies", "PropertyFiles"),
-    "Training": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
-    "Transform": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
-    "Model": (*_STEP_KEYS, "RetryPolicies"),
-    "Condition": _STEP_KEYS,
-    "Fail": _STEP_KEYS,
-    "Lambda": (*_STEP_KEYS, "CacheConfig", "FunctionArn", "OutputParameters"),
-    "Callback": (*_STEP_KEYS, "CacheConfig", "SqsQueueUrl", "OutputParameters"),
-    "EMR": (*_STEP_KEYS, "CacheConfig"),
-    "EMRServerless": (*_STEP_KEYS, "CacheConfig", "RetryPolicies"),
-}
-_WITH_ARGUMENTS = ("Processing", "Training", "Transform", "Model", "Condition", "Fail")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
@@ -91,10 +52,12 @@ def parse_definition(text: str, name: str, target: str) -> PipelineDefinition:
 def inspect_definition(text: str, name: str) -> tuple[PipelineDefinition, list[Problem]]:
     """What could be read of the definition, and every problem; give both to the planner to have its problems too."""
     reader = _Reader()
-    definition = reader.pipeline(text, name)
-    if definition.steps:
-        reader.problems += references.check(definition)
-    return definition, reader.problems
+    return reader.inspected(reader.document(text, ""), name)
+
+
+def inspect_document(document: dict[str, Any], name: str) -> tuple[PipelineDefinition, list[Problem]]:
+    """The same of a definition that is parsed as JSON already."""
+    return _Reader().inspected(document, name)
 
 
 class _Reader(Reading):
@@ -105,8 +68,13 @@ class _Reader(Reading):
         self.steps: list[Step] = []
         self.places: dict[str, str] = {}
 
-    def pipeline(self, text: str, name: str) -> PipelineDefinition:
-        document = self.document(text, "")
+    def inspected(self, document: dict[str, Any] | None, name: str) -> tuple[PipelineDefinition, list[Problem]]:
+        definition = self.pipeline(document, name)
+        if definition.steps:
+            self.problems += references.check(definition)
+        return definition, self.problems
+
+    def pipeline(self, document: dict[str, Any] | None, name: str) -> PipelineDefinition:
         most = None
         if document is not None and isinstance(document.get("PipelineDefinition"), str):
             given = document.get("PipelineName")
@@ -217,13 +185,13 @@ class _Reader(Reading):
         if type_ is not None and type_ not in STEP_TYPES:
             remedy = did_you_mean(type_, STEP_TYPES) or f"Types are {', '.join(STEP_TYPES)}."
             self.problem(f"{where}.Type", f"there is no step type {type_!r}.", remedy)
-        if type_ in _KNOWN_KEYS:
-            self.known_keys(mapping, _KNOWN_KEYS[type_], where)
+        elif type_ is not None and STEP_TYPES[type_].keys:
+            self.known_keys(mapping, STEP_TYPES[type_].keys, where)
         self.ignored(mapping, where)
         position = len(self.steps)
-        arguments = self.arguments(mapping, type_, where, name)
+        arguments = self.arguments(mapping, type_ or "", where, name)
         depends_on = self.depends_on(mapping.get("DependsOn"), f"{where}.DependsOn")
-        files = self.property_files(mapping.get("PropertyFiles"), f"{where}.PropertyFiles")
+        files = parse_property_files(self, mapping.get("PropertyFiles"), f"{where}.PropertyFiles")
         if name is None:
             return
         if name in self.places:
@@ -250,11 +218,11 @@ class _Reader(Reading):
         # A Condition stands before the steps of its branches, which were read while its arguments were.
         self.steps.insert(position, step)
 
-    def arguments(self, mapping: dict[str, Any], type_: str | None, where: str, name: str | None) -> dict[str, Any]:
+    def arguments(self, mapping: dict[str, Any], type_: str, where: str, name: str | None) -> dict[str, Any]:
         arguments = as_object(mapping.get("Arguments"))
         where = f"{where}.Arguments"
         if arguments is None:
-            if type_ in _WITH_ARGUMENTS or "Arguments" in mapping:
+            if (type_ in STEP_TYPES and STEP_TYPES[type_].needs_arguments) or "Arguments" in mapping:
                 given = kind(mapping["Arguments"]) if "Arguments" in mapping else "missing"
                 self.problem(where, f"an object is wanted, and this is {given}.")
             return {}
@@ -304,21 +272,6 @@ class _Reader(Reading):
             )
             trigger = "Completed"
         return Dependency(step, trigger) if step else None
-
-    def property_files(self, value: Any, where: str) -> tuple[PropertyFile, ...]:
-        files: dict[str, PropertyFile] = {}
-        for path, mapping in self.objects(value, where):
-            self.known_keys(mapping, ("PropertyFileName", "OutputName", "FilePath"), path)
-            name = self.text(mapping, "PropertyFileName", path)
-            output = self.text(mapping, "OutputName", path)
-            file_path = self.text(mapping, "FilePath", path)
-            if file_path and not is_relative_path(file_path):
-                self.problem(f"{path}.FilePath", f"{kind(file_path)} is no path inside the output.")
-            if name in files:
-                self.problem(f"{path}.PropertyFileName", f"there are two property files '{name}'.", "Rename one.")
-            elif name and output and file_path:
-                files[name] = PropertyFile(name, output, file_path)
-        return tuple(files.values())
 
     def ignored(self, mapping: dict[str, Any], where: str) -> None:
         """What a local run does not use is still looked at, since the service would refuse it."""

@@ -1,4 +1,4 @@
-"""RetryPolicies and OutputParameters of a step's JSON -> their dataclasses, with every problem. No I/O.
+"""RetryPolicies, OutputParameters and PropertyFiles of a step's JSON -> their dataclasses, with every problem. No I/O.
 
 Ranges and defaults: developer guide, Retry Policy for Pipeline Steps. That BackoffRate may be below 1 but not below 0
 is the SDK's rule (``sagemaker.mlops.workflow.retry``); the guide gives no range.
@@ -11,7 +11,8 @@ from typing import Any, get_args
 from local_runner.definition.reading import Reading
 from local_runner.definition.references import did_you_mean
 from local_runner.jsontext import as_list, kind
-from local_runner.models import OutputParameter, ParameterType, RetryPolicy, ServiceException
+from local_runner.models import OutputParameter, ParameterType, PropertyFile, RetryPolicy, ServiceException
+from local_runner.names import is_relative_path
 
 EXCEPTIONS: tuple[ServiceException, ...] = get_args(ServiceException)
 
@@ -86,3 +87,20 @@ def parse_outputs(reading: Reading, value: Any, where: str) -> tuple[OutputParam
         elif name:
             found[name] = OutputParameter(name, type_ or "String")
     return tuple(found.values())
+
+
+def parse_property_files(reading: Reading, value: Any, where: str) -> tuple[PropertyFile, ...]:
+    """The JSON files that a step leaves for ``Std:JsonGet``."""
+    files: dict[str, PropertyFile] = {}
+    for path, mapping in reading.objects(value, where):
+        reading.known_keys(mapping, ("PropertyFileName", "OutputName", "FilePath"), path)
+        name = reading.text(mapping, "PropertyFileName", path)
+        output = reading.text(mapping, "OutputName", path)
+        file_path = reading.text(mapping, "FilePath", path)
+        if file_path and not is_relative_path(file_path):
+            reading.problem(f"{path}.FilePath", f"{kind(file_path)} is no path inside the output.")
+        if name in files:
+            reading.problem(f"{path}.PropertyFileName", f"there are two property files '{name}'.", "Rename one.")
+        elif name and output and file_path:
+            files[name] = PropertyFile(name, output, file_path)
+    return tuple(files.values())

@@ -6,13 +6,14 @@ This module imports no engine, so that a sandbox run does not pay for the docker
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from local_runner.errors import Problem
-from local_runner.models import JobResult, ProcessingJob, StagedJob
+from local_runner.models import JobResult, ProcessingJob, StagedJob, StopReason
 
-GRACE_SECONDS = {"interrupted": 2.0, "max_runtime": 10.0}
+GRACE_SECONDS: Mapping[StopReason, float] = {"interrupted": 2.0, "max_runtime": 10.0}
 """Between SIGTERM and SIGKILL, by what stops the job. Short where the user does: a script that is PID 1 ignores
 SIGTERM, and somebody waits. AWS documents none for MaxRuntimeInSeconds of a processing job; 10 s is Docker's."""
 
@@ -25,10 +26,27 @@ OnLine = Callable[[str, str], None]
 """Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What is not the same of every engine, for whoever would otherwise ask for its name.
+
+    ``runs_image`` is whether jobs run in the image that their request names, so that a run proves something for a
+    promotion; the others run in the processing environment of this machine. ``hot_workers`` can run its jobs where
+    they are wanted. ``caches`` is whether steps may be taken from the step cache, and ``stock_jobs`` whether it runs
+    the jobs of Training and Transform steps, too.
+    """
+
+    runs_image: bool = False
+    hot_workers: bool = False
+    caches: bool = True
+    stock_jobs: bool = False
+
+
 class Engine(Protocol):
-    """One way to run a processing job on this machine."""
+    """One way to run a processing job on this machine. ``name`` is for people, and for records."""
 
     name: str
+    capabilities: Capabilities
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
         """What of these (step path, job) pairs this engine cannot do; asked before anything runs."""

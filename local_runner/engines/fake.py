@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from local_runner.engines import OnLine
+from local_runner.engines import Capabilities, OnLine
 from local_runner.engines.host_log import HostLog
 from local_runner.errors import Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -62,6 +62,7 @@ class FakeEngine:
         default_factory=dict[str, Callable[[FakeHost], int | None]]
     )
     name: str = "fake"
+    capabilities: Capabilities = field(default_factory=Capabilities)
     ran: list[str] = field(default_factory=list[str])
     images: Mapping[str, str] = field(default_factory=dict[str, str])
 

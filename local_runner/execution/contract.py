@@ -10,16 +10,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_runner.execution.failures import failure_reason
 from local_runner.execution.pipes import offer
 from local_runner.jsontext import as_object
 from local_runner.models import (
     BindMount,
-    HostResult,
     InputMount,
     InputPipe,
     JobResult,
@@ -35,9 +35,6 @@ CONFIG_PATH = "/opt/ml/config"
 OUTPUT_PATH = "/opt/ml/output"
 EXIT_MESSAGE_BYTES = 1024
 """How much of /opt/ml/output/message is kept (SageMaker developer guide, Build Your Own Processing Container)."""
-
-_LAST_LINES = 10
-_KILLED = 137  # 128 + SIGKILL
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def _job_config(job: ProcessingJob) -> dict[str, Any]:
     outputs = [{"AppManaged": False, **item} for item in output_config.get("Outputs") or ()]
     specification = request["AppSpecification"]
     return {
-        "ProcessingJobArn": f"arn:aws:sagemaker:us-east-1:000000000000:processing-job/{job.name.lower()}",
+        "ProcessingJobArn": job.arn,
         "ProcessingJobName": job.name,
         "AppSpecification": {
             "ImageUri": job.image_uri,
@@ -199,8 +196,9 @@ def _reason(
     if faults:
         return "\n".join(faults)
     if not result.succeeded:
-        told = f"Exit message: {message.strip()}" if message else None
-        return failure_reason([(host.log, ended) for host, ended in zip(staged.hosts, result.hosts, strict=True)], told)
+        exit_message = f"Exit message: {message.strip()}" if message else None
+        hosts = [(host.log, ended) for host, ended in zip(staged.hosts, result.hosts, strict=True)]
+        return failure_reason(hosts, exit_message)
     return f"ClientError: {OUTPUT_PATH}/message of {invalid} is not UTF-8." if invalid else None
 
 
@@ -277,50 +275,3 @@ def _exit_message(staged: StagedJob) -> tuple[str | None, str | None]:
                 return None, host.name
         joined += content
     return joined[:EXIT_MESSAGE_BYTES].decode(errors="ignore") or None, None
-
-
-def failure_reason(hosts: Iterable[tuple[Path, HostResult]], told: str | None) -> str:
-    """What the job ``told``, which host failed, with which exit code, and what it said last in its log.
-
-    A host that failed for another's sake is not hidden.
-    """
-    parts = [told] if told else []
-    for log, ended in hosts:
-        if ended.exit_code == 0:
-            continue
-        parts.append(_host_failure(ended))
-        tail = last_lines(log)
-        if tail:
-            parts.append("Its last lines:")
-            parts += [f"  {line}" for line in tail]
-    return "\n".join(parts)
-
-
-def _host_failure(ended: HostResult) -> str:
-    if ended.exit_code is None:
-        return f"{ended.host} did not end by itself: {ended.error or 'the engine lost it'}"
-    if ended.out_of_memory and ended.exit_code == _KILLED:
-        return f"{ended.host} was killed: out of memory; {ended.out_of_memory}."
-    if ended.out_of_memory:
-        what = "a process of it was killed, out of memory"
-        return f"{ended.host} exited with code {ended.exit_code}: {what}; {ended.out_of_memory}."
-    meaning = {
-        126: " (the entrypoint cannot be executed)",
-        127: " (the entrypoint was not found)",
-        _KILLED: " (killed: out of memory, or SIGKILL)",
-        143: " (SIGTERM)",
-    }.get(ended.exit_code, "")
-    extra = f": {ended.error}" if ended.error else ""
-    return f"{ended.host} exited with code {ended.exit_code}{meaning}{extra}."
-
-
-def last_lines(log: Path) -> list[str]:
-    """The last lines of a log that say anything."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line[:500] for line in lines if line.strip()][-_LAST_LINES:]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from threading import TIMEOUT_MAX
 from time import monotonic
 
-from local_runner.execution.steps import Ended
+from local_runner.execution.ended import Ended
 from local_runner.models import PlannedStep, RetryPolicy, ServiceException
 
 WITHOUT_POLICY = RetryPolicy(("Step.SERVICE_FAULT", "Step.THROTTLING"))

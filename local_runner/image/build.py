@@ -1,4 +1,4 @@
-"""The processing image: its content's tag, and the build where no image has that tag.
+"""The processing image, built where no image has the tag of its content.
 
 Reads the image directory; speaks to the engine; what it fetches lies under the state directory's ``cache/``.
 The tag is a hash of everything the build reads: an image that has it is current, no build is repeated.
@@ -6,88 +6,45 @@ The tag is a hash of everything the build reads: an image that has it is current
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 from local_runner.docker_host.connection import connect, docker
-from local_runner.errors import EngineError, SettingsError
+from local_runner.errors import EngineError
 from local_runner.image import wheels
 from local_runner.image.base import ensure_base_image, has_image
 from local_runner.image.source import ImageSource, read_image_source
-from local_runner.settings import Settings
+from local_runner.image.tag import build_context, current_tag
+from local_runner.project import Project
 from local_runner.storage.files import locked
-
-_FORMAT = "1"
-"""Changes when the same files would make another image."""
 
 _SHOWN_LINES = 12
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the engine paints what a step writes to stderr
 
 
-def ensure_image(settings: Settings, state: Path, progress: Callable[[str], None], client: Any = None) -> str:
+def ensure_image(project: Project, client: Any = None) -> str:
     """The tag of the image whose content is current, built first if the engine has none of that tag.
 
-    ``state`` is the state directory; ``progress`` gets one line per phase, and none if nothing is to be done;
-    ``client`` is what ``connect()`` gave, if there is one. Raises SettingsError where the image directory is
-    not usable, EngineError where the build fails or no engine answers.
+    The project's ``note`` gets one line per phase, and none if nothing is to be done; ``client`` is what ``connect()``
+    gave, if there is one. Raises SettingsError where the image directory is not usable, EngineError where the build
+    fails or no engine answers.
     """
-    source = read_image_source(settings)
-    tag = image_tag(settings, source)
+    progress = project.note
+    tag = current_tag(project)
     client = client or connect()
     if has_image(client, tag):
         return tag
-    cache = state / "cache"
+    cache = project.state / "cache"
     with locked(cache / "image.lock", lambda: progress("Waiting for another build of the image to end.")):
         if not has_image(client, tag):
-            _make(client, source, tag, cache / "wheels", progress)
+            _make(client, read_image_source(project.settings), tag, cache / "wheels", progress)
     return tag
-
-
-def image_tag(settings: Settings, source: ImageSource) -> str:
-    """``local-runner/<project>:<12 hex>``: what the image of these files is called, built or not.
-
-    The hash covers the files of the build context (those that .dockerignore leaves): names, contents, whether
-    they may be executed; and the base image's name. Other mode bits and times differ between clones and do
-    not count.
-    """
-    digest = hashlib.sha256(f"{_FORMAT}\0{source.base_image or ''}\0".encode())
-    for member, content in _context(source):
-        digest.update(f"{member.name}\0{member.type!r}\0{member.mode:o}\0{member.linkname}\0{member.size}\0".encode())
-        digest.update(content)
-    project = re.sub(r"[^a-z0-9]+", "-", settings.root.name.lower()).strip("-") or "project"
-    return f"local-runner/{project}:{digest.hexdigest()[:12]}"
-
-
-def _context(source: ImageSource) -> Iterable[tuple[tarfile.TarInfo, bytes]]:
-    """The files the build gets, sorted by name, as archive members that are the same on every machine."""
-    ignore = source.directory / ".dockerignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    for name in sorted(docker.utils.build.exclude_paths(str(source.directory), patterns)):
-        path = source.directory / name
-        member = tarfile.TarInfo(Path(name).as_posix())
-        try:
-            if path.is_symlink():
-                member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
-                content = b""
-            elif path.is_dir():
-                member.type, member.mode, content = tarfile.DIRTYPE, 0o755, b""
-            elif path.is_file():
-                content = path.read_bytes()
-                member.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-                member.size = len(content)
-            else:
-                continue
-        except OSError as error:
-            raise SettingsError(f"{path} belongs to the image and cannot be read: {error.strerror}.") from None
-        yield member, content
 
 
 def _make(client: Any, source: ImageSource, tag: str, cache: Path, progress: Callable[[str], None]) -> None:
@@ -106,7 +63,7 @@ def _make(client: Any, source: ImageSource, tag: str, cache: Path, progress: Cal
 
 def _pack(source: ImageSource, wheel_directory: Path, archive: IO[bytes]) -> None:
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        for member, content in _context(source):
+        for member, content in build_context(source):
             tar.addfile(member, BytesIO(content))
         own = {member.name for member in tar.getmembers()}
         for wheel in sorted(wheel_directory.iterdir()):

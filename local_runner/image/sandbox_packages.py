@@ -16,6 +16,7 @@ from pathlib import Path
 
 from local_runner.errors import EngineError
 from local_runner.image.source import ImageSource, read_sandbox_source
+from local_runner.project import Project
 from local_runner.settings import Settings
 from local_runner.storage.files import locked
 
@@ -27,13 +28,14 @@ _UV_INDEX_VARIABLES = (
 )
 
 
-def ensure_environment(settings: Settings, state: Path, progress: Callable[[str], None]) -> Path:
+def ensure_environment(project: Project) -> Path:
     """The virtual environment with the packages of requirements.txt; its ``bin/python3`` runs the jobs.
 
-    ``state`` is the state directory. The environment is made once per content of requirements.txt, state of
+    The environment is made once per content of requirements.txt, state of
     ``wheels`` and Python version, and is whole if it has its mark, which is written last. Raises EngineError where
     uv fails.
     """
+    settings, progress = project.settings, project.note
     source = read_sandbox_source(settings)
     if source.plain:
         installed = f"the packages of {source.packages}" if source.packages else "no packages"
@@ -41,7 +43,7 @@ def ensure_environment(settings: Settings, state: Path, progress: Callable[[str]
             f"There is no {settings.image.directory}/: the sandbox runs on this Python, {platform.python_version()}, "
             f"with {installed} ('requirements' under [image] in local_runner.toml)."
         )
-    directory = environment_directory(source, state)
+    directory = environment_directory(source, project.state)
     if is_complete(directory):
         return directory
     waiting = "Waiting for another run that makes the sandbox's Python environment."

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from local_runner.compile.boto import ServiceError
-from local_runner.notebook.responses import Parameters, Response, in_order, not_found, page, pipeline_arn, present
+from local_runner.notebook.responses import Parameters, Response, in_order, not_found, page, present
+from local_runner.sagemaker_api.arns import arn
 from local_runner.storage.local_s3 import DataError, Storage
 
 
@@ -19,6 +20,7 @@ class Pipeline:
     """A pipeline as it was last created or updated. ``request`` is that call's."""
 
     name: str
+    region: str
     definition: str
     request: Parameters
     created: datetime
@@ -28,14 +30,15 @@ class Pipeline:
 
     @property
     def arn(self) -> str:
-        return pipeline_arn(self.name)
+        return arn(self.region, "pipeline", self.name)
 
 
 class Pipelines:
     """The pipelines by name. Each public method but ``named`` is an operation of the API."""
 
-    def __init__(self, storage: Storage, settle: Callable[[str], str]) -> None:
-        """``settle`` puts into a definition where the files that the SDK uploaded are."""
+    def __init__(self, storage: Storage, settle: Callable[[str], str], region: str) -> None:
+        """``settle`` puts into a definition where the files that the SDK uploaded are; ``region`` is that of ARNs."""
+        self._region = region
         self._storage = storage
         self._settle = settle
         self._pipelines: dict[str, Pipeline] = {}
@@ -50,7 +53,7 @@ class Pipelines:
                 f"Pipeline with name ({name}) already exists.",
             )
         now = datetime.now(UTC)
-        pipeline = Pipeline(name, self._definition(parameters), parameters, now, now)
+        pipeline = Pipeline(name, self._region, self._definition(parameters), parameters, now, now)
         pipeline.tags = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}
         self._pipelines[name] = pipeline
         return {"PipelineArn": pipeline.arn}
@@ -125,11 +128,11 @@ class Pipelines:
         """The pipeline of that name or ARN, which the API takes in its place."""
         return self._pipelines[name] if name in self._pipelines else self._by_arn(name)
 
-    def _by_arn(self, arn: str) -> Pipeline:
+    def _by_arn(self, named: str) -> Pipeline:
         for pipeline in self._pipelines.values():
-            if pipeline.arn == arn:
+            if pipeline.arn == named:
                 return pipeline
-        raise not_found("Pipeline", arn if arn.startswith("arn:") else pipeline_arn(arn))
+        raise not_found("Pipeline", named if named.startswith("arn:") else arn(self._region, "pipeline", named))
 
     def _definition(self, parameters: Parameters) -> str:
         if "PipelineDefinition" in parameters:

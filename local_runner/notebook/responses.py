@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_runner.compile.boto import ServiceError
+from local_runner.jsontext import value_text
 from local_runner.models import ParameterValue, PlannedStep, ProcessingJob
 from local_runner.notebook.execution import LocalExecution, StepProgress
-from local_runner.sagemaker_api.processing import ACCOUNT, REGION, describe, job_name
+from local_runner.sagemaker_api.arns import arn
+from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.processing import describe, job_name
 
 Response = dict[str, Any]
 Parameters = Mapping[str, Any]
@@ -21,16 +24,6 @@ _JOB_STATUS = {
     "Failed": "Failed",
     "Succeeded": "Completed",
 }
-
-
-def pipeline_arn(name: str) -> str:
-    """The ARN of a pipeline; the service writes names in lower case there."""
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{name.lower()}"
-
-
-def job_arn(resource: str, name: str) -> str:
-    """The ARN of a job or model; ``resource`` is its kind there (``processing-job``)."""
-    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{resource}/{name.lower()}"
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,10 +57,9 @@ def _planned(execution: LocalExecution, name: str) -> PlannedStep:
 def _metadata(execution: LocalExecution, planned: PlannedStep, step: StepProgress) -> dict[str, Any] | None:
     match planned.step.type:
         case "Processing" | "Training" | "Transform" as type_:
-            arn = job_arn(f"{type_.lower()}-job", _job_name(execution, planned))
-            return {f"{type_}Job": {"Arn": arn}}
+            return {f"{type_}Job": {"Arn": _job_arn(execution, planned)}}
         case "Model" if step.result:
-            return {"Model": {"Arn": job_arn("model", _job_name(execution, planned))}}
+            return {"Model": {"Arn": _job_arn(execution, planned)}}
         case "Condition" if step.result and step.result.outcome is not None:
             return {"Condition": {"Outcome": str(step.result.outcome)}}
         case "Fail" if step.result:
@@ -76,8 +68,9 @@ def _metadata(execution: LocalExecution, planned: PlannedStep, step: StepProgres
             return None
 
 
-def _job_name(execution: LocalExecution, planned: PlannedStep) -> str:
-    return planned.job.name if planned.job else job_name(execution.plan.execution_id, planned.step.name)
+def _job_arn(execution: LocalExecution, planned: PlannedStep) -> str:
+    name = planned.job.name if planned.job else job_name(execution.plan.execution_id, planned.step.name)
+    return arn(execution.plan.region, JOB_KINDS[planned.step.type].resource, name)
 
 
 def processing_job_response(execution: LocalExecution, name: str) -> dict[str, Any] | None:
@@ -108,7 +101,7 @@ def processing_job_response(execution: LocalExecution, name: str) -> dict[str, A
 
 def parameter_response(name: str, value: ParameterValue) -> dict[str, str]:
     """A Parameter of an execution; every value is text there."""
-    return {"Name": name, "Value": str(value).lower() if isinstance(value, bool) else str(value)}
+    return {"Name": name, "Value": value_text(value)}
 
 
 def not_found(kind: str, arn: str) -> ServiceError:

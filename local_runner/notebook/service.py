@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_runner.compile.boto import ServiceError
-from local_runner.definition.parser import inspect_definition
 from local_runner.engines import Engine
 from local_runner.events import Listener
 from local_runner.models import Execution
@@ -31,8 +30,11 @@ from local_runner.notebook.responses import (
     processing_job_response,
     step_response,
 )
-from local_runner.run.pipeline import Loaded, RunRequest, make_plan, run_plan
-from local_runner.settings import Settings
+from local_runner.project import Project
+from local_runner.run.definition import loaded
+from local_runner.run.pipeline import run_planned
+from local_runner.run.planned import plan_run
+from local_runner.run.request import RunRequest
 from local_runner.storage.local_s3 import Storage
 
 
@@ -40,8 +42,7 @@ from local_runner.storage.local_s3 import Storage
 class Where:
     """Where executions run and who shows them. ``request`` is what all of them have in common."""
 
-    settings: Settings
-    state: Path
+    project: Project
     storage: Storage
     request: RunRequest
     engine: Engine | None
@@ -64,7 +65,7 @@ class PipelineService:
     def __init__(self, where: Where, settle: Callable[[str], str]) -> None:
         """``settle`` puts into a definition where the files that the SDK uploaded are."""
         self._where = where
-        self._pipelines = pipelines = Pipelines(where.storage, settle)
+        self._pipelines = pipelines = Pipelines(where.storage, settle, where.project.settings.local.region)
         self._executions: dict[str, _Started] = {}
         self._operations: dict[str, Callable[[Parameters], Response]] = {
             "CreatePipeline": pipelines.create,
@@ -97,15 +98,15 @@ class PipelineService:
         pipeline = self._pipelines.named(parameters["PipelineName"])
         where = self._where
         request = self._request(pipeline, parameters)
-        text = pipeline.definition
-        loaded = Loaded(*inspect_definition(text, pipeline.name), text)
-        plan, storage = make_plan(where.settings, loaded, request, where.state)
+        shown = where.listener()
+        project = replace(where.project, note=shown.note)
+        planned = plan_run(project, request, loaded(pipeline.name, pipeline.definition))
 
         def run(listener: Listener, stop: threading.Event) -> Execution:
-            return run_plan(where.settings, request, where.state, plan, storage, listener, where.engine, stop)
+            return run_planned(project, planned, listener, where.engine, stop)
 
-        local = LocalExecution(plan, where.listener(), run)
-        arn = f"{pipeline.arn}/execution/{plan.execution_id}"
+        local = LocalExecution(planned.plan, shown, run)
+        arn = f"{pipeline.arn}/execution/{planned.plan.execution_id}"
         local.begin()
         self._executions[arn] = _Started(arn, pipeline, parameters, local)
         pipeline.last_run = local.created

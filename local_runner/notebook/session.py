@@ -24,16 +24,19 @@ import boto3
 from botocore.exceptions import ClientError
 
 from local_runner.compile.boto import DeferredSession, answered_session
-from local_runner.compile.compiler import ACCOUNT, IMAGE_URI
+from local_runner.compile.compiler import IMAGE_URI
 from local_runner.compile.dependencies import Watch
 from local_runner.compile.uploads import Uploads
 from local_runner.engines import Engine
 from local_runner.events import Listener, Silent
 from local_runner.notebook.service import PipelineService, Where
 from local_runner.notebook.waiting import calling_waiter, wait_for
+from local_runner.project import Project
 from local_runner.report.plain import PlainListener
-from local_runner.run.pipeline import STATE_DIRECTORY, RunRequest, local_storage
-from local_runner.settings import Settings, load_settings
+from local_runner.run.local_data import local_storage
+from local_runner.run.pipeline import STATE_DIRECTORY
+from local_runner.run.request import RunRequest
+from local_runner.settings import LOCAL_ACCOUNT, Settings, load_settings
 from local_runner.storage.local_s3 import DataError
 from local_runner.storage.s3_uri import S3UriError, split_uri
 
@@ -74,11 +77,11 @@ class LocalPipelineSession(OfflineSession):
         settings = settings or load_settings(Path.cwd())
         directory = Path(state).absolute()
         mapped = {uri: Path(path) for uri, path in (data or {}).items()}
-        self._storage = local_storage(settings, directory, mapped)
+        project = Project(settings, directory, note=lambda _: None)  # each execution says what it does itself
+        self._storage = local_storage(project, mapped)
         name = engine if isinstance(engine, str) else "auto"
         where = Where(
-            settings=settings,
-            state=directory,
+            project=project,
             storage=self._storage,
             request=RunRequest(engine=name, data=mapped, images=images or {}, max_parallel=max_parallel),
             engine=None if isinstance(engine, str) else engine,
@@ -90,7 +93,7 @@ class LocalPipelineSession(OfflineSession):
         self._service = PipelineService(where, lambda text: json.dumps(uploads.settle(json.loads(text))))
         local = settings.local
         boto_session = answered_session(local.region, self._answer)
-        super().__init__(local.bucket, local.role_arn, ACCOUNT, uploads, boto_session)
+        super().__init__(local.bucket, local.role_arn, LOCAL_ACCOUNT, uploads, boto_session)
 
     @property
     def role_arn(self) -> str:

@@ -11,6 +11,7 @@ from local_runner.definition.step_fields import EXCEPTIONS
 from local_runner.errors import Problem
 from local_runner.jsontext import shorten
 from local_runner.models import Fault, ServiceException, Step
+from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES, FUNCTION_KINDS
 
 
 def parse_fault(text: str) -> Fault:
@@ -52,10 +53,10 @@ def _problem(fault: Fault, steps: Mapping[str, Step], selected: Collection[str])
         return Problem(where, f"there is no step '{shorten(fault.step)}'.", remedy)
     if step.name not in selected:
         return Problem(where, f"step '{step.name}' is not selected.", "Select it too.")
-    if step.type in ("Condition", "Fail"):
+    if step.type in AT_ONCE_TYPES:
         what = f"a {step.type} step calls no service, so that it cannot meet {fault.exception}."
         return Problem(where, what, "Name another step.")
-    if step.type in ("Lambda", "Callback", "EMR", "EMRServerless") and not fault.exception.startswith("Step."):
+    if step.type in FUNCTION_KINDS and not fault.exception.startswith("Step."):
         what = f"a step of type {step.type} starts no SageMaker job, so that it cannot meet {fault.exception}."
         return Problem(where, what, "Take Step.SERVICE_FAULT or Step.THROTTLING.")
     return None

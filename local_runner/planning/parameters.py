@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
-from local_runner.jsontext import shorten
+from local_runner.jsontext import shorten, value_text
 from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
 
 # StartPipelineExecution takes texts of at most this length (API shape String1024).
@@ -44,7 +44,7 @@ def parameter_values(
         if name in given:
             value = _typed(parameter, given[name], f"-p {name}", problems)
         elif name in defaults:
-            value = _typed(parameter, _as_text(defaults[name]), f"[local.parameters] {name}", problems)
+            value = _typed(parameter, value_text(defaults[name]), f"[local.parameters] {name}", problems)
         else:
             value = parameter.default
             # A parameter that could not be read is told already, and its value is just not known.
@@ -56,10 +56,6 @@ def parameter_values(
         if value is not None:
             values[name] = value
     return values
-
-
-def _as_text(value: ParameterValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem]) -> ParameterValue | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.definition.paths import Deferred
@@ -37,73 +37,85 @@ from local_runner.planning.faults import faults_by_step
 from local_runner.planning.order import cycles, dependencies, ordered
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.scope import as_left, execution_scope
-from local_runner.sagemaker_api.job_types import IN_STOCK_LOCAL_MODE, JOB_KINDS
+from local_runner.sagemaker_api.job_types import FUNCTION_KINDS, IN_STOCK_LOCAL_MODE, JOB_KINDS, STEP_KINDS
 from local_runner.sagemaker_api.limits import request_problems
-from local_runner.sagemaker_api.processing import app_managed, job_name
+from local_runner.sagemaker_api.processing import app_managed, job_name, output_uris
 from local_runner.secrets import Secrets
 from local_runner.storage.s3_uri import s3_problem
 
-SUPPORTED_STEP_TYPES = (*JOB_KINDS, "Condition", "Fail")
-STAND_IN_STEP_TYPES = ("Lambda", "Callback", "EMR", "EMRServerless")
+
+class LocalData(Protocol):
+    """What stands for objects of S3 on this machine (:class:`local_runner.storage.local_s3.Storage`)."""
+
+    def provides(self, uri: str) -> bool:
+        """Whether there is anything for the URI. Raises DataError."""
+        ...
+
+    def with_sources(self, sources: Mapping[str, Path]) -> LocalData:
+        """The same, with files or directories for these URIs, too."""
+        ...
 
 
-def plan(
-    definition: PipelineDefinition,
-    *,
-    target: str,
-    parameters: Mapping[str, str],
-    defaults: Mapping[str, ParameterValue],
-    provided: Callable[[str], bool],
-    execution_id: str,
-    started: str,
-    cache_dir: Path,
-    steps: Sequence[str] = (),
-    stand_ins: Mapping[str, StandIn] | None = None,
-    faults: Sequence[Fault] = (),
-    problems: Sequence[Problem] = (),
-    source: Mapping[str, Mapping[str, Any]] | None = None,
-    source_execution: str | None = None,
-    secrets: Secrets | None = None,
-) -> Plan:
-    """What an execution of the definition would do. Raises InvalidPipelineError with every problem.
+@dataclass(frozen=True)
+class PlanRequest:
+    """What is to be planned, and with which values.
 
     ``target`` is what the user called the definition; ``parameters`` are values given by hand and ``defaults`` the
     project's (:mod:`local_runner.planning.parameters`); ``steps`` selects the steps to run, all of them where it is
-    empty; ``provided`` says whether anything on this machine stands for an S3 URI; ``started`` is ISO 8601;
-    ``cache_dir`` keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are the
-    exceptions to play; ``problems`` are those that :func:`definition.inspect_definition` found, to be told with these;
-    ``source`` is what Describe says of steps that are left out, as an earlier ``source_execution`` left them;
-    ``secrets`` get to know those of the requests.
+    empty; ``data`` is asked what is on this machine, and ``outputs`` are files or directories that stand for outputs of
+    steps that are not selected, by ``Step.OutputName``; ``started`` is ISO 8601; ``region`` is that of ARNs;
+    ``cache_dir`` keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are
+    exceptions of the service that steps end in; ``problems`` are those that :func:`definition.inspect_definition`
+    found, and are raised with the others; ``source`` is what Describe says of steps that are not selected, as an
+    earlier ``source_execution`` left them; ``secrets`` learn those of the requests.
     """
-    if problems and not definition.steps:
-        raise InvalidPipelineError(target, problems)  # nothing could be read: what else is found would be noise
-    planning = _Planning(definition, provided, cache_dir, stand_ins or {}, list(problems))
-    values = parameter_values(definition, parameters, defaults, planning.problems)
-    planning.select(steps)
-    planning.source = source or {}
-    planning.faults = faults_by_step(faults, planning.steps, planning.selected, planning.problems)
-    scope = execution_scope(definition, values, execution_id, started)
+
+    definition: PipelineDefinition
+    target: str
+    data: LocalData
+    execution_id: str
+    started: str
+    region: str
+    cache_dir: Path
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    defaults: Mapping[str, ParameterValue] = field(default_factory=dict[str, ParameterValue])
+    steps: Sequence[str] = ()
+    outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    stand_ins: Mapping[str, StandIn] = field(default_factory=dict[str, StandIn])
+    faults: Sequence[Fault] = ()
+    problems: Sequence[Problem] = ()
+    source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    source_execution: str | None = None
+    secrets: Secrets = field(default_factory=Secrets)
+
+
+def plan(request: PlanRequest) -> Plan:
+    """What an execution of the definition would do. Raises InvalidPipelineError with every problem."""
+    definition = request.definition
+    if request.problems and not definition.steps:
+        # Nothing could be read: what else is found would be noise.
+        raise InvalidPipelineError(request.target, request.problems)
+    planning = _Planning(request)
+    values = parameter_values(definition, request.parameters, request.defaults, planning.problems)
+    planning.select()
+    scope = execution_scope(definition, values, request.execution_id, request.started, request.region)
     planned = planning.resolve_steps(scope)
     if planning.problems:
-        raise InvalidPipelineError(target, planning.problems)
-    secrets = secrets or Secrets()
-    secrets.learn_from([step.job.request for step in planned if step.job])
+        raise InvalidPipelineError(request.target, planning.problems)
+    request.secrets.learn_from([step.job.request for step in planned if step.job])
     return Plan(
-        execution_id=execution_id,
+        execution_id=request.execution_id,
         pipeline=definition,
         parameters=values,
         steps=tuple(planned),
-        started=started,
-        notes=(*_gone_on_from(planning, source_execution), *planning.notes()),
-        source=planning.source,
-        source_execution=source_execution,
-        secrets=secrets,
+        started=request.started,
+        region=request.region,
+        notes=planning.notes(),
+        sources=planning.sources,
+        source=request.source,
+        source_execution=request.source_execution,
+        secrets=request.secrets,
     )
-
-
-def _gone_on_from(planning: _Planning, source_execution: str | None) -> tuple[str, ...]:
-    names = [name for name in planning.steps if name in planning.source and name not in planning.selected]
-    return (f"As execution {source_execution} left it: {_steps(names)}.",) if names and source_execution else ()
 
 
 @dataclass(frozen=True)
@@ -117,37 +129,31 @@ class _Written:
 class _Planning:
     """One plan in the making: the steps' order, and what is found on the way through them."""
 
-    def __init__(
-        self,
-        definition: PipelineDefinition,
-        provided: Callable[[str], bool],
-        cache_dir: Path,
-        stand_ins: Mapping[str, StandIn],
-        problems: list[Problem],
-    ) -> None:
-        self.definition = definition
-        self.provided = provided
-        self.cache_dir = cache_dir
-        self.stand_ins = stand_ins
-        self.problems = problems
+    def __init__(self, request: PlanRequest) -> None:
+        definition = request.definition
+        self.request = request
+        self.problems = list(request.problems)
         self.steps = {step.name: step for step in definition.steps}
         self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
         self.selected: set[str] = set(self.steps)
+        self.sources: dict[str, Path] = {}
+        self.data = request.data
         self.written: list[_Written] = []
         self.by_place: list[tuple[str, int]] = []
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
-        self.source: Mapping[str, Mapping[str, Any]] = {}
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
 
-    def select(self, names: Sequence[str]) -> None:
-        """Keep only the named steps; none named keeps all."""
+    def select(self) -> None:
+        """Keep only the steps that the request names; none named keeps all."""
+        names = self.request.steps
         for name in names:
             if name not in self.steps:
                 remedy = did_you_mean(name, self.steps) or f"There are {', '.join(self.steps)}."
                 self.problems.append(Problem("", f"There is no step '{shorten(name)}' to select.", remedy))
         if names:
             self.selected = set(names) & self.steps.keys()
+        self.faults = faults_by_step(self.request.faults, self.steps, self.selected, self.problems)
 
     # ------------------------------------------------------------------------------------------------- steps
     def resolve_steps(self, scope: Scope) -> list[PlannedStep]:
@@ -163,17 +169,18 @@ class _Planning:
         requests: dict[str, dict[str, Any]] = {}
         for name in order:
             step = self.steps[name]
-            if name in self.source and name not in self.selected:
-                scope = scope.with_step(name, as_left(self.source[name]))
+            if name in self.request.source and name not in self.selected:
+                scope = scope.with_step(name, as_left(self.request.source[name]))
                 requests[name] = {}
                 continue
             requests[name] = self.resolve_step(step, scope)
             reason = f"step '{name}' has not run" if name in self.selected else f"step '{name}' is not selected"
             if kind := JOB_KINDS.get(step.type):
                 scope = scope.with_step(name, kind.describe_unrun(requests[name], reason))
-            elif step.type in ("Lambda", "Callback"):
+            elif step.type in FUNCTION_KINDS and FUNCTION_KINDS[step.type].declares_outputs:
                 later = dict.fromkeys((output.name for output in step.output_parameters), Deferred(reason))
                 scope = scope.with_step(name, {"OutputParameters": later})
+        self.map_outputs(scope)
         jobs = {name: self.job(self.steps[name], requests[name], scope) for name in order if name in self.selected}
         ancestors = self.ancestors(order)
         for name, request in requests.items():
@@ -181,12 +188,28 @@ class _Planning:
                 self.check_reads(self.steps[name], request, scope, ancestors[name])
         return [self.planned(name, jobs[name]) for name in order if name in self.selected]
 
+    def map_outputs(self, scope: Scope) -> None:
+        """Let the request's ``outputs`` stand for what the steps that are not selected would write."""
+        uris: dict[str, str] = {}
+        for name in self.steps.keys() - self.selected if self.request.outputs else ():
+            described = scope.steps.get(name)
+            if described and not isinstance(described, Deferred):
+                uris |= {f"{name}.{output}": uri for output, uri in output_uris(described).items()}
+        for name, path in self.request.outputs.items():
+            if name in uris:
+                self.sources[uris[name]] = path
+            else:
+                remedy = did_you_mean(name, uris) or f"There are {', '.join(sorted(uris)) or 'none'}."
+                what = "is no S3 URI and no output of a step that is not selected."
+                self.problems.append(Problem(f"data {shorten(name)}", what, remedy))
+        self.data = self.data.with_sources(self.sources)
+
     def planned(self, name: str, job: ProcessingJob | StockJob | None) -> PlannedStep:
         step = self.steps[name]
         if step.branch is not None and step.branch.condition not in self.selected:
             # Its Condition does not run, so that it is not for the Condition to say whether this step does.
             step = replace(step, branch=None)
-        return PlannedStep(step, self.waits_for(name), job, self.stand_ins.get(name), self.faults.get(name, ()))
+        return PlannedStep(step, self.waits_for(name), job, self.request.stand_ins.get(name), self.faults.get(name, ()))
 
     def waits_for(self, name: str) -> tuple[Dependency, ...]:
         return tuple(dependency for dependency in self.waits[name] if dependency.step in self.selected)
@@ -211,11 +234,11 @@ class _Planning:
         return {}
 
     def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | StockJob | None:
-        if step.type in STAND_IN_STEP_TYPES:
-            if step.name not in self.stand_ins:
+        if step.type in FUNCTION_KINDS:
+            if step.name not in self.request.stand_ins:
                 self.problems.append(self.no_stand_in(step))
             return None
-        if step.type not in SUPPORTED_STEP_TYPES:
+        if step.type not in STEP_KINDS:
             if step.type:
                 remedy = "Select other steps, or leave it out of the pipeline for local runs."
                 what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
@@ -227,8 +250,8 @@ class _Planning:
         if kind is None or unreadable:
             return None
         name = job_name(scope.execution["PipelineExecutionId"], step.name)
-        job, found = kind.parse(request, name, where)
-        self.problems += [*request_problems(request, kind.shape, where, self.cache_dir), *found]
+        job, found = kind.job(request, name, where, self.request.region)
+        self.problems += [*request_problems(request, kind.shape, where, self.request.cache_dir), *found]
         self.problems += kind.elsewhere(request, where)
         for what in kind.ignored(request):
             self.ignored.setdefault(what, []).append(step.name)
@@ -276,7 +299,7 @@ class _Planning:
         writers = [name for name in self.writers(uri) if name != step.name]
         if not before.isdisjoint(writers) or self.is_provided(uri, where):
             return
-        if any(self.steps[name].type in STAND_IN_STEP_TYPES for name in before):
+        if any(self.steps[name].type in FUNCTION_KINDS for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
         if writers:
             what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
@@ -306,7 +329,7 @@ class _Planning:
     def is_provided(self, uri: str, where: str) -> bool:
         """Whether this machine has something for the URI; what cannot be told for a fault in the data is a problem."""
         try:
-            return self.provided(uri)
+            return self.data.provides(uri)
         except DataError as error:
             self.problems.append(Problem(where, str(error)))
             return True
@@ -334,14 +357,15 @@ class _Planning:
         except ExpressionError:
             return  # told when the step was resolved
         if isinstance(value, Deferred):
-            why = f" ({value.reason})" if expression.step in self.source else ""
+            why = f" ({value.reason})" if expression.step in self.request.source else ""
             what = (
                 f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected{why}."
             )
             self.problems.append(Problem(where, what, f"Select '{expression.step}' too."))
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each thing that the requests ask of the cloud and that has no meaning here."""
+        """What is taken from an earlier execution, and a sentence for each thing that the requests ask of the cloud and
+        that has no meaning here."""
         ignored = [f"Ignored on this machine: {what} ({_steps(names)})." for what, names in self.ignored.items()]
         stock = [name for name in self.steps if name in self.selected and self.steps[name].type in IN_STOCK_LOCAL_MODE]
         if stock:
@@ -349,6 +373,10 @@ class _Planning:
         if self.moving:
             what = "What is AppManaged, the job's own program moves; it has no local S3 to move it from or to"
             ignored.append(f"{what} ({_steps(self.moving)}).")
+        request = self.request
+        left = [name for name in self.steps if name in request.source and name not in self.selected]
+        if left and request.source_execution:
+            ignored.insert(0, f"As execution {request.source_execution} left it: {_steps(left)}.")
         return tuple(ignored)
 
 

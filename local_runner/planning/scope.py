@@ -11,8 +11,8 @@ from local_runner.definition.paths import Deferred
 from local_runner.jsontext import as_list, as_object
 from local_runner.models import ParameterValue, PipelineDefinition, Plan
 from local_runner.planning.order import dependencies, ordered
+from local_runner.sagemaker_api.arns import arn
 from local_runner.sagemaker_api.job_types import JOB_KINDS
-from local_runner.sagemaker_api.processing import ACCOUNT, REGION
 from local_runner.secrets import is_kept
 
 
@@ -30,19 +30,20 @@ def execution_scope(
     parameters: Mapping[str, ParameterValue],
     execution_id: str,
     started: str,
+    region: str,
     read: Callable[[str], str] | None = None,
 ) -> Scope:
     """The scope before any step ran. ``started`` is ISO 8601; ``read`` gives the text at an S3 URI, or OSError."""
-    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{definition.name.lower()}"
+    pipeline_arn = arn(region, "pipeline", definition.name)
     return Scope(
         parameters=parameters,
         execution={
             "StartDateTime": started,
             "CurrentDateTime": started,
             "PipelineName": definition.name,
-            "PipelineArn": arn,
+            "PipelineArn": pipeline_arn,
             "PipelineExecutionId": execution_id,
-            "PipelineExecutionArn": f"{arn}/execution/{execution_id}",
+            "PipelineExecutionArn": f"{pipeline_arn}/execution/{execution_id}",
         },
         property_files={(step.name, file.name): file for step in definition.steps for file in step.property_files},
         read=read,
@@ -69,7 +70,7 @@ def starting_scope(plan: Plan, read: Callable[[str], str] | None = None) -> Scop
     Of the jobs that the plan leaves out it holds what their requests say, so that the steps that do run
     can refer to their outputs.
     """
-    scope = execution_scope(plan.pipeline, plan.parameters, plan.execution_id, plan.started, read)
+    scope = execution_scope(plan.pipeline, plan.parameters, plan.execution_id, plan.started, plan.region, read)
     planned = {step.step.name for step in plan.steps}
     if plan.pipeline.names <= planned:
         return scope

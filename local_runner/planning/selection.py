@@ -19,10 +19,9 @@ from local_runner.errors import SettingsError
 from local_runner.jsontext import shorten
 from local_runner.models import ParameterValue, PipelineDefinition
 from local_runner.planning.order import dependencies
+from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
 from local_runner.storage.records import Each, RecordError, check, read_record
 from local_runner.storage.runs import DESCRIBED, RECORD
-
-_FREE = ("Condition", "Fail")  # they cost nothing, and a resumed execution has to know which branch it is in
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def select(definition: PipelineDefinition, wanted: Selection, state: Path) -> Se
         raise SettingsError("No step is selected: no step of --to follows one of --from.")
     _check_between(names, waits)
     types = {step.name: step.type for step in definition.steps}
-    needed = {other for name in names for other in waits[name] - names if types[other] not in _FREE}
+    needed = {other for name in names for other in waits[name] - names if types[other] not in AT_ONCE_TYPES}
     source = next((each for each in _executions(definition.name, state) if needed <= each.described.keys()), None)
     return Selected(tuple(name for name in waits if name in names), source if needed else None)
 
@@ -93,7 +92,8 @@ def _resumed(definition: PipelineDefinition, state: Path) -> Selected:
         raise SettingsError(f"There is no execution of {definition.name} to resume. Run it without --resume.")
     if last.status == "Succeeded":
         raise SettingsError(f"The last execution ({last.id}) succeeded, so there is nothing to resume.")
-    left = [step.name for step in definition.steps if step.type in _FREE or step.name not in last.described]
+    # Those that end at once run again: a resumed execution has to know which branch it is in.
+    left = [step.name for step in definition.steps if step.type in AT_ONCE_TYPES or step.name not in last.described]
     return Selected(tuple(left), last, last.parameters)
 
 

@@ -6,56 +6,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_runner.engines import Engine
+from local_runner.compile.compiler import IMAGE_URI
+from local_runner.engines import Capabilities, Engine
+from local_runner.engines.docker import CAPABILITIES as DOCKER
+from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
+from local_runner.engines.sdk import CAPABILITIES as SDK
 from local_runner.errors import EngineError, without_sdk
-from local_runner.settings import Settings
+from local_runner.project import Project
+from local_runner.run.request import RunRequest
+from local_runner.storage.local_s3 import Storage
 
 if TYPE_CHECKING:
     from local_runner.engines.sdk.engine import SdkEngine
 
-ENGINE_CHOICES = ("auto", "docker", "sandbox", "sdk")
+CAPABILITIES: Mapping[str, Capabilities] = {"docker": DOCKER, "sandbox": SANDBOX, "sdk": SDK}
+"""What the engines can do, by the names by which they are chosen."""
 
-PROJECT_IMAGE = "local/processing"
-"""The image URI that ``settings.image_uri`` is in a local compile: whatever processing/ builds, unnamed, so that a new
-image does not change the definition."""
-
-Note = Callable[[str], None]
+ENGINE_CHOICES = ("auto", *CAPABILITIES)
 
 
-def select_engine(
-    choice: str, settings: Settings, state: Path, images: Mapping[str, str], note: Note, *, limits: bool = True
-) -> Engine:
-    """The engine of that choice. ``images`` maps image URIs to local tags; the key ``""`` stands for every URI.
+def open_engine(project: Project, request: RunRequest, storage: Storage, *, watching: bool = False) -> Engine:
+    """The engine of a request, with hot workers where it asks for them; those of a watch end with the engine."""
+    engine = select_engine(project, request)
+    return with_hot_workers(engine, storage, project.note, watching=watching) if request.hot else engine
 
-    ``limits`` is whether jobs get no more memory and processors than their instance has (docker only).
-    Raises EngineError that says what to install where there is none.
-    """
-    if choice == "sandbox":
-        return _sandbox(settings, state, note)
-    if choice == "sdk":
-        return stock_engine(settings, state, images, note)
+
+def select_engine(project: Project, request: RunRequest) -> Engine:
+    """The engine that a request chooses. Raises EngineError that says what to install where there is none."""
+    if request.engine == "sandbox":
+        return _sandbox(project)
+    if request.engine == "sdk":
+        return stock_engine(project, request.images)
     try:
-        engine = _docker(settings, state, images, note, limits)
+        return _docker(project, request)
     except EngineError as error:
-        if choice == "docker":
+        if request.engine == "docker":
             raise
-        return _sandbox_instead(settings, state, error, note)
+        return _sandbox_instead(project, error)
+
+
+def with_hot_workers(
+    engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
+) -> Engine:
+    """The engine with workers that see what the storage maps in; those of a watch end with it."""
+    if engine.capabilities.hot_workers:
+        from local_runner.engines.hot.engine import hot_engine
+
+        return hot_engine(
+            engine, [source.path for source in storage.sources if not source.code], note, watching=watching
+        )
+    note(f"Engine {engine.name} has no hot workers: every job runs cold.")
     return engine
 
 
-def _docker(settings: Settings, state: Path, images: Mapping[str, str], note: Note, limits: bool) -> Engine:
+def _docker(project: Project, request: RunRequest) -> Engine:
     from local_runner.docker_host.connection import connect
     from local_runner.engines.docker.engine import DockerEngine
 
     client = connect()
-    resolve_image = _image_resolver(settings, state, images, note, client)
-    return DockerEngine(state, resolve_image, limits=limits, note=note, client=client)
+    resolve_image = _image_resolver(project, request.images, client)
+    return DockerEngine(project.state, resolve_image, limits=request.limits, note=project.note, client=client)
 
 
-def stock_engine(settings: Settings, state: Path, images: Mapping[str, str], note: Note) -> SdkEngine:
+def stock_engine(project: Project, images: Mapping[str, str]) -> SdkEngine:
     """The SDK's stock local mode, also for the types of jobs that no other engine runs. Raises EngineError."""
     from importlib.util import find_spec
 
@@ -65,25 +80,23 @@ def stock_engine(settings: Settings, state: Path, images: Mapping[str, str], not
     from local_runner.engines.sdk.engine import SdkEngine
 
     client = connect()
-    resolve_image = _image_resolver(settings, state, images, note, client)
-    return SdkEngine(state, resolve_image, note, settings.local.region, client=client)
+    resolve_image = _image_resolver(project, images, client)
+    return SdkEngine(project.state, resolve_image, project.note, project.settings.local.region, client=client)
 
 
-def _image_resolver(
-    settings: Settings, state: Path, images: Mapping[str, str], note: Note, client: Any
-) -> Callable[[str], str]:
+def _image_resolver(project: Project, images: Mapping[str, str], client: Any) -> Callable[[str], str]:
     def resolve_image(uri: str) -> str:
         chosen = images.get(uri) or images.get("")
-        if chosen or uri != PROJECT_IMAGE:
+        if chosen or uri != IMAGE_URI:
             return chosen or uri
         from local_runner.image.build import ensure_image
 
-        return ensure_image(settings, state, note, client)
+        return ensure_image(project, client)
 
     return resolve_image
 
 
-def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:
+def _sandbox(project: Project) -> Engine:
     from local_runner.engines.sandbox import engine as sandbox
 
     reason = sandbox.available()
@@ -91,10 +104,10 @@ def _sandbox(settings: Settings, state: Path, note: Note) -> Engine:
         raise EngineError(f"The sandbox engine cannot run here: {reason}")
     from local_runner.image.sandbox_packages import ensure_environment
 
-    return sandbox.SandboxEngine(ensure_environment(settings, state, note), hidden=(settings.root,))
+    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,))
 
 
-def _sandbox_instead(settings: Settings, state: Path, why: EngineError, note: Note) -> Engine:
+def _sandbox_instead(project: Project, why: EngineError) -> Engine:
     """The sandbox, for want of docker; says so, and what would be different."""
     from local_runner.engines.sandbox import engine as sandbox
 
@@ -107,8 +120,8 @@ def _sandbox_instead(settings: Settings, state: Path, why: EngineError, note: No
             "Install a Docker engine (Debian, Ubuntu: sudo apt-get install docker.io) and start it, "
             "or allow user namespaces."
         )
-    note(f"Engine: sandbox. {why.message}")
-    note("On docker it would be different:")
+    project.note(f"Engine: sandbox. {why.message}")
+    project.note("On docker it would be different:")
     for difference in sandbox.DIFFERENCES:
-        note(f"  - {difference}")
-    return _sandbox(settings, state, note)
+        project.note(f"  - {difference}")
+    return _sandbox(project)

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from local_runner.engines import OnLine
+from local_runner.engines import Capabilities, OnLine
 from local_runner.errors import UNWRITABLE, Problem
 from local_runner.events import Silent
+from local_runner.execution.attempt import Resources
 from local_runner.execution.executor import execute
 from local_runner.models import Execution, HostResult, JobResult, Plan, ProcessingJob, StagedJob
 from local_runner.sagemaker_api.job_types import IN_STOCK_LOCAL_MODE
@@ -29,6 +30,7 @@ class _NothingRuns:
     """The engine whose jobs all fail at once, so that nothing that follows them starts."""
 
     name: str
+    capabilities: Capabilities = field(default_factory=Capabilities)
     ran: list[str] = field(default_factory=list[str])
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
@@ -61,16 +63,9 @@ def forecast(plan: Plan, cache: StepCache, storage: Storage, state: Path, engine
     # Neither functions of the user's nor the SDK's local mode are started; what waits for them stays unknown.
     steps = tuple(s for s in plan.steps if s.stand_in is None and s.step.type not in IN_STOCK_LOCAL_MODE)
     try:
-        execution = execute(
-            replace(plan, steps=steps),
-            nothing,
-            _over(storage, run.work / "s3"),
-            run,
-            Silent(),
-            max_parallel=1,
-            cache=state / "cache",
-            reuse=cache,
-        )
+        over = _over(storage, run.work / "s3")
+        resources = Resources(nothing, over, run, Silent(), state / "cache", reuse=cache)
+        execution = execute(replace(plan, steps=steps), resources, max_parallel=1)
         cache.close()
     finally:
         run.close()

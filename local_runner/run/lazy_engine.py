@@ -5,26 +5,20 @@ An engine takes a third of the time that a wholly cached run may take, so it is 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from local_runner.engines import Engine, OnLine
+from local_runner.compile.compiler import IMAGE_URI
+from local_runner.engines import Capabilities, Engine, OnLine
 from local_runner.errors import LocalRunnerError, Problem
-from local_runner.image.source import read_image_source, read_sandbox_source
-from local_runner.models import HostResult, JobResult, ProcessingJob, StagedJob
-from local_runner.run.engine import PROJECT_IMAGE
-from local_runner.settings import Settings
-from local_runner.step_cache.digests import SETTLED_NS
-from local_runner.storage.files import write_atomically
-from local_runner.storage.records import RecordError, read_record
+from local_runner.image.source import read_sandbox_source
+from local_runner.image.tag import current_tag
+from local_runner.models import JobResult, ProcessingJob, StagedJob
+from local_runner.project import Project
+from local_runner.run.engine import CAPABILITIES, open_engine
+from local_runner.run.planned import PlannedRun
 
 
 @runtime_checkable
@@ -46,54 +40,33 @@ def engine_name(choice: str) -> str | None:
 
 
 def image_of(
-    uri: str, engine: Engine, settings: Settings, state: Path, images: Mapping[str, str], *, given: bool = False
+    uri: str, engine: Engine, project: Project, images: Mapping[str, str], *, given: bool = False
 ) -> str | None:
     """What identifies the content of an image; None where its jobs are not to be cached.
 
-    ``given`` engines (those of tests) are asked; of the others docker only about images that are not the project's.
+    ``given`` engines (those of tests) are asked; of the others only about images that are not the project's.
     """
-    if not given and engine.name == "docker" and uri == PROJECT_IMAGE and not (images.get(uri) or images.get("")):
-        return project_image(settings, state)
-    if not given and engine.name == "sandbox":
+    in_image = engine.capabilities.runs_image
+    if not given and in_image and uri == IMAGE_URI and not (images.get(uri) or images.get("")):
+        return current_tag(project)
+    if not given and not in_image:
         from local_runner.image.sandbox_packages import environment_directory
 
-        return environment_directory(read_sandbox_source(settings), state).name
+        return environment_directory(read_sandbox_source(project.settings), project.state).name
     return engine.image_id(uri) if isinstance(engine, KnowsImages) else None
 
 
-def project_image(settings: Settings, state: Path) -> str:
-    """The tag of the project's image, which is a hash of all it is built from; remembered while no file changes."""
-    source = read_image_source(settings)
-    path = state / "steps" / "image.json"
-    newest, fingerprint = _fingerprint(source.directory, f"{settings.root}\0{source.base_image}")
-    with suppress(OSError, RecordError):
-        known = read_record(path, {"fingerprint": object, "tag": str})
-        if known["fingerprint"] == fingerprint and newest <= time.time_ns():
-            return known["tag"]
-    from local_runner.image.build import image_tag  # loads the docker package
+def lazy_engine(project: Project, planned: PlannedRun) -> Engine:
+    """The engine of a request, made when it is needed, where steps are cached on it and its name can be told without
+    it; else made now."""
 
-    now = time.time_ns()
-    tag = image_tag(settings, source)
-    if newest + SETTLED_NS <= now and _fingerprint(source.directory, f"{settings.root}\0{source.base_image}") == (
-        newest,
-        fingerprint,
-    ):
-        with suppress(OSError):
-            write_atomically(path, json.dumps({"fingerprint": fingerprint, "tag": tag}))
-    return tag
+    def make() -> Engine:
+        return open_engine(project, planned.request, planned.storage)
 
-
-def _fingerprint(directory: Path, more: str) -> tuple[int, str]:
-    """When the newest change below a directory was, and a hash of what ``stat`` says of all that is there."""
-    lines: list[str] = []
-    newest = 0
-    for folder, _, names in os.walk(directory):
-        for path in (folder, *(f"{folder}/{name}" for name in names)):
-            state = os.lstat(path)
-            newest = max(newest, state.st_mtime_ns, state.st_ctime_ns)
-            stamp = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_mode)
-            lines.append(f"{path}\0{stamp}")
-    return newest, hashlib.sha256("\n".join([more, *sorted(lines)]).encode(errors="surrogateescape")).hexdigest()
+    name = engine_name(planned.request.engine)
+    if name is None or not CAPABILITIES[name].caches:
+        return make()
+    return LazyEngine(name, CAPABILITIES[name], make, planned.jobs)
 
 
 @dataclass
@@ -104,6 +77,7 @@ class LazyEngine:
     """
 
     name: str
+    capabilities: Capabilities
     make: Callable[[], Engine]
     jobs: Iterable[tuple[str, ProcessingJob]]
     _made: Engine | None = None
@@ -128,7 +102,7 @@ class LazyEngine:
         try:
             engine = self._prepared()
         except LocalRunnerError as error:
-            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+            return JobResult.lost(staged, error.message)
         return engine.run(staged, on_line, stop)
 
     def close(self) -> None:

@@ -21,9 +21,12 @@ from watchfiles import watch as changes_of
 
 from local_runner.engines import Engine
 from local_runner.errors import LocalRunnerError
+from local_runner.project import Project
 from local_runner.report.watched import WatchListener
-from local_runner.run.engine import select_engine
-from local_runner.run.pipeline import RunRequest, load_definition, make_plan, run_plan, with_hot_workers
+from local_runner.run.engine import open_engine
+from local_runner.run.pipeline import run_planned
+from local_runner.run.planned import plan_run
+from local_runner.run.request import RunRequest
 from local_runner.settings import SETTINGS_FILE, Settings, load_settings
 
 _DEBOUNCE_MS = 50
@@ -105,16 +108,13 @@ class _Watch:
 
     def _stages(self, stop: threading.Event) -> None:
         assert self.settings is not None
-        note = self.shown.note
-        loaded = load_definition(self.settings, self.request.target, self.state, note, self.request.python)
-        plan, storage = make_plan(self.settings, loaded, self.request, self.state)
+        project = Project(self.settings, self.state, self.shown.note)
+        planned = plan_run(project, self.request)
         if stop.is_set():
             return
         if self.engine is None:
-            request = self.request
-            made = select_engine(request.engine, self.settings, self.state, request.images, note, limits=request.limits)
-            self.engine = with_hot_workers(made, storage, note, watching=True)
-        run_plan(self.settings, self.request, self.state, plan, storage, self.shown, self.engine, stop)
+            self.engine = open_engine(project, self.request, planned.storage, watching=True)
+        run_planned(project, planned, self.shown, self.engine, stop)
 
     def _drop_engine(self) -> None:
         engine, self.engine = self.engine, None

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from local_runner.engines import Engine
 from local_runner.errors import SettingsError
 from local_runner.jsontext import as_list, as_object
 from local_runner.models import Plan, ProcessingJob
+from local_runner.project import Project
 from local_runner.run.cache import open_cache
-from local_runner.run.engine import select_engine
+from local_runner.run.definition import Loaded
 from local_runner.run.forecast import Forecast, forecast
-from local_runner.run.lazy_engine import LazyEngine, engine_name
-from local_runner.run.pipeline import Loaded, RunRequest, load_definition, make_plan
-from local_runner.settings import Settings
+from local_runner.run.lazy_engine import lazy_engine
+from local_runner.run.planned import plan_run
+from local_runner.run.request import RunRequest
 from local_runner.step_cache.key import why_not_cached
 from local_runner.step_cache.steps import StepCache
 from local_runner.step_cache.why import CloudCache, Difference, cloud_cache, differences
@@ -47,27 +45,20 @@ class Explanation:
         return [head, *(f"  {change}" for change in self.changes), *cloud]
 
 
-def explain(
-    settings: Settings, request: RunRequest, step: str, state: Path, note: Callable[[str], None]
-) -> Explanation:
+def explain(project: Project, request: RunRequest, step: str) -> Explanation:
     """Why a run of the request would take ``step`` from the cache or not. Raises the errors of a run."""
-    loaded = load_definition(settings, request.target, state, note, request.python)
-    plan, storage = make_plan(settings, loaded, request, state)
+    run = plan_run(project, request)
+    plan, loaded, storage = run.plan, run.loaded, run.storage
     if step not in {planned.step.name for planned in plan.steps}:
         raise SettingsError(f"There is no step '{step}'. Steps: {', '.join(p.step.name for p in plan.steps)}.")
-    jobs = [(planned.step.path, planned.job) for planned in plan.steps if isinstance(planned.job, ProcessingJob)]
-
-    def make() -> Engine:
-        return select_engine(request.engine, settings, state, request.images, note, limits=request.limits)
-
-    name = engine_name(request.engine)
-    engine = LazyEngine(name, make, jobs) if name in ("docker", "sandbox") else make()
+    engine = lazy_engine(project, run)
     try:
-        cache = open_cache(settings, request, state, plan, engine, note)
+        cache = open_cache(project, run, engine)
         if cache is None:
-            return Explanation(step, "never", "The engine sdk is there to compare with.", (), _cloud(step, loaded))
+            reason = f"The engine {engine.name} is there to compare with."
+            return Explanation(step, "never", reason, (), _cloud(step, loaded))
         cache.dry = True
-        found = forecast(plan, cache, storage, state, engine.name)
+        found = forecast(plan, cache, storage, project.state, engine.name)
     finally:
         engine.close()
     return _explained(step, plan, loaded, cache, found, storage)
@@ -134,7 +125,7 @@ def _code_inputs(request: Mapping[str, Any], storage: Storage) -> frozenset[str]
 
 def _config(step: str, loaded: Loaded) -> Mapping[str, Any] | None:
     """The CacheConfig of a step, wherever it stands in the definition."""
-    waiting: list[Any] = [json.loads(loaded.text)]
+    waiting: list[Any] = [loaded.document]
     while waiting:
         value = waiting.pop()
         mapping = as_object(value)

@@ -20,8 +20,6 @@ from local_runner.storage.s3_uri import s3_problem
 
 DEFAULT_MAX_RUNTIME = 86_400
 LOCAL_ROOT = "/opt/ml/processing"
-ACCOUNT = "000000000000"
-REGION = "us-east-1"
 
 _EPOCH_DIGITS = 9
 _NO_LOCAL = "cannot run on this machine yet."
@@ -100,7 +98,7 @@ def describe(
         "Environment": {},
         **job.request,
         "ProcessingJobName": job.name,
-        "ProcessingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:processing-job/{job.name.lower()}",
+        "ProcessingJobArn": job.arn,
         "ProcessingJobStatus": status,
         **{key: value for key, value in {**times, "LastModifiedTime": ended, **messages}.items() if value},
     }
@@ -128,6 +126,14 @@ def _uris(items: Any, place: str, member: str) -> list[tuple[str, str]]:
         if isinstance(uri, str) and s3_problem(uri) is None and mapping.get("AppManaged") is not True:
             found.append((f"{place}[{index}].{member}.S3Uri", uri))
     return found
+
+
+def output_uris(described: Mapping[str, Any]) -> dict[str, str]:
+    """The S3 URIs of a job's outputs that are known, by OutputName, out of its request or Describe's answer."""
+    outputs = _object(described, "ProcessingOutputConfig").get("Outputs")
+    named = ((as_object(item) or {}) for item in as_list(outputs) or ())
+    uris = {str(output.get("OutputName")): _object(output, "S3Output").get("S3Uri") for output in named}
+    return {name: uri for name, uri in uris.items() if isinstance(uri, str) and s3_problem(uri) is None}
 
 
 def ignored_kinds(resolved: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, kind
 from local_runner.models import StockInput, StockJob
 from local_runner.names import is_file_name
-from local_runner.sagemaker_api.processing import ACCOUNT, REGION, asked_for, first_deferred
+from local_runner.sagemaker_api.processing import asked_for, first_deferred
 from local_runner.storage.s3_uri import s3_problem
 
 _STOCK = "the SDK's local mode, which runs it here,"
@@ -218,9 +218,7 @@ def describe_stock(
 ) -> dict[str, Any]:
     """What the job's Describe call would answer: what property references read. Times are ISO 8601."""
     noun = "Model" if job.kind == "Model" else f"{job.kind}Job"
-    resource = {"Training": "training-job", "Transform": "transform-job", "Model": "model"}[job.kind]
-    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{resource}/{job.name.lower()}"
-    response = {**job.request, f"{noun}Name": job.name, f"{noun}Arn": arn, "CreationTime": created}
+    response = {**job.request, f"{noun}Name": job.name, f"{noun}Arn": job.arn, "CreationTime": created}
     if job.kind == "Model":
         return response
     if job.kind == "Training":

@@ -19,10 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from local_runner.storage.files import locked, write_bytes_atomically
-
-SETTLED_NS = 20_000_000
-"""How long after its last change a file can be remembered: two ticks of the slowest kernel clock (100 Hz)."""
+from local_runner.storage.files import SETTLED_NS, locked, write_bytes_atomically
 
 _COARSE_NS = 2_000_000_000  # the same on a file system whose time stamps are whole seconds
 _ATTEMPTS = 3

@@ -20,7 +20,8 @@ from local_runner.secrets import Secrets
 from local_runner.step_cache.digests import Digested, FileDigests, UnstableError
 from local_runner.step_cache.key import Machine, Signature, contents, digested, places_of, sign, why_not_cached
 from local_runner.step_cache.store import CorruptError, Draft, Manifest, StepStore, StoredFile
-from local_runner.storage.local_s3 import DataError, Storage, link_or_copy
+from local_runner.storage.files import link_or_copy
+from local_runner.storage.local_s3 import DataError, Storage
 
 MachineOf = Callable[[str], Machine | None]
 """What runs a job of that image URI; None where the content of the image is not known."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from local_runner.jsondiff import ABSENT, json_differences
 from local_runner.jsontext import as_list, as_object
 from local_runner.step_cache.key import Files, Signature
 
@@ -53,27 +54,18 @@ def _of_files(before: Files, now: Files, where: str) -> Iterator[Difference]:
 
 
 def _of_json(before: Any, now: Any, where: str) -> Iterator[Difference]:
-    if before == now and type(before) is type(now):
-        return
-    was, is_now = _members(before), _members(now)
-    if was is None or is_now is None or isinstance(before, list) is not isinstance(now, list):
-        yield Difference(where, "changed", before, now)
-        return
-    for key in dict.fromkeys((*was, *is_now)):
-        place = f"{where}{key}" if key.startswith("[") else f"{where}.{key}"
-        if key not in was:
-            yield Difference(place, "added", None, is_now[key])
-        elif key not in is_now:
-            yield Difference(place, "removed", was[key], None)
+    for found in json_differences(before, now, where, same=_same):
+        if found.before is ABSENT:
+            yield Difference(found.path, "added", None, found.after)
+        elif found.after is ABSENT:
+            yield Difference(found.path, "removed", found.before, None)
         else:
-            yield from _of_json(was[key], is_now[key], place)
+            yield Difference(found.path, "changed", found.before, found.after)
 
 
-def _members(value: Any) -> Mapping[str, Any] | None:
-    items = as_list(value)
-    if items is not None:
-        return {f"[{index}]": item for index, item in enumerate(items)}
-    return as_object(value)
+def _same(before: Any, now: Any) -> bool:
+    """Whether two values give the same key: 1, 1.0 and true are equal in Python, and other texts in JSON."""
+    return before == now and type(before) is type(now)
 
 
 def _shown(value: Any) -> str:
@@ -136,5 +128,7 @@ def _bound(value: Any, where: str) -> Iterator[str]:
         if any(f"<{name}>" in value for name in ("PipelineExecutionId", "StartDateTime", "CurrentDateTime", "JobName")):
             yield where
         return
-    for key, item in (_members(value) or {}).items():
-        yield from _bound(item, f"{where}{key}" if key.startswith("[") else f"{where}.{key}")
+    for key, item in (as_object(value) or {}).items():
+        yield from _bound(item, f"{where}.{key}")
+    for index, item in enumerate(as_list(value) or ()):
+        yield from _bound(item, f"{where}[{index}]")

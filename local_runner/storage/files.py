@@ -1,14 +1,23 @@
-"""Files that several processes share: written whole or not at all, and locks. Reads and writes those files."""
+"""Files and directories that several processes share: written, linked and exchanged whole or not at all; and locks."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+SETTLED_NS = 20_000_000
+"""How long after its last change a file can be remembered: two ticks of the slowest kernel clock (100 Hz)."""
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -68,3 +77,28 @@ def keep_private(state: Path) -> None:
             folder.mkdir(0o700, exist_ok=True)
             if stat.S_ISDIR(folder.lstat().st_mode):  # no link, which leads to what somebody else keeps
                 folder.chmod(0o700)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy where there can be none. Raises OSError."""
+    source = Path(source).resolve()
+    try:
+        Path(target).hardlink_to(source)
+    except OSError as error:
+        # Another file system, or a file of somebody else (fs.protected_hardlinks).
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copy2(source, target)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Swap two directories, atomically where the kernel can (renameat2, Linux), else in two renames."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None and not renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    ):
+        return
+    aside = first.with_name(first.name + ".old")
+    second.rename(aside)
+    first.rename(second)
+    aside.rename(first)

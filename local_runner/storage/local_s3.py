@@ -7,7 +7,6 @@ Mapped files are never written to.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -21,7 +20,9 @@ from pathlib import Path
 from local_runner.errors import DataError
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.names import is_relative_path
+from local_runner.storage.files import exchange, link_or_copy
 from local_runner.storage.s3_uri import s3_problem, split_uri
+from local_runner.storage.scan import of_project, scan
 
 CODE_PREFIX = "code"
 """Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
@@ -84,6 +85,10 @@ class Storage:
     sources: tuple[Source, ...] = ()
     _lock_name: str = field(default=".lock", repr=False)
 
+    def with_sources(self, sources: Mapping[str, Path]) -> Storage:
+        """The same local S3 with these mappings, too: a file or directory for each URI."""
+        return replace(self, sources=(*self.sources, *(Source(uri, path) for uri, path in sources.items())))
+
     # ------------------------------------------------------------------------------------------------ reading
     def path(self, uri: str) -> Path:
         """Where the tree keeps what is written to ``uri``. Raises S3UriError where it can keep nothing under it."""
@@ -116,15 +121,15 @@ class Storage:
         layers: list[Path] = []
         whole = True
         for base, path, hidden in self._sources_of(bucket, prefix):
-            scan = _scan(base, path, prefix, hidden)
+            found_here = scan(base, path, prefix, hidden)
             if any(
                 source.code and source.location == (bucket, base) and path == source.path for source in self.sources
             ):
-                scan = _of_project(scan, base)
-            if scan.files:
-                whole = whole and scan.whole is not None
-                layers += [scan.whole] if scan.whole else []
-            for key, file in scan.files:
+                found_here = of_project(found_here, base)
+            if found_here.files:
+                whole = whole and found_here.whole is not None
+                layers += [found_here.whole] if found_here.whole else []
+            for key, file in found_here.files:
                 found.setdefault(key, file)
         try:
             keys = sorted(found, key=lambda key: key.encode())
@@ -228,7 +233,7 @@ class Storage:
             place = merged / file.relative_to(directory)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
-        _exchange(merged, target)
+        exchange(merged, target)
         shutil.rmtree(directory)
 
     @contextmanager
@@ -270,122 +275,10 @@ def _manifest(content: bytes, uri: str) -> tuple[str, list[str]]:
     return prefix, names
 
 
-@dataclass(frozen=True)
-class _Scan:
-    files: list[tuple[str, Path]]
-    whole: Path | None
-
-
-def _of_project(scan: _Scan, base: str) -> _Scan:
-    """Of the project's files those that are its code: not what is hidden.
-
-    The definition may be somebody else's, and a state directory, a virtual environment and ``.env`` lie in the project.
-    """
-    kept = [
-        (key, file) for key, file in scan.files if not any(part.startswith(".") for part in key[len(base) :].split("/"))
-    ]
-    return scan if len(kept) == len(scan.files) else _Scan(kept, None)
-
-
-def _scan(base: str, path: Path, prefix: str, hidden: tuple[str, ...]) -> _Scan:
-    """The files of one source whose keys start with ``prefix``; ``whole`` if one directory shows just these."""
-    if path.is_file():
-        return _Scan([(base, path)] if base.startswith(prefix) else [], None)
-    start = f"{base}/" if base else ""
-    if start.startswith(prefix):
-        rest = ""
-        whole = prefix.rstrip("/") == base
-    elif prefix.startswith(start):
-        rest = prefix[len(start) :]
-        whole = rest.endswith("/")
-    else:
-        return _Scan([], None)
-    folder, _, _ = rest.rpartition("/")
-    directory = path / folder
-    files: list[tuple[str, Path]] = []
-    aligned = _walk(directory, start + (folder + "/" if folder else ""), prefix, hidden, files, set())
-    if rest and not whole:
-        # "raw" without a slash is text: it is the folder raw/ only if nothing else starts with that text.
-        directory = path / rest
-        whole = bool(files) and all(key.startswith(prefix + "/") for key, _ in files)
-    return _Scan(files, directory if whole and aligned else None)
-
-
-def _walk(
-    directory: Path,
-    key: str,
-    prefix: str,
-    hidden: tuple[str, ...],
-    files: list[tuple[str, Path]],
-    seen: set[int],
-) -> bool:
-    """Collect files whose keys start with ``prefix``; False if a mount of ``directory`` would show something else.
-
-    Symbolic links are followed, as an upload does, but would dangle in a mount; empty folders do not exist in S3.
-    """
-    wanted = prefix[len(key) :]  # what names have to begin with, where this is a folder above the prefix's end
-    try:
-        with os.scandir(directory) as found:
-            entries = [e for e in found if e.name.startswith(wanted) or wanted.startswith(e.name + "/")]
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    aligned = bool(entries)
-    for entry in entries:
-        entry_key = key + entry.name
-        folder = entry.is_dir()
-        reach = entry_key + "/"
-        if entry_key in hidden:
-            aligned = False
-        elif not (entry_key.startswith(prefix) or (folder and (reach.startswith(prefix) or prefix.startswith(reach)))):
-            continue  # beside the prefix: no part of the listing, and above every directory that is mounted
-        elif folder:
-            link = entry.is_symlink()
-            inode = entry.stat().st_ino
-            if not link or inode not in seen:
-                below = seen | {inode} if link else seen
-                inner = _walk(Path(entry.path), entry_key + "/", prefix, hidden, files, below)
-                aligned = aligned and inner and not link
-        elif entry.is_file():
-            files.append((entry_key, Path(entry.path)))
-            aligned = aligned and not entry.is_symlink()
-        else:
-            aligned = False
-    return aligned
-
-
 def _files_below(directory: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(directory):
         for name in names:
             yield Path(folder) / name
-
-
-def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """A hard link, or a copy where there can be none. Raises OSError."""
-    source = Path(source).resolve()
-    try:
-        Path(target).hardlink_to(source)
-    except OSError as error:
-        # Another file system, or a file of somebody else (fs.protected_hardlinks).
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
-            raise
-        shutil.copy2(source, target)
-
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
-
-def _exchange(first: Path, second: Path) -> None:
-    """Swap two directories, atomically where the kernel can (renameat2, Linux), else in two renames."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None and not renameat2(
-        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
-    ):
-        return
-    aside = first.with_name(first.name + ".old")
-    second.rename(aside)
-    first.rename(second)
-    aside.rename(first)
 
 
 def list_input(name: str, s3_uri: str, s3_data_type: str, storage: Storage) -> Listing:

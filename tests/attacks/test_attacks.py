@@ -25,8 +25,9 @@ from support.project import PROJECT
 from local_runner.engines.hot.worker import end_workers
 from local_runner.events import Silent
 from local_runner.models import StepExecution
-from local_runner.run.pipeline import RunRequest, run_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 
 STATE = PROJECT / ".local_runner"
 JOBS = Path(__file__).with_name("jobs")
@@ -81,7 +82,7 @@ class Attacker:
             hot=self.engine == "hot",
             data={"s3://attack/code": JOBS, "s3://attack/in": self.directory / "in"},
         )
-        _, execution = run_pipeline(load_settings(PROJECT), asked, self.state, Silent())
+        _, execution = run_pipeline(Project.at(PROJECT, self.state, Silent().note), asked, Silent())
         return execution.step("Attack")
 
     def local_s3(self) -> dict[str, bytes]:

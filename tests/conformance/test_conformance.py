@@ -22,9 +22,11 @@ from local_runner.cli.local import EXIT_CODES, cli
 from local_runner.docker_host.connection import connect
 from local_runner.engines import Engine
 from local_runner.errors import EXIT_FAILED, InvalidPipelineError
+from local_runner.project import Project
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
-from local_runner.run.pipeline import RunRequest, run_pipeline
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.settings import load_settings
 from local_runner.storage.job_tree import remove
 
@@ -166,7 +168,9 @@ def _run(
     )
     # Functions in the place of other services are named in a local_runner.toml of the point's own.
     settings = load_settings(point.directory if (point.directory / "local_runner.toml").is_file() else PROJECT)
-    _, execution = run_pipeline(settings, request, state, PlainListener(sys.stdout), engine)
+    _, execution = run_pipeline(
+        Project(settings, state, PlainListener(sys.stdout).note), request, PlainListener(sys.stdout), engine
+    )
     code = EXIT_CODES.get(execution.status, EXIT_FAILED)
     return to_record(execution), lambda wanted: differences(wanted, to_record(execution), code, state / "s3")
 

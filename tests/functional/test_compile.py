@@ -16,7 +16,7 @@ import pytest
 
 from local_runner.compile.compiler import Compiled, compile_pipeline
 from local_runner.errors import CompileError
-from local_runner.settings import load_settings
+from local_runner.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -71,9 +71,9 @@ COMPILE = """
 import sys
 from pathlib import Path
 from local_runner.compile.compiler import compile_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project
 root, state = Path(sys.argv[1]), Path(sys.argv[2])
-done = compile_pipeline(load_settings(root), None, state, progress=lambda line: print(line, file=sys.stderr))
+done = compile_pipeline(Project.at(root, state, lambda line: print(line, file=sys.stderr)), None)
 print(done.definition)
 print("cached", done.cached, "SDK imported", "sagemaker" in sys.modules, file=sys.stderr)
 """
@@ -127,7 +127,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(project: Path) -> Compiled:
     """The first compile of the project, in this process."""
     lines: list[str] = []
-    done = compile_pipeline(load_settings(project), None, project / ".local_runner", progress=lines.append)
+    done = compile_pipeline(Project.at(project, project / ".local_runner", lines.append), None)
     assert len(lines) == 1
     assert "compiling pipeline.py" in lines[0]
     return done
@@ -145,7 +145,7 @@ def edited(project: Path, first: Compiled, tmp_path: Path) -> Iterator[Path]:
 
 
 def lookup(root: Path) -> Compiled:
-    return compile_pipeline(load_settings(root), None, root / ".local_runner", progress=stop)
+    return compile_pipeline(Project.at(root, root / ".local_runner", stop), None)
 
 
 def steps(done: Compiled) -> dict[str, Any]:
@@ -420,7 +420,7 @@ def test_a_program_that_the_pipeline_runs_is_told_of(faulty: dict[str, dict[str,
 def test_a_failed_compile_is_an_error_with_what_was_printed(tmp_path: Path) -> None:
     write(tmp_path, {"pipeline.py": "print('reading the plan')\nimport nothing_of_that_name\n"})
     with pytest.raises(CompileError) as caught:
-        compile_pipeline(load_settings(tmp_path), None, tmp_path / "state", progress=lambda _: None)
+        compile_pipeline(Project.at(tmp_path, tmp_path / "state", lambda _: None), None)
     message = caught.value.message
     assert "ModuleNotFoundError: No module named 'nothing_of_that_name'" in message
     assert "pipeline.py, line 2\n" in message

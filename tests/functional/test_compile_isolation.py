@@ -146,10 +146,10 @@ import json, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background of a shell
 from local_runner.compile.compiler import compile_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project
 root, state = Path(sys.argv[1]), Path(sys.argv[2])
 notes = []
-done = compile_pipeline(load_settings(root), None, state, progress=notes.append, use_cache=len(sys.argv) < 4)
+done = compile_pipeline(Project.at(root, state, notes.append), None, use_cache=len(sys.argv) < 4)
 entries = [json.loads(path.read_text()) for path in (state / "compiled").glob("*.json")]
 print(json.dumps({"definition": done.definition, "cached": done.cached, "notes": notes, "entries": entries}))
 """

@@ -17,9 +17,11 @@ import pytest
 from local_runner.docker_host.connection import connect
 from local_runner.errors import EngineError
 from local_runner.image.base import ensure_base_image, has_image
-from local_runner.image.build import ensure_image, image_tag
+from local_runner.image.build import ensure_image
 from local_runner.image.sandbox_packages import ensure_environment
 from local_runner.image.source import read_image_source
+from local_runner.image.tag import image_tag
+from local_runner.project import Project as OpenProject
 from local_runner.settings import Settings
 
 DOCKERFILE = """\
@@ -50,7 +52,7 @@ class Project:
 
     def build(self) -> str:
         self.said.clear()
-        return ensure_image(self.settings, self.state, self.said.append)
+        return ensure_image(OpenProject(self.settings, self.state, self.said.append))
 
 
 @pytest.fixture
@@ -139,8 +141,9 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(project: Project) -> None
         file.write("RUN sleep 2\n")
     program = (
         "import sys; from pathlib import Path; from local_runner.image.build import ensure_image; "
-        "from local_runner.settings import Settings; root = Path(sys.argv[1]); "
-        "ensure_image(Settings(root=root), root / '.local_runner', lambda line: print(line, flush=True))"
+        "from local_runner.project import Project; from local_runner.settings import Settings; "
+        "root = Path(sys.argv[1]); "
+        "ensure_image(Project(Settings(root=root), root / '.local_runner', lambda line: print(line, flush=True)))"
     )
     command = [sys.executable, "-c", program, str(project.settings.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
@@ -173,17 +176,17 @@ def project_without_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_the_sandbox_gets_an_environment_with_the_packages(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
-    environment = ensure_environment(project.settings, project.state, project.said.append)
+    environment = ensure_environment(OpenProject(project.settings, project.state, project.said.append))
     assert project.said[-1] == "Making the sandbox's Python environment."
     command = [environment / "bin/python3", "-c", "import threadpoolctl as t; print(t.__version__)"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "3.8.0"
 
     project.said.clear()
-    assert ensure_environment(project.settings, project.state, project.said.append) == environment
+    assert ensure_environment(OpenProject(project.settings, project.state, project.said.append)) == environment
     assert project.said == []
 
     (environment / "complete").unlink()  # as a killed run leaves it
-    assert ensure_environment(project.settings, project.state, project.said.append) == environment
+    assert ensure_environment(OpenProject(project.settings, project.state, project.said.append)) == environment
     assert project.said == ["Making the sandbox's Python environment."]
 
 
@@ -197,7 +200,7 @@ def test_the_sandbox_gets_a_wheel_that_only_the_project_has(tmp_path: Path, monk
         wheel.writestr("our_own-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: our-own\nVersion: 1.0\n")
         wheel.writestr("our_own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("our_own-1.0.dist-info/RECORD", "")
-    environment = ensure_environment(project.settings, project.state, project.said.append)
+    environment = ensure_environment(OpenProject(project.settings, project.state, project.said.append))
     command = [environment / "bin/python3", "-c", "import our_own; print(our_own.NAME)"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "ours"
 
@@ -206,4 +209,4 @@ def test_an_environment_that_cannot_be_made(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     (project.processing / "requirements.txt").write_text("threadpoolctl==0.0.0.1\n")
     with pytest.raises(EngineError, match=r"(?s)could not be installed for the sandbox.*threadpoolctl==0\.0\.0\.1"):
-        ensure_environment(project.settings, project.state, project.said.append)
+        ensure_environment(OpenProject(project.settings, project.state, project.said.append))

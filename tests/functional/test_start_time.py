@@ -65,7 +65,7 @@ def test_help_imports_no_stage() -> None:
 @pytest.mark.parametrize("command", ["compile", "validate"])
 def test_an_unchanged_pipeline_is_not_compiled(state: Path, command: str) -> None:
     found = imports(command, state / "pipeline.py", "--state", state)
-    assert "local_runner.run.pipeline" in found
+    assert "local_runner.run.definition" in found
     assert found & (SLOW | NETWORK) == set()
 
 

@@ -4,17 +4,19 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from local_runner.cloud.desired.supporting import parts_of
+from local_runner.cloud.account.aws import Aws
+from local_runner.cloud.desired.supporting import supporting_resources
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
-from local_runner.cloud.target.target import place_of
+from local_runner.cloud.target.target import Target
 from local_runner.definition.parser import parse_definition
 from support.definitions import get, join, parameter, pipeline, processing
 
 ACCOUNT, REGION, BUCKET = "123456789012", "eu-west-1", "sagemaker-eu-west-1-123456789012"
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 NAMES = Names("Flights", "dev")
-PLACE = place_of(NAMES, ACCOUNT, REGION)
+AWS = Aws(REGION, known_account=ACCOUNT)
+TARGET = Target(Environment(name="dev"), NAMES, AWS)
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/local-runner/flights@sha256:{'0' * 64}"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:dead"
@@ -30,7 +32,7 @@ def flight_step(name, reads, writes, image=IMAGE, **more):
     """A Processing step with one input and one output; ``more`` is of its request."""
     members = {
         "AppSpecification": {"ContainerArguments": ["--date", get("Parameters.Day")]},
-        "RoleArn": PLACE.role_arn,
+        "RoleArn": TARGET.execution_role_arn,
         **more,
     }
     return processing(name, inputs={"in": reads}, outputs={"out": writes}, image=image, members=members)
@@ -52,5 +54,6 @@ def parsed(document):
 
 def parts(document=None, previous=None, **settings: Any):
     """The parts of an environment of these settings, with SCHEDULE where they have no schedule."""
-    environment = Environment.model_validate({"name": "dev", "schedule": SCHEDULE, **settings})
-    return parts_of(environment, NAMES, parsed(document or sample()), PLACE, BUCKET, "Flights", previous, NOW)
+    given = {"name": "dev", "schedule": SCHEDULE, "prefix": "Flights", **settings}
+    target = Target(Environment.model_validate(given), NAMES, AWS)
+    return supporting_resources(target, parsed(document or sample()), previous, NOW)

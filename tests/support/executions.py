@@ -9,8 +9,9 @@ from typing import Any
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
-from local_runner.run.pipeline import RunRequest, run_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project as OpenProject
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from support.definitions import Json, output_of, pipeline, processing, s3_input, write
 
 Functions = Mapping[str, Callable[[FakeHost], int | None]]
@@ -50,7 +51,7 @@ class Project:
         file = write(self.root / "definition.json", document)
         self.engine = FakeEngine(functions or {})
         wanted = RunRequest(target=str(file), **request)
-        return run_pipeline(load_settings(self.root), wanted, self.state, listener, self.engine)[1]
+        return run_pipeline(OpenProject.at(self.root, self.state, listener.note), wanted, listener, self.engine)[1]
 
 
 def statuses(execution: Execution) -> dict[str, str]:

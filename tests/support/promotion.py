@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.desired.wanted import desired_release
+from local_runner.cloud.desired.release import desired_release
 from local_runner.cloud.operations.promote import Gate, Options, apply, plan_release
 from local_runner.cloud.target.environment import Environment
-from local_runner.settings import load_settings
+from local_runner.project import Project
 from support.project import PROJECT, link_caches
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -31,15 +32,21 @@ def release(aws: Aws, state: Path, root: Path = PROJECT, **settings: Any):
     """The project as a release of an environment with these settings."""
     environment = Environment.model_validate({"name": "dev", "image_uri": IMAGE, "schedule": SCHEDULE, **settings})
     state = state if (state / "compiled").exists() else link_caches(state)
-    return desired_release(load_settings(root), environment, aws, state, lambda _: None)
+    return desired_release(Project.at(root, state, lambda _: None), environment, aws)
 
 
 def planned(aws, desired, **more):
-    return plan_release(desired, TESTED, aws, options(**more))
+    return plan_release(by(aws, desired), TESTED, options(**more))
 
 
 def promoted(aws, desired, gate=TESTED, **more):
-    return apply(plan_release(desired, gate, aws, options(**more)), desired, aws, options(**more))
+    desired = by(aws, desired)
+    return apply(plan_release(desired, gate, options(**more)), desired, options(**more))
+
+
+def by(aws, desired):
+    """The release as a promotion of its own would have it, which speaks to AWS by itself."""
+    return replace(desired, target=replace(desired.target, aws=aws))
 
 
 def account(aws: Aws) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import re
 import pytest
 from cfnlint.api import ManualArgs, lint
 from support import cloud_samples as samples
-from support.cloud_samples import BUCKET, IMAGE, PLACE, QUEUE, flight_step, parts, sample
+from support.cloud_samples import AWS, BUCKET, IMAGE, QUEUE, TARGET, flight_step, parts, sample
 from support.definitions import get
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
 from local_runner.cloud.export.terraform import release_configuration
-from local_runner.cloud.iam.permission_words import permission_words
+from local_runner.cloud.iam.permission_summary import permission_summary
 from local_runner.cloud.iam.policies import ANY_RESOURCE
 
 EVERYTHING = {
@@ -60,13 +60,17 @@ def as_list(value):
     return [value] if isinstance(value, str) else value
 
 
+GIVEN = "arn:aws:iam::123456789012:role/theirs"
 VARIANTS = {
     "least": {},
     "everything": EVERYTHING,
     "rule": {"schedule": {"kind": "rule", "event_pattern": {"source": ["aws.s3"]}, "parameters": {"Day": "$.time"}}},
     "rule-on-schedule": {"schedule": {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}},
-    "given-roles": {"role_arn": PLACE.role_arn, "schedule": {**samples.SCHEDULE, "role_arn": PLACE.role_arn}},
-    "no-schedule": {"schedule": None, "alerts": {"topic_arn": PLACE.arn("sns", "theirs")}},
+    "given-roles": {
+        "role_arn": TARGET.execution_role_arn,
+        "schedule": {**samples.SCHEDULE, "role_arn": TARGET.execution_role_arn},
+    },
+    "no-schedule": {"schedule": None, "alerts": {"topic_arn": AWS.arn("sns", "theirs")}},
 }
 variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
 
@@ -113,7 +117,7 @@ def test_the_environment_s_parameters_say_where_inputs_are():
 
 def test_the_image_s_repository_is_the_only_one():
     found = execution()
-    assert found["PullImages"]["Resource"] == [PLACE.arn("ecr", "repository/local-runner/flights")]
+    assert found["PullImages"]["Resource"] == [AWS.arn("ecr", "repository/local-runner/flights")]
     assert "PullImages" not in execution(
         sample() | {"Steps": [flight_step("A", "s3://a/b", "s3://c/d", image="other:1")]}
     )
@@ -130,13 +134,13 @@ def test_only_what_steps_need_is_allowed():
         *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket4"),
     }
     assert more["Functions"]["Resource"] == [LAMBDA]
-    assert more["Queues"]["Resource"] == [PLACE.arn("sqs", "callbacks")]
+    assert more["Queues"]["Resource"] == [AWS.arn("sqs", "callbacks")]
     assert more["Encryption"]["Resource"] == [samples.KEY]
     assert "arn:aws:s3:::models/flights*" in more["Write"]["Resource"]
 
 
 def test_what_roles_may_do_is_told_in_words():
-    assert permission_words(execution()) == (
+    assert permission_summary(execution()) == (
         "read from S3, write to S3, list buckets, run processing jobs, give its jobs their roles, "
         "pull images, keep executions as trials, write logs, write metrics"
     )
@@ -145,23 +149,23 @@ def test_what_roles_may_do_is_told_in_words():
     made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
     for role in (made.execution_role, made.start_role):
         for sid in statements(there(role).policy):
-            assert "statement" not in permission_words([sid]), "there are words for it"
-    assert permission_words(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
+            assert "statement" not in permission_summary([sid]), "there are words for it"
+    assert permission_summary(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
 
 def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
     passing = execution()["PassRoles"]
-    assert passing["Resource"] == [PLACE.role_arn]
+    assert passing["Resource"] == [TARGET.execution_role_arn]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     theirs = "arn:aws:iam::123456789012:role/of-one-step"
     step = flight_step("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
-    assert execution(sample(step))["PassRoles"]["Resource"] == [PLACE.role_arn, theirs]
+    assert execution(sample(step))["PassRoles"]["Resource"] == [TARGET.execution_role_arn, theirs]
 
 
 def test_the_start_role_starts_this_pipeline_for_this_account():
     role = there(parts(schedule=EVERYTHING["schedule"]).start_role)
     found = statements(role.policy)
-    assert found["StartPipeline"]["Resource"] == [PLACE.pipeline_arn, PLACE.pipeline_arn.lower()]
+    assert found["StartPipeline"]["Resource"] == [TARGET.pipeline_arn, TARGET.pipeline_arn.lower()]
     assert found["DeadLetters"]["Resource"] == [QUEUE]
     assert role.trust["Statement"][0]["Condition"] == {"StringEquals": {"aws:SourceAccount": samples.ACCOUNT}}
 
@@ -176,7 +180,7 @@ def test_what_cannot_be_computed_is_told():
     assert "Steps[2].Arguments.ProcessingInputs[0].S3Input.S3Uri is the parameter Where" not in said
     unknown = parts(document, schedule=None).notes
     assert "Steps[2].Arguments.ProcessingInputs[0].S3Input.S3Uri is the parameter Where" in "\n".join(unknown)
-    assert parts(document, role_arn=PLACE.role_arn, schedule=schedule).notes == ()
+    assert parts(document, role_arn=TARGET.execution_role_arn, schedule=schedule).notes == ()
 
 
 def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
@@ -185,7 +189,7 @@ def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
     ]
     with pytest.raises(CloudError, match=r"IAM takes 10240.*role_arn"):
         parts(sample(*steps))
-    assert parts(sample(*steps), role_arn=PLACE.role_arn).execution_role is None
+    assert parts(sample(*steps), role_arn=TARGET.execution_role_arn).execution_role is None
 
 
 # ----------------------------------------------------------------------------------------------- CloudFormation
@@ -222,7 +226,7 @@ def test_the_template_says_what_a_promotion_would_send():
 
 
 def test_bootstrap_leaves_out_what_is_not_the_project_s():
-    made = bootstrap_template(parts(role_arn=PLACE.role_arn), bucket=None, repository=None)
+    made = bootstrap_template(parts(role_arn=TARGET.execution_role_arn), bucket=None, repository=None)
     assert made["Resources"].keys() == {"StartRole"}
     assert "Conditions" not in made
 
@@ -236,7 +240,7 @@ def test_terraform_says_what_a_promotion_would_send(settings):
     resources = configuration["resource"]
     pipeline = resources["aws_sagemaker_pipeline"]["pipeline"]
     assert json.loads(pipeline["pipeline_definition"]) == document
-    assert pipeline["role_arn"] == made.execution_role_arn
+    assert pipeline["role_arn"] == made.target.execution_role_arn
     for name, role in (("execution", made.execution_role), ("start", made.start_role)):
         block = resources.get("aws_iam_role_policy", {}).get(name)
         assert bool(block) == bool(role and role.wanted)
@@ -263,8 +267,8 @@ def test_a_schedule_in_terraform():
         "state": "ENABLED",
         "flexible_time_window": {"mode": "FLEXIBLE", "maximum_window_in_minutes": 15},
         "target": {
-            "arn": PLACE.pipeline_arn,
-            "role_arn": made.start_role and PLACE.arn("iam", "role/Flights-dev-start", region=False),
+            "arn": TARGET.pipeline_arn,
+            "role_arn": made.start_role and AWS.arn("iam", "role/Flights-dev-start", region=False),
             "retry_policy": {"maximum_event_age_in_seconds": 3600, "maximum_retry_attempts": 3},
             "dead_letter_config": {"arn": QUEUE},
             "sagemaker_pipeline_parameters": {

@@ -18,14 +18,14 @@ from local_runner.compile.compiler import compile_pipeline
 from local_runner.compile.dependencies import Dependency, Watch, fingerprint, unchanged
 from local_runner.compile.uploads import Uploads
 from local_runner.errors import CompileError
-from local_runner.settings import load_settings
+from local_runner.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def compile_error(root: Path, target: str | None) -> str:
     with pytest.raises(CompileError) as caught:
-        compile_pipeline(load_settings(root), target, root / ".local_runner", progress=lambda _: None)
+        compile_pipeline(Project.at(root, root / ".local_runner", lambda _: None), target)
     return caught.value.message
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyawscron import AWSCron
 
 from local_runner.cloud.schedules.cron import parse_cron, weekday
-from local_runner.cloud.schedules.text import in_words
+from local_runner.cloud.schedules.description import describe_expression
 from local_runner.cloud.schedules.ticks import At, Rate, all_ticks, fires, next_ticks, parse_expression
 from local_runner.cloud.target.environment import ScheduleSettings
 
@@ -228,12 +228,12 @@ def test_start_and_end_date_are_kept_and_read_in_the_time_zone():
     ],
 )
 def test_expressions_in_words(expression, words):
-    assert in_words(expression, BERLIN) == words
+    assert describe_expression(expression, BERLIN) == words
 
 
 @given(crons)
 def test_every_cron_has_words(text):
-    assert in_words(f"cron({text})", BERLIN).endswith(BERLIN)
+    assert describe_expression(f"cron({text})", BERLIN).endswith(BERLIN)
 
 
 def test_at_is_a_local_time():

@@ -1,4 +1,4 @@
-"""What a plan says of two definitions, and what an environment lays over one."""
+"""What a plan says of two definitions, and what an environment sets in one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from support.definitions import processing, s3_input
 
-from local_runner.cloud.change.definition import code_words, definition_changes
-from local_runner.cloud.desired.binding import overlay, set_defaults
+from local_runner.cloud.change.definition import code_summary, definition_changes
+from local_runner.cloud.desired.binding import set_network_and_keys, set_parameter_defaults
 from local_runner.cloud.target.environment import Environment
 from local_runner.errors import SettingsError
 
@@ -65,14 +65,14 @@ def test_code_is_told_by_its_lines_and_the_image_once() -> None:
 
 
 def test_code_that_is_no_text_or_not_there() -> None:
-    assert code_words(OLD, NEW, {OLD: b"\xff", NEW: b"\xfe\xff"}.get) == "fit.py 1 -> 2 bytes"
-    assert code_words(OLD, NEW, {NEW: b"x"}.get) == "fit.py"
+    assert code_summary(OLD, NEW, {OLD: b"\xff", NEW: b"\xfe\xff"}.get) == "fit.py 1 -> 2 bytes"
+    assert code_summary(OLD, NEW, {NEW: b"x"}.get) == "fit.py"
 
 
 def test_large_code_is_compared_in_no_time() -> None:
     """Three thousand lines, each a little different: to look for what is alike within them would take minutes."""
     one, other = ("".join(f"value_{n} = {n} # {word}\n" for n in range(3000)).encode() for word in ("one", "two"))
-    assert code_words(OLD, NEW, {OLD: one, NEW: other}.get) == "fit.py +3000 -3000"
+    assert code_summary(OLD, NEW, {OLD: one, NEW: other}.get) == "fit.py +3000 -3000"
 
 
 def test_an_environment_gives_what_a_job_does_not_say() -> None:
@@ -81,7 +81,7 @@ def test_an_environment_gives_what_a_job_does_not_say() -> None:
     )
     own = {"VpcConfig": {"SecurityGroupIds": ["own"], "Subnets": ["own"]}}
     document = definition(step("A"), step("B", NetworkConfig=own, ProcessingOutputConfig={"KmsKeyId": "own"}))
-    overlay(document, environment)
+    set_network_and_keys(document, environment)
     first, second = (each["Arguments"] for each in document["Steps"])
     assert first["NetworkConfig"] == {"VpcConfig": {"SecurityGroupIds": ["g"], "Subnets": ["s"]}}
     assert first["ProcessingOutputConfig"]["KmsKeyId"] == "k"
@@ -92,7 +92,7 @@ def test_an_environment_gives_what_a_job_does_not_say() -> None:
 
 def test_defaults_of_parameters_that_are_not_there() -> None:
     document = definition(step("A"))
-    set_defaults(document, Environment.model_validate({"name": "dev", "parameters": {"Day": "7"}}))
+    set_parameter_defaults(document, Environment.model_validate({"name": "dev", "parameters": {"Day": "7"}}))
     assert document["Parameters"][0]["DefaultValue"] == "7"
     with pytest.raises(SettingsError, match=r"no parameter Dya\. It has Day"):
-        set_defaults(document, Environment.model_validate({"name": "dev", "parameters": {"Dya": "7"}}))
+        set_parameter_defaults(document, Environment.model_validate({"name": "dev", "parameters": {"Dya": "7"}}))

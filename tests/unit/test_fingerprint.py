@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def compiled(values: BuildValues) -> dict[str, Any]:
 
 def fingerprint(root: Path, values: BuildValues, document: Any = None, image: str = "abc") -> Fingerprint:
     storage = Storage(root / "s3", (Source(f"s3://{values.bucket}/code", root, code=True),))
-    return fingerprint_of(json.dumps(document or compiled(values)), values, storage, image)
+    return fingerprint_of(document or compiled(values), values, storage, image)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_runner.errors import SettingsError
-from local_runner.image.build import image_tag
 from local_runner.image.source import read_image_source
+from local_runner.image.tag import image_tag
 from local_runner.settings import ImageSettings, Settings
 
 DOCKERFILE = "ARG PYTHON_VERSION=3.11\nARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-bookworm\nFROM ${BASE_IMAGE}\n"

@@ -20,7 +20,9 @@ from local_runner.engines.host_log import BoundedLog, HostLog, keep_of_logs, ste
 from local_runner.engines.sdk.output import ComposeOutput
 from local_runner.errors import SettingsError
 from local_runner.events import Silent
-from local_runner.run.pipeline import RunRequest, run_pipeline
+from local_runner.project import Project
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.settings import load_settings
 
 KEPT = 8192
@@ -142,7 +144,7 @@ def test_a_run_keeps_what_the_setting_says(tmp_path: Path) -> None:
 
     engine = FakeEngine({"Loud": loud})
     request = RunRequest(target=str(target))
-    _, execution = run_pipeline(load_settings(tmp_path), request, tmp_path / "state", Silent(), engine)
+    _, execution = run_pipeline(Project.at(tmp_path, tmp_path / "state", Silent().note), request, Silent(), engine)
     assert execution.status == "Succeeded"
     logs = {path.name: path for path in (tmp_path / "state").rglob("*.log")}
     assert set(logs) == {"algo-1.log", "algo-2.log", "all-hosts.log"}

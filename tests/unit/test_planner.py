@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from local_runner.definition.expressions import resolve
 from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import Branch, Dependency, Plan, ProcessingJob
-from local_runner.planning.planner import plan
+from local_runner.planning.planner import PlanRequest, plan
 from local_runner.planning.scope import starting_scope
 
 CACHE: dict[str, Path] = {}
@@ -43,25 +44,45 @@ def _cache_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
     CACHE["dir"] = tmp_path_factory.mktemp("cache")
 
 
+@dataclass(frozen=True)
+class Data:
+    """What is on this machine, told by a function, and what is mapped in for a plan."""
+
+    provided: Callable[[str], bool]
+    mapped: frozenset[str] = frozenset()
+
+    def provides(self, uri: str) -> bool:
+        return self.provided(uri) or uri in self.mapped
+
+    def with_sources(self, sources: Mapping[str, Path]) -> Data:
+        return replace(self, mapped=self.mapped | sources.keys())
+
+
 def planned(
     definition: Any,
     parameters: dict[str, str] | None = None,
     defaults: dict[str, Any] | None = None,
     steps: tuple[str, ...] = (),
     provided: Callable[[str], bool] = lambda uri: uri == "s3://b/raw",
+    outputs: dict[str, Path] | None = None,
+    region: str = "us-east-1",
 ) -> Plan:
     read, problems = inspect_definition(text(definition), "Daily")
     return plan(
-        read,
-        target="pipeline.json",
-        parameters=parameters or {},
-        defaults=defaults or {},
-        provided=provided,
-        execution_id="abcdefghijkl",
-        started="2026-01-01T00:00:00Z",
-        cache_dir=CACHE["dir"],
-        steps=steps,
-        problems=problems,
+        PlanRequest(
+            read,
+            target="pipeline.json",
+            data=Data(provided),
+            execution_id="abcdefghijkl",
+            started="2026-01-01T00:00:00Z",
+            region=region,
+            cache_dir=CACHE["dir"],
+            parameters=parameters or {},
+            defaults=defaults or {},
+            steps=steps,
+            outputs=outputs or {},
+            problems=problems,
+        )
     )
 
 
@@ -240,6 +261,28 @@ def test_the_scope_of_a_selection_knows_the_requests_of_the_rest() -> None:
     assert scope.execution["PipelineExecutionArn"] == (
         "arn:aws:sagemaker:us-east-1:000000000000:pipeline/daily/execution/abcdefghijkl"
     )
+
+
+def test_data_stands_for_the_output_of_a_step_that_is_not_selected(tmp_path: Path) -> None:
+    made = planned(pipeline(*chain("A", "B")), steps=("B",), outputs={"A.out": tmp_path})
+    assert made.sources == {"s3://b/A": tmp_path}
+
+
+def test_data_for_no_such_output_is_a_problem_beside_the_others(tmp_path: Path) -> None:
+    found = problems_of(pipeline(*chain("A", "B")), steps=("B",), outputs={"A.oud": tmp_path, "B.out": tmp_path})
+    assert len(found) == 3
+    assert found[0] == "data A.oud: is no S3 URI and no output of a step that is not selected. Did you mean 'A.out'?"
+    assert found[1].startswith("data B.out: is no S3 URI")
+    assert "step 'B' reads s3://b/A, which no earlier step writes" in found[2]
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_every_arn_is_in_the_region_of_the_settings(region: str) -> None:
+    made = planned(daily(), region=region)
+    arns = [step.job.arn for step in made.steps if step.job]
+    arns += [text for text in starting_scope(made).execution.values() if text.startswith("arn:")]
+    assert len(arns) > 3
+    assert {arn.split(":")[3] for arn in arns} == {region}
 
 
 def test_what_only_an_unselected_step_could_say_is_a_problem() -> None:

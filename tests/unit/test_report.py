@@ -64,7 +64,7 @@ def planned(
 
 def plan_of(*steps: PlannedStep, notes: tuple[str, ...] = ()) -> Plan:
     pipeline = PipelineDefinition("flights-daily", (), tuple(item.step for item in steps))
-    return Plan(ID, pipeline, {}, steps, "2013-01-02T03:04:05+00:00", notes)
+    return Plan(ID, pipeline, {}, steps, "2013-01-02T03:04:05+00:00", "us-east-1", notes)
 
 
 EXAMPLE = plan_of(

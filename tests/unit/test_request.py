@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.definitions import processing_request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred, follow, parse_path
-from local_runner.models import ProcessingInput, ProcessingOutput
+from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
 from local_runner.sagemaker_api.job_types import JOB_KINDS
 from local_runner.sagemaker_api.processing import describe, ignored_kinds, job_name, processing_job
 from local_runner.storage.s3_uri import s3_problem
@@ -157,10 +157,10 @@ def test_every_step_name_gives_a_job_name_that_the_service_takes(step: str) -> N
 
 
 def test_describe_shows_the_request_and_how_it_went() -> None:
-    job, _ = processing_job(sample(), "Name", "R")
-    assert job is not None
+    job, _ = JOB_KINDS["Processing"].job(sample(), "Name", "R", "eu-west-1")
+    assert isinstance(job, ProcessingJob)
     shown = describe(job, status="Completed", exit_message="fine", ended="2026-01-01T00:00:00Z")
-    assert shown["ProcessingJobArn"] == "arn:aws:sagemaker:us-east-1:000000000000:processing-job/name"
+    assert shown["ProcessingJobArn"] == "arn:aws:sagemaker:eu-west-1:000000000000:processing-job/name"
     assert (shown["ProcessingJobStatus"], shown["ExitMessage"]) == ("Completed", "fine")
     assert "FailureReason" not in shown
     uri = parse_path("ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri")

@@ -19,8 +19,8 @@ from local_runner.cli.local import cli
 from local_runner.engines.fake import Breakdown, FakeHost
 from local_runner.errors import InvalidPipelineError
 from local_runner.events import Silent
+from local_runner.execution.ended import Ended
 from local_runner.execution.retries import with_retries
-from local_runner.execution.steps import Ended
 from local_runner.models import Fault, PlannedStep, RetryPolicy, ServiceException, Step, StepExecution
 from local_runner.planning.faults import parse_fault
 from local_runner.pytest_plugin import LocalRun

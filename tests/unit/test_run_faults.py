@@ -21,8 +21,10 @@ from local_runner.execution.executor import INTERNAL_ERROR
 from local_runner.fingerprint import FILE, verified_runs
 from local_runner.models import Execution, JobResult, StagedJob
 from local_runner.planning.selection import Selection
-from local_runner.run.pipeline import RunRequest, local_storage, run_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project as OpenProject
+from local_runner.run.local_data import local_storage
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.storage.runs import DESCRIBED, RECORD
 
 
@@ -122,7 +124,7 @@ def test_no_program_is_started_with_a_nul(project: Project) -> None:
 @pytest.mark.parametrize("uri", ["s3:///x", "s3://", "s3:////x", "s3://b/../x", "x", ""])
 def test_data_is_mapped_to_uris(project: Project, tmp_path: Path, uri: str) -> None:
     with pytest.raises(SettingsError, match="no S3 URI"):
-        local_storage(load_settings(tmp_path), project.state, {uri: tmp_path})
+        local_storage(OpenProject.at(tmp_path, project.state, print), {uri: tmp_path})
     if uri.startswith("s3:"):
         with pytest.raises(SettingsError, match="no S3 URI"):
             project.run([chained("A")], data={uri: tmp_path})
@@ -197,7 +199,7 @@ def test_a_defect_in_one_step_fails_that_step_and_keeps_its_traceback(project: P
     steps = [chained("Breaks"), chained("After", ("Breaks",)), chained("Beside")]
     file = write(project.root / "definition.json", pipeline(*steps))
     _, execution = run_pipeline(
-        load_settings(project.root), RunRequest(target=str(file)), project.state, Silent(), Broken({})
+        OpenProject.at(project.root, project.state, Silent().note), RunRequest(target=str(file)), Silent(), Broken({})
     )
     assert statuses(execution) == {"Breaks": "Failed", "Beside": "Succeeded"}
     kept = project.state / "runs" / execution.id / "logs" / "Breaks" / INTERNAL_ERROR

@@ -23,9 +23,12 @@ from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.jsontext import shorten
 from local_runner.models import Execution
 from local_runner.planning.selection import Selection
+from local_runner.project import Project as OpenProject
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
-from local_runner.run.pipeline import RunRequest, load_definition, make_plan, run_pipeline
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.planned import plan_run
+from local_runner.run.request import RunRequest
 from local_runner.run.why import explain
 from local_runner.secrets import DEFAULT_PATTERNS, KEPT, SHORTEST, SecretNames, Secrets
 from local_runner.settings import load_settings
@@ -120,7 +123,12 @@ class Project:
 
         engine = FakeEngine({name: function(name) for name in ("First", "Second", "Third")})
         settings = load_settings(self.root)
-        execution = run_pipeline(settings, self.request(**more), self.state, PlainListener(self.shown), engine)[1]
+        execution = run_pipeline(
+            OpenProject(settings, self.state, PlainListener(self.shown).note),
+            self.request(**more),
+            PlainListener(self.shown),
+            engine,
+        )[1]
         self.shown.write(json.dumps(to_record(execution)) + json.dumps(to_record(execution), ensure_ascii=False))
         return execution
 
@@ -168,7 +176,7 @@ def test_jobs_get_the_values_themselves(project: Project) -> None:
         }
     )
     shown = PlainListener(project.shown)
-    run_pipeline(load_settings(project.root), project.request(), project.state, shown, engine)
+    run_pipeline(OpenProject.at(project.root, project.state, shown.note), project.request(), shown, engine)
     environments = {key: value for environment, _ in seen for key, value in environment.items()}
     assert environments["API_TOKEN"] == environments["COPY"] == TOKEN
     assert environments["SESSION"] == RETURNED
@@ -195,7 +203,9 @@ def test_a_step_whose_exit_message_holds_a_secret_is_not_cached(project: Project
     engine = FakeEngine({"First": told})
     for _ in range(2):
         shown = PlainListener(project.shown)
-        execution = run_pipeline(load_settings(project.root), project.request(), project.state, shown, engine)[1]
+        execution = run_pipeline(
+            OpenProject.at(project.root, project.state, shown.note), project.request(), shown, engine
+        )[1]
         assert (execution.step("First").exit_message or "").startswith("used ***")
     assert engine.ran == ["First"] * 2
     assert project.lies_in() == []
@@ -213,13 +223,7 @@ def test_the_cache_goes_by_secrets_and_why_shows_none(project: Project) -> None:
     def note(text: str) -> None:
         project.shown.write(text)
 
-    found = explain(
-        settings,
-        project.request(engine="sandbox"),
-        "First",
-        project.state,
-        note,
-    )
+    found = explain(OpenProject(settings, project.state, note), project.request(engine="sandbox"), "First")
     project.shown.write("\n".join(found.lines()) + json.dumps(found.record()))
     assert "request.Environment.API_TOKEN" in {change.what for change in found.changes}
     assert other not in project.shown.getvalue()
@@ -240,7 +244,7 @@ def test_a_signature_of_before_shows_no_secret(project: Project) -> None:
     store.keep_signature(signature.key, signature)
     store.keep_last("p", {"First": signature.key})
     FileDigests(project.state / "steps" / "digests").save()
-    found = explain(load_settings(project.root), project.request(engine="sandbox"), "First", project.state, print)
+    found = explain(OpenProject.at(project.root, project.state, print), project.request(engine="sandbox"), "First")
     assert "machine" in str(found.changes) or "engine" in {change.what for change in found.changes}
     assert "request.Environment.API_TOKEN" not in {change.what for change in found.changes}
     assert TOKEN not in "\n".join(found.lines())
@@ -258,7 +262,7 @@ def test_what_is_resumed_wants_its_secrets_again(project: Project) -> None:
     engine = FakeEngine({"Third": lambda host: seen.append(host.staged.job.environment)})
     request = project.request(selection=Selection(resume=True))
     shown = PlainListener(project.shown)
-    resumed = run_pipeline(load_settings(project.root), request, project.state, shown, engine)[1]
+    resumed = run_pipeline(OpenProject.at(project.root, project.state, shown.note), request, shown, engine)[1]
     assert resumed.status == "Succeeded", resumed.failure_reason
     assert (engine.ran, seen) == (["Third"], [{"COPY": TOKEN}])
     assert project.lies_in() == []
@@ -319,7 +323,7 @@ def test_what_a_run_proves_holds_for_any_value_of_a_secret() -> None:
             "Parameters": [{"Name": "DbPassword", "Type": "String", "DefaultValue": secret}],
             "Steps": [job("A", [], environment)],
         }
-        found.append(fingerprint_of(json.dumps(document), values, Storage(Path("nowhere"), ()), None, names))
+        found.append(fingerprint_of(document, values, Storage(Path("nowhere"), ()), None, names))
         assert secret not in json.dumps(found[-1].definition)
         assert found[-1].definition["Steps"][0]["Arguments"]["Environment"]["LEVEL"] == "1"
     assert found[0].value == found[1].value
@@ -484,8 +488,12 @@ def test_without_secrets_there_is_no_key(project: Project) -> None:
     target = write(project.root / "p.json", pipeline(*project.steps))
     settings = load_settings(project.root)
     request = RunRequest(target=str(target), cache=True)
-    loaded = load_definition(settings, str(target), project.state, print)
-    make_plan(settings, loaded, request, project.state)
-    run_pipeline(settings, request, project.state, PlainListener(project.shown), FakeEngine())
+    plan_run(OpenProject(settings, project.state, print), request)
+    run_pipeline(
+        OpenProject(settings, project.state, PlainListener(project.shown).note),
+        request,
+        PlainListener(project.shown),
+        FakeEngine(),
+    )
     assert not (project.state / "secret.key").exists()
     assert (project.state / "runs").is_dir()

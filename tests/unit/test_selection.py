@@ -16,7 +16,9 @@ from local_runner.errors import SettingsError
 from local_runner.events import Silent
 from local_runner.models import Execution
 from local_runner.planning.selection import Selection
-from local_runner.run.pipeline import RunRequest, run_pipeline
+from local_runner.project import Project as OpenProject
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.settings import load_settings
 from local_runner.step_cache.prune import prune_runs, prune_steps
 
@@ -62,7 +64,7 @@ class Project:
         try:
             settings = load_settings(self.root)
             request = RunRequest(target=str(target), **{"cache": False, **more})
-            return run_pipeline(settings, request, self.state, Silent(), engine)[1]
+            return run_pipeline(OpenProject(settings, self.state, Silent().note), request, Silent(), engine)[1]
         finally:
             self.ran = engine.ran
 

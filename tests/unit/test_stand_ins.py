@@ -21,7 +21,7 @@ from support.executions import Project, chained, statuses
 from local_runner.engines.fake import FakeHost
 from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.execution.functions.outputs import declared_outputs
-from local_runner.execution.functions.process import Returned, run
+from local_runner.execution.functions.process import Call, Places, Returned, run
 from local_runner.models import Execution, Fault, OutputParameter, StandIn, Step
 from local_runner.settings import load_settings
 
@@ -213,16 +213,12 @@ def test_a_function_is_retried_after_exceptions_of_the_service(project: Project)
 def call(tmp_path: Path, source: str, *, type_: str = "Lambda", stop: threading.Event, seconds: float) -> Returned:
     file = tmp_path / "f.py"
     file.write_text(dedent(source))
+    step = Step("Count", type_, "Steps[0]", {}, function_arn=ARN)
     return run(
-        StandIn(file, "handler", "f.py:handler"),
-        Step("Count", type_, "Steps[0]", {}, function_arn=ARN),
-        {},
-        work=tmp_path / "work",
-        s3=tmp_path / "s3",
-        log=tmp_path / "function.log",
-        on_line=lambda _: None,
-        stop=stop,
-        seconds=seconds,
+        Call(StandIn(file, "handler", "f.py:handler"), step, {}, seconds),
+        Places(work=tmp_path / "work", log=tmp_path / "function.log", s3=tmp_path / "s3"),
+        lambda _: None,
+        stop,
     )
 
 
@@ -263,10 +259,10 @@ def test_a_function_ends_with_a_runner_that_is_killed(tmp_path: Path) -> None:
     script = f"""
         import threading, pathlib
         from local_runner.models import StandIn, Step
-        from local_runner.execution.functions.process import run
+        from local_runner.execution.functions.process import Call, Places, run
         here = pathlib.Path("{tmp_path}")
-        run(StandIn(here / "f.py", "handler", "f.py:handler"), Step("S", "EMR", "", {{}}), {{}}, work=here / "work",
-            s3=here / "s3", log=here / "log", on_line=lambda _: None, stop=threading.Event())
+        call = Call(StandIn(here / "f.py", "handler", "f.py:handler"), Step("S", "EMR", "", {{}}), {{}})
+        run(call, Places(here / "work", here / "log", here / "s3"), lambda _: None, threading.Event())
     """
     runner = subprocess.Popen([sys.executable, "-c", dedent(script)])
     for _ in range(400):

@@ -20,8 +20,9 @@ from support.definitions import get, join, output_of, parameter, pipeline, proce
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
 from local_runner.models import Execution
-from local_runner.run.pipeline import RunRequest, run_pipeline
-from local_runner.settings import load_settings
+from local_runner.project import Project as OpenProject
+from local_runner.run.pipeline import run_pipeline
+from local_runner.run.request import RunRequest
 from local_runner.step_cache.digests import FileDigests
 from local_runner.step_cache.key import Signature
 from local_runner.step_cache.store import step_store
@@ -113,7 +114,9 @@ class Project:
             **{"cache": True, **more},
         )
         listener = Listening(self.notes)
-        _, execution = run_pipeline(load_settings(self.root), request, state or self.state, listener, engine)
+        _, execution = run_pipeline(
+            OpenProject.at(self.root, state or self.state, listener.note), request, listener, engine
+        )
         self.ran = engine.ran
         return execution
 

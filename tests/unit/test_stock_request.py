@@ -39,7 +39,7 @@ Spoil = Callable[[dict[str, Any]], Any]
 
 
 def parse(kind: str, request: dict[str, Any]) -> tuple[Any, list[Any]]:
-    return JOB_KINDS[kind].parse(request, "name", "R")
+    return JOB_KINDS[kind].job(request, "name", "R", "us-east-1")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from support.jobs import processing_job
 
 from local_runner.engines.docker.sweep import _is_left
+from local_runner.engines.following import Ending
 from local_runner.engines.host_log import HostLog
-from local_runner.engines.hot.call import Ending, WorkerLostError, run_job
+from local_runner.engines.hot.call import WorkerLostError, run_job
 from local_runner.engines.hot.engine import _needs_cold
 from local_runner.engines.hot.imports import imports_of
 from local_runner.engines.sdk.program import _extract_files

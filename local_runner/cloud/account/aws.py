@@ -1,7 +1,7 @@
 """The AWS account of an environment, through boto3: every call of a promotion goes through here.
 
 Speaks to AWS, or to what AWS_ENDPOINT_URL names. Calls are validated by botocore, counted, retried where the service
-was busy (botocore's standard mode), and their errors told in terms of what to do. Nothing is written in ``reading()``.
+was busy (botocore's standard mode), and their errors explained with what to do. Nothing is written in ``reading()``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import boto3
 from botocore import exceptions
 from botocore.config import Config
 
+from local_runner.cloud.account.not_found import CODES, is_not_found
 from local_runner.errors import LocalRunnerError
 
 _READS = re.compile(r"(describe|get|list|head|batch_get|batch_check|simulate|lookup)_")
@@ -69,21 +70,29 @@ class AwsError(CloudError):
     """A call that AWS refused or did not answer. ``code`` is the service's own (empty where it did not answer).
 
     ``transient``: the network or the service was not there, and the same call may succeed later.
+    ``not_found``: the service says that there is no such thing (:mod:`local_runner.cloud.account.not_found`).
     """
 
-    def __init__(self, message: str, operation: str, code: str = "", *, transient: bool = False) -> None:
+    def __init__(
+        self, message: str, operation: str, code: str = "", *, transient: bool = False, not_found: bool = False
+    ) -> None:
         super().__init__(message)
         self.operation = operation
         self.code = code
         self.transient = transient
+        self.not_found = not_found
 
 
 @dataclass
 class Aws:
-    """One account in one region. ``calls`` are the calls made so far, as ``service.operation``."""
+    """One account in one region. ``calls`` are the calls made so far, as ``service.operation``.
+
+    ``known_account`` is the account's id where AWS need not be asked for it: nobody has to be signed in to name ARNs.
+    """
 
     region: str
     profile: str | None = None
+    known_account: str | None = None
     calls: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -107,7 +116,7 @@ class Aws:
     @cached_property
     def account(self) -> str:
         """The account's id, 12 digits."""
-        return str(self._identity["Account"])
+        return self.known_account or str(self._identity["Account"])
 
     @cached_property
     def partition(self) -> str:
@@ -135,12 +144,13 @@ class Aws:
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             raise self._explained(error, service, operation) from error
 
-    def find(self, service: str, operation: str, *missing: str, **parameters: Any) -> dict[str, Any] | None:
-        """As ``call``, or None where the service answers with one of the codes ``missing``: there is no such thing."""
+    def find(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
+        """As ``call``, or None where the service answers that there is no such thing. Raises AwsError."""
+        assert f"{service}.{operation}" in CODES, "an operation that does not say so"
         try:
             return self.call(service, operation, **parameters)
         except AwsError as error:
-            if error.code in missing:
+            if error.not_found:
                 return None
             raise
 
@@ -183,20 +193,21 @@ class Aws:
             unreached = isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
             return AwsError(self._unanswered(error, service, action), action, transient=unreached)
         response = cast("dict[str, Any]", cast("Any", error).response)
-        told: dict[str, Any] = response.get("Error", {})
-        code, said = str(told.get("Code", "")), str(told.get("Message", "")).strip()
+        details: dict[str, Any] = response.get("Error", {})
+        code, message = str(details.get("Code", "")), str(details.get("Message", "")).strip()
         if code in _EXPIRED:
             what = "The AWS credentials have expired. Sign in again (aws sso login), then repeat the command."
         elif code in _INVALID:
             what = f"AWS does not accept the credentials ({code}). Check them: aws sts get-caller-identity."
         elif code in _DENIED:
             what = (
-                f"AWS does not allow {_PERMISSIONS.get(action, action)} to these credentials: {said or code}\n"
+                f"AWS does not allow {_PERMISSIONS.get(action, action)} to these credentials: {message or code}\n"
                 "Ask for that permission, or let somebody who has it prepare the account: local-runner bootstrap."
             )
         else:
-            what = f"{action} failed: {said or code} ({code})"
-        return AwsError(what, action, code, transient=code in _BUSY)
+            what = f"{action} failed: {message or code} ({code})"
+        not_found = is_not_found(f"{service}.{operation}", code, message)
+        return AwsError(what, action, code, transient=code in _BUSY, not_found=not_found)
 
     def _unanswered(self, error: Exception, service: str, action: str) -> str:
         match error:

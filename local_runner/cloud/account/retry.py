@@ -17,7 +17,7 @@ _LONGEST_WAIT_SECONDS = 8.0
 Answer = TypeVar("Answer")
 
 
-def once_assumable(
+def retry_until_assumable(
     write: Callable[[], Answer],
     sleep: Callable[[float], None] = time.sleep,
     patience: float = _PATIENCE_SECONDS,

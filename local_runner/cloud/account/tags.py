@@ -9,8 +9,6 @@ PROJECT_TAG = "local-runner:project"
 
 ENVIRONMENT_TAG = "local-runner:environment"
 
-ABSENT = ("404", "NoSuchBucket", "NoSuchKey", "NotFound")
-
 
 def is_ours(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether a resource with these tags belongs to the project and environment of those."""

@@ -1,7 +1,7 @@
 """Two definitions -> what differs, for people: steps added, removed, changed field by field. No I/O of its own.
 
-Hashes and digests are noise: a step whose code lies elsewhere is told as changed code, with the lines that were added
-and taken away, and the image is told once for all steps.
+Hashes and digests are noise: a step whose code lies elsewhere is shown as changed code, with the lines that were added
+and taken away, and the image is shown once for all steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, cast
 
+from local_runner.cloud.change.fields import changed_fields
 from local_runner.cloud.change.models import FieldChange
+from local_runner.jsondiff import ABSENT, Members, json_differences
 from local_runner.jsontext import as_list, as_object
 
 Json = dict[str, Any]
@@ -42,7 +44,7 @@ def definition_changes(
             changes += _of_step(name, old[name], new[name], content, images)
     changes += [FieldChange("image", one, other) for one, other in images]
     if before is not None:
-        changes += _fields(_flat(_without_steps(before)), _flat(_without_steps(after)))
+        changes += _fields(_without_steps(before), _without_steps(after))
     return tuple(changes)
 
 
@@ -50,19 +52,19 @@ def _of_step(
     name: str, old: Mapping[str, Any], new: Mapping[str, Any], content: Content, images: dict[tuple[str, str], None]
 ) -> Iterator[FieldChange]:
     seen: set[tuple[str, str]] = set()
-    for change in _fields(_flat(_without_branches(old)), _flat(_without_branches(new))):
+    for change in _fields(_without_branches(old), _without_branches(new)):
         one, other = change.before, change.after
         if change.path.endswith("ImageUri") and isinstance(one, str) and isinstance(other, str):
             images[(one, other)] = None
         elif isinstance(one, str) and isinstance(other, str) and _CODE_URI.search(one) and _CODE_URI.search(other):
             if (one, other) not in seen:
                 seen.add((one, other))
-                yield FieldChange(f"{CODE}{name}", one, code_words(one, other, content))
+                yield FieldChange(f"{CODE}{name}", one, code_summary(one, other, content))
         else:
             yield FieldChange(f"{name}.{change.path}", one, other)
 
 
-def code_words(one: str, other: str, content: Content) -> str:
+def code_summary(one: str, other: str, content: Content) -> str:
     """``transform.py +12 -3``, or only the name where the content is no text or not to be had."""
     name = other.rstrip("/").rpartition("/")[2]
     before, after = content(one), content(other)
@@ -96,25 +98,25 @@ def _without_branches(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FieldChange]:
-    paths = [*new, *(path for path in old if path not in new)]
-    return [FieldChange(path, old.get(path), new.get(path)) for path in paths if old.get(path) != new.get(path)]
+    return changed_fields(json_differences(old, new, members=_members))
 
 
-def _flat(value: Any, where: str = "") -> dict[str, Any]:
-    """The leaves by their paths; items of lists by their names, where they have any. An expression is a leaf."""
+def _members(before: Any, after: Any) -> Members:
+    """The members of two values; all of one where the other is not there. Other values are compared as a whole."""
+    old, new = ({} if value is ABSENT else _table(value) for value in (before, after))
+    return None if old is None or new is None else (old, new)
+
+
+def _table(value: Any) -> dict[str, Any] | None:
+    """The members; items of lists by their names, where they have any. An expression is a value of its own."""
     table, items = as_object(value), as_list(value)
     if table and not _is_expression(table):
-        found: dict[str, Any] = {}
-        for key, item in table.items():
-            found |= _flat(item, f"{where}.{key}".lstrip("."))
-        return found
+        return table
     if items and all(isinstance(item, Mapping) for item in items):
-        found = {}
-        for index, item in enumerate(items):
-            name = next((item[key] for key in _NAMES if key in item), index)
-            found |= _flat(item, f"{where}[{name}]")
-        return found
-    return {where: value}
+        return {
+            f"[{next((item[key] for key in _NAMES if key in item), index)}]": item for index, item in enumerate(items)
+        }
+    return None
 
 
 def _is_expression(table: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from local_runner.cloud.change.models import FieldChange
+from local_runner.jsondiff import ABSENT, JsonDifference, Members, json_differences
 from local_runner.secrets import Secrets
 
 Leaves = dict[tuple[str, ...], Any]
@@ -46,21 +47,29 @@ def nested(flat: Leaves, named_lists: Mapping[str, str] | None = None) -> dict[s
 
 def field_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> tuple[FieldChange, ...]:
     """What differs, in the order of ``after``; what is only in ``before`` stands last."""
-    old, new = leaves(before), leaves(after)
-    paths = [*new, *(path for path in old if path not in new)]
-    return tuple(
-        FieldChange(prefix + ".".join(path), old.get(path), new.get(path))
-        for path in paths
-        if not same(old.get(path), new.get(path))
-    )
+    found = changed_fields(json_differences(before, after, members=_members, same=same))
+    return tuple(FieldChange(prefix + change.path, change.before, change.after) for change in found)
+
+
+def changed_fields(found: Iterable[JsonDifference]) -> list[FieldChange]:
+    """Differences as fields: None is "not there", and what is there no more stands last."""
+    changes = [
+        FieldChange(each.path, *(None if it is ABSENT else it for it in (each.before, each.after))) for each in found
+    ]
+    changes = [change for change in changes if change.before is not None or change.after is not None]
+    return sorted(changes, key=lambda change: change.after is None)
 
 
 def shown(changes: Iterable[FieldChange], secrets: Secrets) -> tuple[FieldChange, ...]:
     """The changes with keyed hashes for secrets: a field that has a secret name in its path, and values in texts."""
 
     def hidden(path: str, value: Any) -> Any:
-        named = any(part in secrets.names for part in re.split(r"[.\[\]]+", path))
-        return secrets.hashed(value) if named and isinstance(value, str | int | float) else secrets.hidden(value)
+        parts = [part for part in re.split(r"[.\[\]]+", path) if part]
+        if isinstance(value, str | int | float):
+            named = any(part in secrets.names for part in parts)
+            return secrets.hashed(value) if named else secrets.hidden(value)
+        # What is secret in a table depends on what it is the value of (an Environment).
+        return secrets.hidden({parts[-1]: value})[parts[-1]] if isinstance(value, dict) else secrets.hidden(value)
 
     return tuple(
         FieldChange(item.path, hidden(item.path, item.before), hidden(item.path, item.after)) for item in changes
@@ -93,6 +102,12 @@ def comparable(value: Any) -> Any:
             return [comparable(item) for item in cast("Sequence[Any]", value)]
         case _:
             return value
+
+
+def _members(before: Any, after: Any) -> Members:
+    """The members of two values that are tables; all of one where the other is not there."""
+    old, new = (_table({} if value is ABSENT or value is None else value) for value in (before, after))
+    return None if old is None or new is None else (old, new)
 
 
 def _table(value: Any) -> Mapping[str, Any] | None:

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from local_runner.cloud.account.aws import Aws
 
 Action = Literal["create", "update", "delete"]
+
+
+class ResourceKind(StrEnum):
+    """The kinds of resources that a promotion makes, as people are shown them."""
+
+    ALERT_RULE = "alert rule"
+    ALERT_SUBSCRIPTION = "alert subscription"
+    ALERT_TOPIC = "alert topic"
+    BUCKET = "bucket"
+    CODE = "code"
+    EXECUTION_ROLE = "execution role"
+    IMAGE = "image"
+    PIPELINE = "pipeline"
+    RELEASE = "release"
+    REPOSITORY = "repository"
+    RULE = "rule"
+    SCHEDULE = "schedule"
+    START_ROLE = "start role"
 
 
 @dataclass(frozen=True)
@@ -28,12 +47,11 @@ class FieldChange:
 class Change:
     """One thing to do to one resource, and the doing of it.
 
-    ``resource`` is its kind in plain words ("pipeline", "schedule", "execution role"), ``name`` its name or ARN,
-    ``summary`` a line for people. ``apply`` makes the writes; doing so again, after it was cut off anywhere, leads to
-    the same state.
+    ``name`` is the resource's name or ARN, ``summary`` a line for people. ``apply`` makes the writes; doing so again,
+    after it was cut off anywhere, leads to the same state.
     """
 
-    resource: str
+    resource: ResourceKind
     name: str
     action: Action
     summary: str
@@ -52,7 +70,7 @@ class Resource(Protocol):
         ...
 
 
-def in_order(changes: Sequence[Change]) -> list[Change]:
-    """The changes with what goes at the end, the last first: a schedule goes before the role that it uses."""
-    going = [change for change in changes if change.action == "delete"]
-    return [change for change in changes if change.action != "delete"] + going[::-1]
+def deletions_last(changes: Sequence[Change]) -> list[Change]:
+    """The changes with deletions at the end, the last first: a schedule is deleted before the role that it uses."""
+    deletions = [change for change in changes if change.action == "delete"]
+    return [change for change in changes if change.action != "delete"] + deletions[::-1]

@@ -1,1 +1,1 @@
-"""A project and an environment -> the release that is wanted, and what stands around it."""
+"""A project and an environment -> the release as it should be, and what stands around it."""

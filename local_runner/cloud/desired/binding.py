@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_runner.cloud.change.definition import Json, steps_of
-from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.environment import Environment, NetworkSettings
 from local_runner.errors import SettingsError
-
-_OUTPUTS = {"Processing": "ProcessingOutputConfig", "Training": "OutputDataConfig", "Transform": "TransformOutput"}
-_CLUSTERS = {
-    "Processing": ("ProcessingResources", "ClusterConfig"),
-    "Training": ("ResourceConfig",),
-    "Transform": ("TransformResources",),
-}
+from local_runner.sagemaker_api.job_types import JOB_KINDS
 
 
-def set_defaults(document: Mapping[str, Any], environment: Environment) -> None:
+def set_parameter_defaults(document: Mapping[str, Any], environment: Environment) -> None:
     """Make the environment's values the defaults of the parameters. Raises SettingsError for one that is not there."""
     wanted: Json = dict(environment.parameters)
     if environment.instance_type is not None:
@@ -34,26 +28,27 @@ def set_defaults(document: Mapping[str, Any], environment: Environment) -> None:
         parameters[name]["DefaultValue"] = value
 
 
-def overlay(document: Mapping[str, Any], environment: Environment) -> None:
+def set_network_and_keys(document: Mapping[str, Any], environment: Environment) -> None:
     """Give each job the environment's network and key, where the job names none itself."""
     for step in steps_of(document):
-        kind = str(step.get("Type"))
-        if kind not in _CLUSTERS:
+        kind = JOB_KINDS.get(str(step.get("Type")))
+        if kind is None:
             continue
         arguments: Json = step["Arguments"]
-        if environment.network.subnets and kind != "Transform":  # a transform job's network is its model's
-            _set_network(arguments, environment, kind)
-        if environment.kms_key_id:
-            arguments.setdefault(_OUTPUTS[kind], {}).setdefault("KmsKeyId", environment.kms_key_id)
-            cluster = arguments
-            for key in _CLUSTERS[kind]:
-                cluster = cluster.setdefault(key, {})
-            cluster.setdefault("VolumeKmsKeyId", environment.kms_key_id)
+        if environment.network.subnets and kind.network is not None:
+            _set_network(_within(arguments, kind.network), environment.network)
+        for *path, member in kind.keys if environment.kms_key_id else ():
+            _within(arguments, path).setdefault(member, environment.kms_key_id)
 
 
-def _set_network(arguments: Json, environment: Environment, kind: str) -> None:
-    network = environment.network
-    place: Json = arguments.setdefault("NetworkConfig", {}) if kind == "Processing" else arguments
+def _within(arguments: Json, path: Sequence[str]) -> Json:
+    """The object at that path of a request, made where there is none."""
+    for key in path:
+        arguments = arguments.setdefault(key, {})
+    return arguments
+
+
+def _set_network(place: Json, network: NetworkSettings) -> None:
     if "VpcConfig" not in place:
         place["VpcConfig"] = {
             "SecurityGroupIds": list(network.security_group_ids),

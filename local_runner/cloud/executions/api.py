@@ -10,13 +10,11 @@ from functools import partial
 from typing import Any, get_args
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.target.target import Target
 from local_runner.models import ExecutionStatus, StepExecution, StepStatus
 
 OVER = ("Stopped", "Failed", "Succeeded", "CompletedWithFailures")
 """The statuses in which an execution starts nothing more (API: PipelineExecutionStatus)."""
-
-MISSING = ("ResourceNotFound", "ResourceNotFoundException", "ValidationException")
-"""The codes with which SageMaker says that there is no such pipeline or execution."""
 
 _STEP_OVER = ("Stopped", "Failed", "Succeeded")
 # The member of a step's Metadata that names its job, the kind of the job, and the log group that the job writes to.
@@ -83,9 +81,10 @@ class CloudStep:
 
 
 # ------------------------------------------------------------------------------------------------- executions
-def describe_pipeline(aws: Aws, name: str, environment: str) -> dict[str, Any]:
-    """What the account has under that name. Raises CloudError where there is no such pipeline."""
-    described = aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=name)
+def describe_pipeline(target: Target) -> dict[str, Any]:
+    """What the account has under the pipeline's name. Raises CloudError where there is no such pipeline."""
+    aws, name, environment = target.aws, target.names.pipeline_name, target.names.environment
+    described = aws.find("sagemaker", "describe_pipeline", PipelineName=name)
     if described is None:
         raise CloudError(
             f"There is no pipeline '{name}' in account {aws.account}, region {aws.region}: nothing was promoted to "
@@ -99,7 +98,6 @@ def latest_executions(aws: Aws, pipeline_name: str, most: int) -> list[CloudExec
     listed = aws.find(
         "sagemaker",
         "list_pipeline_executions",
-        *MISSING,
         PipelineName=pipeline_name,
         SortBy="CreationTime",
         SortOrder="Descending",
@@ -137,7 +135,7 @@ def find_execution(aws: Aws, pipeline: Mapping[str, Any], wanted: str | None) ->
     try:
         return describe_execution(aws, arn)
     except AwsError as error:
-        if error.code not in MISSING:
+        if not error.not_found:
             raise
     known = ", ".join(execution.id for execution in latest_executions(aws, name, 5))
     raise CloudError(

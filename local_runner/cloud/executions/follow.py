@@ -1,4 +1,4 @@
-"""An execution in the account, watched until it is over: asks the account again and again, and tells a Listener.
+"""An execution in the account, watched until it is over: asks the account again and again, and reports to a Listener.
 
 Reads only, through Aws. The listener is that of a local run, so that both look the same.
 """
@@ -23,7 +23,7 @@ from local_runner.events import Listener
 from local_runner.models import Execution, PipelineDefinition, Plan, PlannedStep
 from local_runner.planning.order import dependencies
 
-_LOST_SECONDS = 600.0  # a network that is away for this long does not come back by itself
+_UNREACHABLE_SECONDS = 600.0  # a network that is away for this long does not come back by itself
 _LAST_LINES = 20
 
 
@@ -36,6 +36,7 @@ def plan_of(definition: PipelineDefinition, execution: CloudExecution, parameter
         parameters=dict(parameters),
         steps=steps,
         started=execution.started.isoformat(),
+        region=execution.arn.split(":")[3],
     )
 
 
@@ -73,16 +74,16 @@ def follow(
 
 @dataclass
 class _Watch:
-    """One execution, and what the listener was told of it. ``result`` is what it came to, once it is over."""
+    """One execution, and what of it the listener has. ``result`` is what it came to, once it is over."""
 
     aws: Aws
     arn: str
     plan: Plan
     listener: Listener
     result: Execution | None = None
-    _told: dict[str, tuple[bool, int]] = field(default_factory=dict[str, tuple[bool, int]])
+    _shown: dict[str, tuple[bool, int]] = field(default_factory=dict[str, tuple[bool, int]])
     _ended: dict[str, CloudStep] = field(default_factory=dict[str, CloudStep])
-    _lost: float | None = None
+    _unreachable_since: float | None = None
 
     def look(self) -> bool:
         """Ask the account once and pass on what is new; whether anything was. Raises AwsError."""
@@ -92,28 +93,28 @@ class _Watch:
             execution = describe_execution(self.aws, self.arn)
             steps = execution_steps(self.aws, self.arn, types)
         except AwsError as error:
-            self._lost = self._lost or time.monotonic()
-            if not error.transient or time.monotonic() - self._lost > _LOST_SECONDS:
+            self._unreachable_since = self._unreachable_since or time.monotonic()
+            if not error.transient or time.monotonic() - self._unreachable_since > _UNREACHABLE_SECONDS:
                 raise
             self.listener.note(f"{error.message} Trying again.")
             return False
-        self._lost = None
-        news = [step for step in steps if self._told.get(step.name) != (step.over, step.attempt)]
+        self._unreachable_since = None
+        news = [step for step in steps if self._shown.get(step.name) != (step.over, step.attempt)]
         for step in news:
-            self._tell(step)
+            self._show(step)
         if execution.over:
             ended = [self._ended[step.name] for step in steps if step.name in self._ended]
             self.result = _finished(self.plan, execution, ended, self.aws.region)
         return bool(news)
 
-    def _tell(self, step: CloudStep) -> None:
-        _, attempt = self._told.get(step.name, (False, 0))
+    def _show(self, step: CloudStep) -> None:
+        _, attempt = self._shown.get(step.name, (False, 0))
         if attempt != step.attempt:
             self.listener.step_started(step.name)
         if step.over:
-            self._ended[step.name] = _told_whole(self.aws, step)
+            self._ended[step.name] = _with_job_details(self.aws, step)
             self.listener.step_ended(self._ended[step.name].result)
-        self._told[step.name] = (step.over, step.attempt)
+        self._shown[step.name] = (step.over, step.attempt)
 
 
 def _finished(plan: Plan, execution: CloudExecution, steps: list[CloudStep], region: str) -> Execution:
@@ -135,22 +136,22 @@ def _finished(plan: Plan, execution: CloudExecution, steps: list[CloudStep], reg
     )
 
 
-def _told_whole(aws: Aws, step: CloudStep) -> CloudStep:
-    """A step that ended, with what its job has to say: its exit message; after a failure, its last lines as well."""
+def _with_job_details(aws: Aws, step: CloudStep) -> CloudStep:
+    """A step that ended, with what its job reported: its exit message; after a failure, its last lines as well."""
     step = with_job_message(aws, step)
     if step.result.status != "Failed" or step.job is None:
         return step
-    said = [step.result.failure_reason or ""]
+    reasons = [step.result.failure_reason or ""]
     try:
         lines = last_lines(aws, step.job, _LAST_LINES)
     except AwsError as error:
-        said.append(f"Its log cannot be read. {error.message}")
+        reasons.append(f"Its log cannot be read. {error.message}")
         lines = []
     host = ""
     for line in lines:
         if line.host != host:
             host = line.host
-            said.append(f"The last lines of {host}:")
-        said.append(f"  {line.text}")
-    result = replace(step.result, failure_reason="\n".join(filter(None, said)))
+            reasons.append(f"The last lines of {host}:")
+        reasons.append(f"  {line.text}")
+    result = replace(step.result, failure_reason="\n".join(filter(None, reasons)))
     return replace(step, result=result)

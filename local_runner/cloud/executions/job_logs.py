@@ -13,7 +13,6 @@ from typing import Any
 from local_runner.cloud.account.aws import Aws, AwsError
 from local_runner.cloud.executions.api import CloudJob
 
-_NO_GROUP = "ResourceNotFoundException"
 _PAGE = 10_000  # GetLogEvents: the most events of one answer
 
 
@@ -75,7 +74,7 @@ def _streams(aws: Aws, job: CloudJob) -> list[str]:
             logStreamNamePrefix=f"{job.name}/",
         )
     except AwsError as error:
-        if error.code != _NO_GROUP:
+        if not error.not_found:
             raise
         return []  # no job of this kind has printed anything in this account
     names = [str(stream["logStreamName"]) for stream in found]

@@ -13,38 +13,47 @@ from local_runner.models import PipelineDefinition
 from local_runner.report.text import printable
 
 
+@dataclass(frozen=True)
+class LogOptions:
+    """Which lines of an execution's jobs. ``step``: those of one step. ``follow``: until the execution is over.
+
+    ``tail``: only so many of the last lines of each host's past (None: all).
+    """
+
+    step: str | None = None
+    follow: bool = False
+    tail: int | None = None
+
+
 def print_logs(
     aws: Aws,
     execution: CloudExecution,
     definition: PipelineDefinition,
+    options: LogOptions,
     show: Callable[[str], None],
     note: Callable[[str], None],
-    *,
-    step: str | None = None,
-    follows: bool = False,
-    tail: int | None = None,
     pace: Pace | None = None,
 ) -> None:
     """Give ``show`` each line as ``Step/host | text``, in the order in which the steps began.
 
-    ``follows``: until the execution is over. ``tail``: only the last lines of each host's past. ``note`` is told what
-    has no log. Raises CloudError where the definition has no such step, and AwsError.
+    ``note`` gets what has no log. Raises CloudError where the definition has no such step, and AwsError.
     """
+    step, follow = options.step, options.follow
     types = {item.name: item.type for item in definition.steps}
     if step is not None and types and step not in types:
         raise CloudError(f"The pipeline has no step '{step}'. Its steps: {', '.join(types)}.")
-    pace, reading = pace or Pace(), _Reading(aws, execution.arn, types, step, tail, show)
-    watched = follows and not execution.over
+    pace, reading = pace or Pace(), _Reading(aws, execution.arn, types, options, show)
+    watched = follow and not execution.over
     while True:
         try:
             over = describe_execution(aws, execution.arn).over
             news = reading.more()
             if over and watched:
                 watched = False  # what was printed last may arrive after the end
-            elif over or not follows:
+            elif over or not follow:
                 break
         except AwsError as error:
-            if not follows or not error.transient:
+            if not follow or not error.transient:
                 raise
             note(f"{error.message} Trying again.")
             news = False
@@ -60,8 +69,7 @@ class _Reading:
     aws: Aws
     arn: str
     types: Mapping[str, str]
-    step: str | None
-    tail: int | None
+    options: LogOptions
     show: Callable[[str], None]
     logs: dict[str, JobLog] = field(default_factory=dict[str, JobLog])
     shown: int = 0
@@ -70,9 +78,9 @@ class _Reading:
         """Show what is new; whether anything was."""
         before = self.shown
         for item in execution_steps(self.aws, self.arn, self.types):
-            if item.job is None or self.step not in (None, item.name.partition("[")[0]):
+            if item.job is None or self.options.step not in (None, item.name.partition("[")[0]):
                 continue
-            log = self.logs.setdefault(item.job.name, JobLog(item.job, self.tail))
+            log = self.logs.setdefault(item.job.name, JobLog(item.job, self.options.tail))
             for line in log.more(self.aws):
                 self.show(f"{item.name}/{line.host} | {printable(line.text)}")
                 self.shown += 1

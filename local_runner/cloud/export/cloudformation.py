@@ -20,36 +20,36 @@ from local_runner.secrets import DEFAULT_NAMES, SecretNames
 Template = dict[str, Any]
 
 
-def release_template(parts: SupportingResources, definition: str, secret: SecretNames = DEFAULT_NAMES) -> Template:
+def release_template(supporting: SupportingResources, definition: str, secret: SecretNames = DEFAULT_NAMES) -> Template:
     """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get.
 
     ``secret`` parameters of the schedule are parameters of the template, which its user gives a value.
     """
     resources: dict[str, Any] = {}
-    if parts.execution_role:
-        resources["ExecutionRole"] = _role(parts.execution_role)
+    if supporting.execution_role:
+        resources["ExecutionRole"] = _role(supporting.execution_role)
     resources["Pipeline"] = {
         "Type": "AWS::SageMaker::Pipeline",
-        **({"DependsOn": "ExecutionRole"} if parts.execution_role else {}),
+        **({"DependsOn": "ExecutionRole"} if supporting.execution_role else {}),
         "Properties": {
-            "PipelineName": parts.place.pipeline,
+            "PipelineName": supporting.target.names.pipeline_name,
             "PipelineDefinition": {"PipelineDefinitionBody": definition},
-            "RoleArn": parts.execution_role_arn,
-            "Tags": _tags(parts.tags),
+            "RoleArn": supporting.target.execution_role_arn,
+            "Tags": _tags(supporting.target.tags),
         },
     }
-    if parts.start_role and parts.start_role.wanted:
-        resources["StartRole"] = _role(parts.start_role)
-    if parts.schedule.desired:
+    if supporting.start_role and supporting.start_role.wanted:
+        resources["StartRole"] = _role(supporting.start_role)
+    if supporting.schedule.desired:
         before = [name for name in ("Pipeline", "StartRole") if name in resources]
-        schedule, asked = _with_references(parts.schedule.desired, secret)
-        resources["Schedule"] = _schedule(schedule, parts.tags) | {"DependsOn": before}
+        schedule, asked = _with_references(supporting.schedule.desired, secret)
+        resources["Schedule"] = _schedule(schedule, supporting.target.tags) | {"DependsOn": before}
     else:
         asked = {}
-    resources |= _alerts(parts.alerts)
-    template = _template(
-        f"The SageMaker pipeline {parts.place.pipeline}, what starts it and who is told of failures", resources
-    )
+    resources |= _alerts(supporting.alerts)
+    name = supporting.target.names.pipeline_name
+    about = f"The SageMaker pipeline {name}, what starts it and who is notified of failures"
+    template = _template(about, resources)
     return {**template, "Parameters": asked} if asked else template
 
 
@@ -65,23 +65,25 @@ def _with_references(desired: DesiredSchedule, secret: SecretNames) -> tuple[Des
     return replace(desired, request=with_secrets_as(desired.request, secret, reference)), asked
 
 
-def bootstrap_template(parts: SupportingResources, *, bucket: str | None, repository: str | None) -> Template:
+def bootstrap_template(supporting: SupportingResources, *, bucket: str | None, repository: str | None) -> Template:
     """What an administrator makes once: the roles, ``bucket`` and ``repository`` (None: none to make)."""
     resources: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
     for name, role, setting in (
-        ("ExecutionRole", parts.execution_role, "role_arn of the environment"),
-        ("StartRole", parts.start_role, "role_arn of the environment's schedule"),
+        ("ExecutionRole", supporting.execution_role, "role_arn of the environment"),
+        ("StartRole", supporting.start_role, "role_arn of the environment's schedule"),
     ):
         if role and role.wanted:
             resources[name] = _role(role)
             arn = {"Fn::GetAtt": [name, "Arn"]}
             outputs[f"{name}Arn"] = {"Description": f"{setting} in local_runner.toml", "Value": arn}
-    template = _template(f"What local-runner needs to promote the pipeline {parts.place.pipeline}", resources)
+    template = _template(
+        f"What local-runner needs to promote the pipeline {supporting.target.names.pipeline_name}", resources
+    )
     if bucket:
-        resources["Bucket"] = {"Condition": "MakesBucket", **_bucket(bucket, parts.tags)}
+        resources["Bucket"] = {"Condition": "MakesBucket", **_bucket(bucket, supporting.target.tags)}
     if repository:
-        resources["Repository"] = {"Condition": "MakesRepository", **_repository(repository, parts.tags)}
+        resources["Repository"] = {"Condition": "MakesRepository", **_repository(repository, supporting.target.tags)}
     for name, made in (("Bucket", bucket), ("Repository", repository)):
         if made:
             template.setdefault("Parameters", {})[f"Make{name}"] = {
@@ -132,7 +134,7 @@ def _alerts(alerts: Alerts) -> dict[str, Any]:
     if alerts.makes_topic:
         made["AlertTopic"] = {
             "Type": "AWS::SNS::Topic",
-            "Properties": {"TopicName": alerts.names.alert_topic, "Tags": _tags(alerts.tags)},
+            "Properties": {"TopicName": alerts.target.names.alert_topic, "Tags": _tags(alerts.target.tags)},
         }
         policy = {"Version": "2012-10-17", "Statement": [alerts.topic_statement()]}
         made["AlertTopicPolicy"] = {
@@ -147,7 +149,7 @@ def _alerts(alerts: Alerts) -> dict[str, Any]:
             **after,
             "Properties": {"TopicArn": alerts.topic_arn, "Protocol": "email", "Endpoint": alerts.settings.email},
         }
-    made["AlertRule"] = _rule(alerts.rule(), alerts.tags) | after
+    made["AlertRule"] = _rule(alerts.rule(), alerts.target.tags) | after
     return made
 
 

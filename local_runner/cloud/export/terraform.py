@@ -25,7 +25,9 @@ class _Reference(str):
     """A text that Terraform is to evaluate."""
 
 
-def release_configuration(parts: SupportingResources, definition: str, secret: SecretNames = DEFAULT_NAMES) -> Block:
+def release_configuration(
+    supporting: SupportingResources, definition: str, secret: SecretNames = DEFAULT_NAMES
+) -> Block:
     """Pipeline, roles, schedule and alerts. ``definition`` is the JSON that the service is to get.
 
     ``secret`` parameters of the schedule are sensitive variables, which its user gives a value.
@@ -39,29 +41,31 @@ def release_configuration(parts: SupportingResources, definition: str, secret: S
         return _Reference(f"${{var.{key}}}")
 
     resources: dict[str, Block] = {}
-    roles = [("execution", parts.execution_role), ("start", parts.start_role)]
+    roles = [("execution", supporting.execution_role), ("start", supporting.start_role)]
     for name, role in roles:
         if role and role.wanted:
-            _add(resources, _role(name, role, parts.tags))
+            _add(resources, _role(name, role, supporting.target.tags))
     pipeline = {
-        "pipeline_name": parts.place.pipeline,
-        "pipeline_display_name": parts.place.pipeline,
-        "role_arn": parts.execution_role_arn,
+        "pipeline_name": supporting.target.names.pipeline_name,
+        "pipeline_display_name": supporting.target.names.pipeline_name,
+        "role_arn": supporting.target.execution_role_arn,
         "pipeline_definition": definition,
-        "tags": dict(parts.tags),
+        "tags": supporting.target.tags,
     }
     _add(resources, {"aws_sagemaker_pipeline": {"pipeline": _after(pipeline, resources, "execution")}})
-    if parts.schedule.desired:
-        request = with_secrets_as(parts.schedule.desired.request, secret, reference)
-        if parts.schedule.desired.kind == "rule":
-            _add(resources, _rule("start", request, parts.tags))
+    if supporting.schedule.desired:
+        request = with_secrets_as(supporting.schedule.desired.request, secret, reference)
+        if supporting.schedule.desired.kind == "rule":
+            _add(resources, _rule("start", request, supporting.target.tags))
         else:
             _add(resources, {"aws_scheduler_schedule": {"start": _after(_schedule(request), resources, "start")}})
-    _add(resources, _alerts(parts.alerts))
+    _add(resources, _alerts(supporting.alerts))
     required = {"aws": {"source": "hashicorp/aws", "version": _PROVIDER}}
     return {
         "terraform": {"required_providers": required},
-        "provider": {"aws": {"region": parts.place.region, "allowed_account_ids": [parts.place.account]}},
+        "provider": {
+            "aws": {"region": supporting.target.aws.region, "allowed_account_ids": [supporting.target.aws.account]}
+        },
         "resource": _escaped(resources),
         **({"variable": variables} if variables else {}),
     }
@@ -126,12 +130,12 @@ def _rule(name: str, request: Mapping[str, Any], tags: Mapping[str, str]) -> dic
 def _alerts(alerts: Alerts) -> dict[str, Block]:
     if alerts.settings is None:
         return {}
-    made = _rule("failed", alerts.rule(), alerts.tags)
+    made = _rule("failed", alerts.rule(), alerts.target.tags)
     topic: Block = {}
     if alerts.makes_topic:
         topic = {"depends_on": ["aws_sns_topic.failed"]}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [alerts.topic_statement()]})
-        made["aws_sns_topic"] = {"failed": {"name": alerts.names.alert_topic, "tags": dict(alerts.tags)}}
+        made["aws_sns_topic"] = {"failed": {"name": alerts.target.names.alert_topic, "tags": alerts.target.tags}}
         made["aws_sns_topic_policy"] = {"failed": {"arn": alerts.topic_arn, "policy": policy, **topic}}
     if alerts.settings.email:
         subscription = {"topic_arn": alerts.topic_arn, "protocol": "email", "endpoint": alerts.settings.email}

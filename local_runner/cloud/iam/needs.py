@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_runner.definition.syntax import GetParameter, GetProperty, Join, JsonGet
-from local_runner.jsontext import as_list, as_object, as_tuple
+from local_runner.jsontext import as_list, as_object, as_tuple, value_text
 from local_runner.models import ParameterValue, PipelineDefinition, Step
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)", re.DOTALL)
@@ -43,7 +43,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the steps touch. ``unknown`` are sentences on what cannot be told before an execution."""
+    """What the steps touch. ``unknown`` are sentences on what cannot be known before an execution."""
 
     reads: tuple[Location, ...]
     writes: tuple[Location, ...]
@@ -98,10 +98,10 @@ def beginning(value: Any, values: Mapping[str, ParameterValue | None]) -> tuple[
     """The text with which the value begins in every execution, and whether that is all of it."""
     match value:
         case str() | int() | float():
-            return str(value), True
+            return value_text(value), True
         case GetParameter():
             known = values.get(value.name)
-            return ("", False) if known is None else (str(known), True)
+            return ("", False) if known is None else (value_text(known), True)
         case Join():
             text = ""
             for index, item in enumerate(value.values):

@@ -1,7 +1,7 @@
 """What the two roles may do: a definition and its environment -> IAM policy documents. No I/O.
 
-Each statement has a Sid, so that what changes in a policy can be told by name. ``*`` alone as a Resource is in the
-statements of ANY_RESOURCE and nowhere else.
+Each statement has a Sid, so that what changes in a policy can be shown by name. ``*`` alone as a Resource is in the
+statements of ANY_RESOURCE alone.
 Source: SageMaker developer guide, "IAM Access Management for Pipelines", "CreateProcessingJob API: Execution Role
 Permissions"; EventBridge Scheduler user guide, "Execution role".
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.iam.needs import Location, Needs, shortest
-from local_runner.cloud.target.place import Place
+from local_runner.cloud.target.target import Target
 
 Statement = dict[str, Any]
 
@@ -32,7 +33,7 @@ _JOBS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Tuning": (("HyperParameterTuningJob", "hyper-parameter-tuning-job"), ("TrainingJob", "training-job")),
     "AutoML": (("AutoMLJobV2", "automl-job"),),
 }
-"""What steps of a type create: the word in the API's actions, and in ARNs."""
+"""What steps of a type create: its name in the API's actions, and in ARNs."""
 
 _MODELS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Model": (("CreateModel", "DescribeModel"), ("model/{job}",)),
@@ -50,20 +51,16 @@ def execution_trust() -> dict[str, Any]:
     return document([{"Sid": "SageMaker", **_assumed_by("sagemaker.amazonaws.com")}])
 
 
-def execution_policy(
-    needs: Needs, place: Place, *, own: Location, kms_key_arn: str | None = None, vpc: bool = False
-) -> dict[str, Any]:
-    """What the steps need, and no more. ``own`` is where the environment keeps its code and outputs.
-
-    ``kms_key_arn`` encrypts volumes and objects; ``vpc``: jobs run in a network of the account.
-    """
-    writes = shortest({own, *needs.writes})
+def execution_policy(needs: Needs, target: Target) -> dict[str, Any]:
+    """What the steps need, and no more, with the environment's own prefix, KMS key and network."""
+    aws = target.aws
+    writes = shortest({Location(target.bucket, f"{target.prefix}/"), *needs.writes})
     statements = [
-        *_storage(shortest({*needs.reads, *writes}), writes, place.partition),
-        *_jobs(needs, place),
+        *_storage(shortest({*needs.reads, *writes}), writes, aws.partition),
+        *_jobs(needs, aws),
         {
             "Sid": "PassRoles",  # itself, and what steps name as the role of their jobs
-            **_allow("iam:PassRole", sorted({place.role_arn, *needs.roles})),
+            **_allow("iam:PassRole", sorted({target.made_role_arn, *needs.roles})),
             "Condition": _passed_to("sagemaker"),
         },
         {
@@ -84,7 +81,7 @@ def execution_policy(
                     )
                 ],
                 [
-                    place.arn("sagemaker", f"{kind}/*")
+                    aws.arn("sagemaker", f"{kind}/*")
                     for kind in ("experiment", "experiment-trial", "experiment-trial-component")
                 ],
             ),
@@ -93,7 +90,7 @@ def execution_policy(
             "Sid": "Logs",
             **_allow(
                 ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                [place.arn("logs", "log-group:/aws/sagemaker/*")],
+                [aws.arn("logs", "log-group:/aws/sagemaker/*")],
             ),
         },
         {
@@ -101,16 +98,16 @@ def execution_policy(
             **_allow("cloudwatch:PutMetricData", ["*"]),
             "Condition": {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}},
         },
-        *_images(needs, place.partition),
+        *_images(needs, aws.partition),
     ]
     if needs.functions:
         statements.append({"Sid": "Functions", **_allow("lambda:InvokeFunction", needs.functions)})
     if needs.queues:
         statements.append({"Sid": "Queues", **_allow("sqs:SendMessage", needs.queues)})
-    if kms_key_arn:
+    if target.kms_key_arn:
         keys = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
-        statements.append({"Sid": "Encryption", **_allow(keys, [kms_key_arn])})
-    if vpc:
+        statements.append({"Sid": "Encryption", **_allow(keys, [target.kms_key_arn])})
+    if target.environment.network.subnets:
         statements.append({"Sid": "Network", **_allow(_NETWORK_ACTIONS, ["*"])})
     return document(statements)
 
@@ -118,9 +115,9 @@ def execution_policy(
 def gaps(needs: Needs) -> list[str]:
     """What a computed role cannot allow, as sentences: those pipelines want a ``role_arn`` of their own."""
     types = [kind for kind in needs.step_types if not ({kind} & (_JOBS.keys() | _MODELS.keys() | _WITHOUT_PERMISSIONS))]
-    said = [f"The role that is made has no permissions for {kind} steps." for kind in types]
-    said += [f"The role that is made cannot allow what is not known: {place}." for place in needs.unknown]
-    return [f"{sentence} Give a role as 'role_arn' of the environment." for sentence in said]
+    sentences = [f"The role that is made has no permissions for {kind} steps." for kind in types]
+    sentences += [f"The role that is made cannot allow what is not known: {place}." for place in needs.unknown]
+    return [f"{sentence} Give a role as 'role_arn' of the environment." for sentence in sentences]
 
 
 _NETWORK_ACTIONS = [
@@ -157,22 +154,22 @@ def _storage(reads: Collection[Location], writes: Collection[Location], partitio
     ]
 
 
-def _jobs(needs: Needs, place: Place) -> list[Statement]:
+def _jobs(needs: Needs, aws: Aws) -> list[Statement]:
     # The service names jobs pipelines-<execution id>-<step>-<random>, where the step does not say otherwise.
     names = [f"{name}*" for name in ("pipelines-", *needs.job_names)]
-    words = dict.fromkeys(pair for kind in needs.step_types for pair in _JOBS.get(kind, ()))
+    kinds = dict.fromkeys(pair for kind in needs.step_types for pair in _JOBS.get(kind, ()))
     made: list[Statement] = []
-    for word, resource in words:
-        verbs = [f"sagemaker:{verb}{word}" for verb in ("Create", "Describe")]
-        verbs.append(f"sagemaker:Stop{word.removesuffix('V2')}")
-        resources = [place.arn("sagemaker", f"{resource}/{name}") for name in names]
-        made.append({"Sid": f"{word}s", **_allow(sorted([*verbs, "sagemaker:AddTags"]), resources)})
+    for job, resource in kinds:
+        verbs = [f"sagemaker:{verb}{job}" for verb in ("Create", "Describe")]
+        verbs.append(f"sagemaker:Stop{job.removesuffix('V2')}")
+        resources = [aws.arn("sagemaker", f"{resource}/{name}") for name in names]
+        made.append({"Sid": f"{job}s", **_allow(sorted([*verbs, "sagemaker:AddTags"]), resources)})
     for kind in needs.step_types:
         if kind in _MODELS:
             verbs, resources = _MODELS[kind]
             named = [
-                place.arn("sagemaker", text.format(job=name)) for text in resources for name in names if "{job}" in text
-            ] or [place.arn("sagemaker", text) for text in resources]
+                aws.arn("sagemaker", text.format(job=name)) for text in resources for name in names if "{job}" in text
+            ] or [aws.arn("sagemaker", text) for text in resources]
             actions = sorted(f"sagemaker:{verb}" for verb in (*verbs, "AddTags"))
             made.append({"Sid": f"{kind}s", **_allow(actions, named)})
     return made

@@ -1,1 +1,1 @@
-"""What the cloud commands do, and the words they do it with."""
+"""What the cloud commands do, and how they show it."""

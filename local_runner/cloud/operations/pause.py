@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.resources.schedule import find_either, write_schedule
-from local_runner.cloud.resources.schedule_overlay import without_past_start
+from local_runner.cloud.resources.schedule import find_schedule_or_rule, write_schedule
+from local_runner.cloud.resources.schedule_merge import without_past_start
 
 State = Literal["ENABLED", "DISABLED"]
 
@@ -21,7 +21,7 @@ def set_state(aws: Aws, name: str, wanted: State) -> dict[str, Any] | None:
 
     Raises CloudError where there is neither, and AwsError.
     """
-    found = find_either(aws, name)
+    found = find_schedule_or_rule(aws, name)
     if found is None:
         raise CloudError(
             f"There is no schedule and no rule '{name}' in account {aws.account}, region {aws.region}. Give the "

@@ -1,4 +1,4 @@
-"""A plan in plain words, and as JSON. No I/O."""
+"""A plan as lines for people, and as JSON. No I/O."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from local_runner.cloud.change.definition import CODE
 from local_runner.cloud.change.fields import shown
 from local_runner.cloud.change.models import Change, FieldChange
 from local_runner.cloud.operations.promote import ReleasePlan
-from local_runner.cloud.release.model import WantedRelease
-from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.release.model import DesiredRelease
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.ticks import next_ticks
 from local_runner.secrets import Secrets
 
@@ -21,13 +21,14 @@ _SHOWN_CHARACTERS = 90
 _QUIET = ("Tags.local-runner:", "fingerprint", "definition")
 
 
-def plan_lines(planned: ReleasePlan, desired: WantedRelease, aws_region: str) -> list[str]:
+def plan_lines(planned: ReleasePlan, desired: DesiredRelease) -> list[str]:
     """The plan, a line each."""
-    place, environment = desired.place, desired.environment
-    lines = [f"{desired.names.pipeline_name} in {place.account}, {aws_region} (environment {environment.name})", ""]
+    target, aws = desired.target, desired.target.aws
+    name = target.names.pipeline_name
+    lines = [f"{name} in {aws.account}, {aws.region} (environment {target.environment.name})", ""]
     for change in planned.changes:
         lines.append(f"  {_SIGNS[change.action]} {change.resource} {change.name}: {change.summary}")
-        lines += [f"      {line}" for line in _fields(change, desired.secrets)]
+        lines += [f"      {line}" for line in _fields(change, target.secrets)]
     if not planned.changes:
         number = planned.current.number if planned.current else 0
         lines.append(f"  Nothing to change: release {number} is what is wanted.")
@@ -44,10 +45,10 @@ def plan_lines(planned: ReleasePlan, desired: WantedRelease, aws_region: str) ->
 def _fields(change: Change, secrets: Secrets) -> list[str]:
     if change.action != "update":
         return []
-    told_fields = [item for item in shown(change.fields, secrets) if not item.path.startswith(_QUIET)]
-    lines = [_field(item) for item in told_fields[:_SHOWN_FIELDS]]
-    if len(told_fields) > _SHOWN_FIELDS:
-        lines.append(f"and {len(told_fields) - _SHOWN_FIELDS} more (--json has them all)")
+    fields = [item for item in shown(change.fields, secrets) if not item.path.startswith(_QUIET)]
+    lines = [_field(item) for item in fields[:_SHOWN_FIELDS]]
+    if len(fields) > _SHOWN_FIELDS:
+        lines.append(f"and {len(fields) - _SHOWN_FIELDS} more (--json has them all)")
     return lines
 
 
@@ -59,7 +60,7 @@ def _field(change: FieldChange) -> str:
     if change.before is None:
         return f"{change.path}: {_short(change.after)} (new)"
     if change.after is None:
-        return f"{change.path}: {_short(change.before)} goes"
+        return f"{change.path}: {_short(change.before)} is removed"
     return f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
 
 
@@ -68,9 +69,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
-def _schedule(planned: ReleasePlan, desired: WantedRelease) -> list[str]:
-    wanted = planned.parts.schedule.desired
-    settings = desired.environment.schedule
+def _schedule(planned: ReleasePlan, desired: DesiredRelease) -> list[str]:
+    wanted = planned.supporting.schedule.desired
+    settings = desired.target.environment.schedule
     if wanted is None or settings is None:
         return ["  Schedule: none."]
     lines = [f"  Schedule: {describe_schedule(wanted.request)}"]
@@ -80,13 +81,14 @@ def _schedule(planned: ReleasePlan, desired: WantedRelease) -> list[str]:
     return lines
 
 
-def plan_record(planned: ReleasePlan, desired: WantedRelease, calls: list[str]) -> dict[str, Any]:
+def plan_record(planned: ReleasePlan, desired: DesiredRelease) -> dict[str, Any]:
     """The plan as JSON-ready data."""
+    target = desired.target
     return {
-        "environment": desired.environment.name,
-        "account": desired.place.account,
-        "region": desired.place.region,
-        "pipeline": desired.names.pipeline_name,
+        "environment": target.environment.name,
+        "account": target.aws.account,
+        "region": target.aws.region,
+        "pipeline": target.names.pipeline_name,
         "fingerprint": desired.fingerprint.value,
         "verified_by": planned.gate.verified_by,
         "untested": list(planned.gate.untested),
@@ -99,11 +101,11 @@ def plan_record(planned: ReleasePlan, desired: WantedRelease, calls: list[str]) 
                 "summary": change.summary,
                 "fields": [
                     {"path": item.path, "before": item.before, "after": item.after}
-                    for item in shown(change.fields, desired.secrets)
+                    for item in shown(change.fields, target.secrets)
                 ],
             }
             for change in planned.changes
         ],
         "notes": list(planned.notes),
-        "aws_calls": len(calls),
+        "aws_calls": len(target.aws.calls),
     }

@@ -1,7 +1,7 @@
 """Takes a release out of an account: schedule, alerts, pipeline, roles. What it reads is a plan; Changes write.
 
-Data, image, code and release records stay. Each thing that goes is looked for by its name and deleted if it is ours, so
-that a retirement that was cut off goes on where it was.
+Data, image, code and release records stay. Each resource is looked for by its name and deleted if it is ours, so that
+a retirement that was cut off continues where it was.
 """
 
 from __future__ import annotations
@@ -12,44 +12,42 @@ from dataclasses import replace
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.account.polling import Pace
-from local_runner.cloud.account.tags import ABSENT, is_ours, tags_of
+from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.account.tokens import client_token
-from local_runner.cloud.change.models import Change
-from local_runner.cloud.desired.deployment import Deployment
-from local_runner.cloud.executions.api import MISSING, running_executions
+from local_runner.cloud.change.models import Change, ResourceKind
+from local_runner.cloud.desired.supporting import start_role
+from local_runner.cloud.executions.api import running_executions
 from local_runner.cloud.executions.trigger import stop
-from local_runner.cloud.iam.policies import execution_trust, start_policy, start_trust
+from local_runner.cloud.iam.policies import execution_trust
 from local_runner.cloud.release.lock import promotion_lock
 from local_runner.cloud.resources.alerts import Alerts
 from local_runner.cloud.resources.role import Role
-from local_runner.cloud.resources.schedule import ScheduleResource, find_either
-from local_runner.cloud.target.target import tags_for
+from local_runner.cloud.resources.schedule import Schedule, find_schedule_or_rule
+from local_runner.cloud.target.target import Target
 
-_GONE_SECONDS = 120.0
+_DELETION_SECONDS = 120.0
 
 
-def retirement(deployment: Deployment) -> list[Change]:
-    """What goes, in the order in which it does: nothing may start the pipeline when it goes, and roles go last.
+def plan_retirement(target: Target) -> list[Change]:
+    """The deletions in their order: nothing may start the pipeline when it is deleted, and roles come last.
 
     Reads only. Raises CloudError where the pipeline belongs to somebody else.
     """
-    environment, names, place = deployment.environment, deployment.names, deployment.place
-    aws, tags = deployment.aws, tags_for(deployment.environment, deployment.names)
-    about = f"of the pipeline {names.pipeline_name}"
-    roles = [
-        Role("start role", names.start_role, start_trust(place.account), start_policy(place.pipeline_arn), tags, about),
-        Role("execution role", names.execution_role, execution_trust(), {}, tags, about),
-    ]
+    aws, names = target.aws, target.names
+    execution_role = Role(
+        ResourceKind.EXECUTION_ROLE, names.execution_role, execution_trust(), {}, target.tags, "", wanted=False
+    )
     return [
-        *(_and_wait(change) for change in ScheduleResource(names.schedule, place.pipeline_arn, None, tags).plan(aws)),
-        *Alerts(names, place, None, tags).plan(aws),
-        *_pipeline(aws, names.pipeline_name, tags, environment.name),
-        *(change for role in roles for change in replace(role, wanted=False).plan(aws)),
+        *(_and_wait(change) for change in Schedule(target, None).plan(aws)),
+        *Alerts(target, None).plan(aws),
+        *_pipeline(target),
+        *start_role(target, wanted=False).plan(aws),
+        *execution_role.plan(aws),
     ]
 
 
 def retire(
-    deployment: Deployment,
+    target: Target,
     changes: Sequence[Change],
     note: Callable[[str], None],
     *,
@@ -58,15 +56,15 @@ def retire(
 ) -> None:
     """Make these changes, under the lock of promotions. ``stops``: executions that run are stopped, and waited for.
 
-    Raises LockedError while somebody promotes, and AwsError; what is left then goes the next time.
+    Raises LockedError while somebody promotes, and AwsError; what is left is then deleted the next time.
     """
-    aws, bucket = deployment.aws, deployment.bucket
-    has_bucket = aws.find("s3", "head_bucket", *ABSENT, Bucket=bucket) is not None
-    lock = promotion_lock(aws, bucket, deployment.prefix, break_lock=break_lock) if has_bucket else nullcontext()
+    aws = target.aws
+    has_bucket = aws.find("s3", "head_bucket", Bucket=target.bucket) is not None
+    lock = promotion_lock(target, break_lock=break_lock) if has_bucket else nullcontext()
     with lock:
         for change in changes:
-            if change.resource == "pipeline" and stops:
-                stop_running(aws, deployment.names.pipeline_name, note)
+            if change.resource is ResourceKind.PIPELINE and stops:
+                stop_running(aws, target.names.pipeline_name, note)
             change.apply(aws)
             note(f"Deleted: {change.resource} {change.name}")
 
@@ -83,27 +81,28 @@ def stop_running(aws: Aws, pipeline_name: str, note: Callable[[str], None], pace
 
 def still_running(aws: Aws, pipeline_name: str) -> list[str]:
     """The ids of the pipeline's executions that are not over; none where there is no pipeline."""
-    if aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=pipeline_name) is None:
+    if aws.find("sagemaker", "describe_pipeline", PipelineName=pipeline_name) is None:
         return []
     return [arn.rpartition("/")[2] for arn in running_executions(aws, pipeline_name)]
 
 
-def _pipeline(aws: Aws, name: str, tags: dict[str, str], environment: str) -> list[Change]:
-    live = aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=name)
+def _pipeline(target: Target) -> list[Change]:
+    aws, name = target.aws, target.names.pipeline_name
+    live = aws.find("sagemaker", "describe_pipeline", PipelineName=name)
     if live is None:
         return []
     found: list[dict[str, str]] = aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=live["PipelineArn"])
-    if not is_ours(tags_of(found), tags):
+    if not is_ours(tags_of(found), target.tags):
         raise CloudError(
-            f"The pipeline '{name}' is there and is not this project's '{environment}': its tags do not say so. It is "
-            "left alone, and nothing was deleted."
+            f"The pipeline '{name}' is there and is not this project's '{target.environment.name}': its tags do not "
+            "say so. It is left alone, and nothing was deleted."
         )
 
     def delete(aws: Aws) -> None:
         token = client_token({"PipelineName": name})
-        aws.find("sagemaker", "delete_pipeline", *MISSING, PipelineName=name, ClientRequestToken=token)
+        aws.find("sagemaker", "delete_pipeline", PipelineName=name, ClientRequestToken=token)
 
-    return [Change("pipeline", name, "delete", "the pipeline goes, with the list of its executions", delete)]
+    return [Change(ResourceKind.PIPELINE, name, "delete", "deleted, with the list of its executions", delete)]
 
 
 def _and_wait(change: Change) -> Change:
@@ -112,7 +111,7 @@ def _and_wait(change: Change) -> Change:
     def apply(aws: Aws) -> None:
         change.apply(aws)
         pace, waited = Pace(), 0.0
-        while find_either(aws, change.name) is not None and waited < _GONE_SECONDS:
+        while find_schedule_or_rule(aws, change.name) is not None and waited < _DELETION_SECONDS:
             waited += pace.wait(changed=False)
 
     return replace(change, apply=apply)

@@ -1,6 +1,6 @@
-"""How a deployment is doing: its release, schedule, executions, and what differs from the release. Reads only.
+"""How a release is doing: its release, schedule, executions, and what differs from the release. Reads only.
 
-The account's answers and the records -> Status; :mod:`local_runner.cloud.operations.status_text` says it in words.
+The account's answers and the records -> Status; :mod:`local_runner.cloud.operations.status_text` shows it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.cloud.change.fields import field_changes, shown
-from local_runner.cloud.change.models import FieldChange
-from local_runner.cloud.desired.deployment import Deployment
-from local_runner.cloud.executions.api import MISSING, CloudExecution, latest_executions
+from local_runner.cloud.change.models import FieldChange, ResourceKind
+from local_runner.cloud.executions.api import CloudExecution, latest_executions
 from local_runner.cloud.release.record import ReleaseRecord
 from local_runner.cloud.release.store import current_release, without_secrets
-from local_runner.cloud.resources.schedule import find_either
-from local_runner.cloud.resources.schedule_overlay import without_past_start
-from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.resources.schedule import find_schedule_or_rule
+from local_runner.cloud.resources.schedule_merge import without_past_start
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.ticks import Tick, next_ticks
 from local_runner.cloud.target.environment import ScheduleSettings
+from local_runner.cloud.target.target import Target
 from local_runner.fingerprint import verified_runs
 from local_runner.secrets import Secrets
 
@@ -36,22 +36,22 @@ _DEFAULTS = {"ActionAfterCompletion": "NONE"}
 class Drift:
     """What differs in one resource between the release's record (``before``) and the account (``after``).
 
-    ``gone``: the resource is not there at all.
+    ``missing``: the resource is not there at all.
     """
 
-    resource: str
+    resource: ResourceKind
     name: str
     fields: tuple[FieldChange, ...] = ()
-    gone: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True)
 class ScheduleStatus:
-    """The schedule as the account has it. ``words`` say when it starts the pipeline; a paused one has no ticks."""
+    """The schedule as the account has it. ``description`` is when it starts the pipeline; a paused one has no ticks."""
 
     kind: str
     name: str
-    words: str
+    description: str
     paused: bool
     ticks: tuple[Tick, ...]
 
@@ -71,27 +71,27 @@ class Status:
     drift: tuple[Drift, ...]
 
 
-def read_status(deployment: Deployment, state: Path, now: datetime | None = None) -> Status:
-    """The deployment as it is. Raises AwsError, and CloudError where a record cannot be read."""
-    aws, names = deployment.aws, deployment.names
+def read_status(target: Target, state: Path, now: datetime | None = None) -> Status:
+    """The release as it is doing. Raises AwsError, and CloudError where a record cannot be read."""
+    aws, names = target.aws, target.names
     now = now or datetime.now(UTC)
     with aws.reading():
-        release = current_release(aws, deployment.bucket, deployment.prefix)
-        pipeline = aws.find("sagemaker", "describe_pipeline", *MISSING, PipelineName=names.pipeline_name)
-        found = find_either(aws, names.schedule)
+        release = current_release(target)
+        pipeline = aws.find("sagemaker", "describe_pipeline", PipelineName=names.pipeline_name)
+        found = find_schedule_or_rule(aws, names.schedule)
         executions = latest_executions(aws, names.pipeline_name, _EXECUTIONS) if pipeline else []
-        schedule = _schedule(found[0], found[1], deployment, now) if found else None
+        schedule = _schedule(found[0], found[1], target, now) if found else None
     tested = [
         run.execution_id for run in verified_runs(state) if release and run.fingerprint.value == release.fingerprint
     ]
     live = found[1] if found else None
-    drift = drift_from(release, pipeline, live, names.schedule, now, deployment.secrets) if release else ()
+    drift = drift_from(release, pipeline, live, names.schedule, now, target.secrets) if release else ()
     return Status(
         environment=names.environment,
         account=aws.account,
         region=aws.region,
         pipeline_name=names.pipeline_name,
-        release=release and without_secrets(release, deployment.secrets),
+        release=release and without_secrets(release, target.secrets),
         tested_here=tested[0] if tested else None,
         schedule=schedule,
         executions=tuple(executions),
@@ -110,17 +110,17 @@ def drift_from(
     """What differs from the release's record. A pause is no drift; a secret of the schedule is not compared."""
     found: list[Drift] = []
     if pipeline is None:
-        found.append(Drift("pipeline", release.pipeline_name, gone=True))
+        found.append(Drift(ResourceKind.PIPELINE, release.pipeline_name, missing=True))
     else:
         recorded = {"PipelineDefinition": json.loads(release.definition), "RoleArn": release.role_arn}
         live = {
             "PipelineDefinition": json.loads(pipeline["PipelineDefinition"]),
             "RoleArn": pipeline["RoleArn"],
         }
-        found += _changed("pipeline", release.pipeline_name, recorded, live, secrets)
-    kind = "rule" if release.schedule_kind == "rule" else "schedule"
+        found += _changed(ResourceKind.PIPELINE, release.pipeline_name, recorded, live, secrets)
+    kind = ResourceKind.RULE if release.schedule_kind == "rule" else ResourceKind.SCHEDULE
     if release.schedule is not None and schedule is None:
-        found.append(Drift(kind, schedule_name, gone=True))
+        found.append(Drift(kind, schedule_name, missing=True))
     elif schedule is not None:
         recorded = secrets.names.without(_timeless(release.schedule or {}, now))
         live = secrets.names.without(_timeless(schedule, now))
@@ -129,7 +129,7 @@ def drift_from(
 
 
 def _changed(
-    resource: str, name: str, recorded: Mapping[str, Any], live: Mapping[str, Any], secrets: Secrets
+    resource: ResourceKind, name: str, recorded: Mapping[str, Any], live: Mapping[str, Any], secrets: Secrets
 ) -> list[Drift]:
     fields = shown(field_changes(recorded, live), secrets)
     return [Drift(resource, name, fields)] if fields else []
@@ -141,9 +141,9 @@ def _timeless(request: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if key != "State" and _DEFAULTS.get(key) != value}
 
 
-def _schedule(kind: str, live: Mapping[str, Any], deployment: Deployment, now: datetime) -> ScheduleStatus:
+def _schedule(kind: str, live: Mapping[str, Any], target: Target, now: datetime) -> ScheduleStatus:
     paused = live.get("State") == "DISABLED"
-    words = describe_schedule({key: value for key, value in live.items() if key != "State"})
+    description = describe_schedule({key: value for key, value in live.items() if key != "State"})
     ticks: tuple[Tick, ...] = ()
     if not paused and live.get("ScheduleExpression"):
         settings = ScheduleSettings(
@@ -153,14 +153,14 @@ def _schedule(kind: str, live: Mapping[str, Any], deployment: Deployment, now: d
             end_date=live.get("EndDate"),
         )
         try:
-            ticks = tuple(next_ticks(settings, now, _TICKS, _created(kind, deployment, settings)))
+            ticks = tuple(next_ticks(settings, now, _TICKS, _created(kind, target, settings)))
         except ValueError:
-            ticks = ()  # an expression of somebody else's, which the words show as it is written
-    return ScheduleStatus(kind, str(live["Name"]), words, paused, ticks)
+            ticks = ()  # an expression of somebody else's, which the description shows as it is written
+    return ScheduleStatus(kind, str(live["Name"]), description, paused, ticks)
 
 
-def _created(kind: str, deployment: Deployment, settings: ScheduleSettings) -> datetime | None:
-    """When a rate began to count; asked only where it matters, and not told of a rule."""
+def _created(kind: str, target: Target, settings: ScheduleSettings) -> datetime | None:
+    """When a rate began to count; asked only where it matters, and not known of a rule."""
     if kind == "rule" or not str(settings.expression).startswith("rate(") or settings.start_date:
         return None
-    return deployment.aws.call("scheduler", "get_schedule", Name=deployment.names.schedule)["CreationDate"]
+    return target.aws.call("scheduler", "get_schedule", Name=target.names.schedule)["CreationDate"]

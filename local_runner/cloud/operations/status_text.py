@@ -40,7 +40,7 @@ def status_record(status: Status) -> dict[str, Any]:
         and {
             "kind": schedule.kind,
             "name": schedule.name,
-            "words": schedule.words,
+            "words": schedule.description,
             "paused": schedule.paused,
             "next": [tick.at.isoformat() for tick in schedule.ticks if not tick.skipped],
         },
@@ -59,7 +59,7 @@ def status_record(status: Status) -> dict[str, Any]:
             {
                 "resource": item.resource,
                 "name": item.name,
-                "gone": item.gone,
+                "gone": item.missing,
                 "fields": [
                     {"path": field.path, "release": field.before, "account": field.after} for field in item.fields
                 ],
@@ -114,8 +114,8 @@ def _schedule(status: Status) -> list[str]:
         return ["none: the pipeline starts only with local-runner trigger"]
     if schedule.paused:
         resume = f"local-runner resume --env {status.environment}"
-        return [f"{schedule.words}, PAUSED: nothing is started. To go on: {resume}"]
-    return [schedule.words, *(f"next: {tick}{' (skipped)' if tick.skipped else ''}" for tick in schedule.ticks)]
+        return [f"{schedule.description}, PAUSED: nothing is started. To go on: {resume}"]
+    return [schedule.description, *(f"next: {tick}{' (skipped)' if tick.skipped else ''}" for tick in schedule.ticks)]
 
 
 def _execution(item: Any) -> str:
@@ -125,7 +125,7 @@ def _execution(item: Any) -> str:
 
 
 def _drift(item: Drift) -> list[str]:
-    if item.gone:
+    if item.missing:
         return [f"{item.resource} {item.name}: is not there any more"]
     return [f"{item.resource} {item.name}:", *(f"  {_field(field)}" for field in item.fields)]
 

@@ -1,1 +1,1 @@
-"""A release: what is wanted, what was recorded, and one promotion at a time."""
+"""A release: as it should be, as it was recorded, and one promotion at a time."""

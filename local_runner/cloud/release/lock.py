@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.account.tags import ABSENT
+from local_runner.cloud.target.target import Target
 from local_runner.jsontext import as_object
 
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -23,13 +23,13 @@ class LockedError(CloudError):
 
 
 @contextmanager
-def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = False) -> Generator[None]:
+def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[None]:
     """Hold the lock of the environment, an object that only one can create. Raises LockedError: who holds it.
 
-    A lock whose time is over, or whose process was one of this machine and is gone, belongs to a promotion that was cut
-    off, and is taken.
+    A lock whose time is over, or whose process was one of this machine and has ended, belongs to a promotion that was
+    cut off, and is taken.
     """
-    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
+    aws, asked = target.aws, _place(target)
     now = datetime.now(UTC)
     lock = {
         "holder": aws.caller_arn,
@@ -43,21 +43,25 @@ def promotion_lock(aws: Aws, bucket: str, prefix: str, *, break_lock: bool = Fal
     try:
         yield
     finally:
-        with suppress(AwsError):  # it ends by itself, and what the promotion came to is told
-            found = aws.find("s3", "head_object", *ABSENT, **asked)
+        with suppress(AwsError):  # it ends by itself, and must not hide the result of the promotion
+            found = aws.find("s3", "head_object", **asked)
             if found is not None and found["ETag"] == etag:  # and not somebody's who broke it
                 aws.call("s3", "delete_object", **asked)
 
 
-def drop_left_lock(aws: Aws, bucket: str, prefix: str) -> None:
+def drop_left_lock(target: Target) -> None:
     """Remove the lock of a promotion that was cut off after its last change, where nothing is left to be changed.
 
     A lock whose holder may still be at work stays.
     """
-    asked = {"Bucket": bucket, "Key": f"{prefix}/promotion.lock"}
-    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    aws, asked = target.aws, _place(target)
+    held = aws.find("s3", "get_object", **asked)
     if held is not None and _is_over(_read(held), datetime.now(UTC)):
         aws.call("s3", "delete_object", **asked)
+
+
+def _place(target: Target) -> dict[str, str]:
+    return {"Bucket": target.bucket, "Key": f"{target.prefix}/promotion.lock"}
 
 
 def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:
@@ -71,7 +75,7 @@ def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: 
 
     if etag := put(IfNoneMatch="*"):
         return etag
-    held = aws.find("s3", "get_object", *ABSENT, **asked)
+    held = aws.find("s3", "get_object", **asked)
     lock = _read(held) if held else {}
     if break_lock or held is None or _is_over(lock, now):
         etag = put(IfMatch=held["ETag"]) if held else put(IfNoneMatch="*")
@@ -98,10 +102,10 @@ def _is_over(lock: Mapping[str, Any], now: datetime) -> bool:
         ends = datetime.fromisoformat(str(lock.get("expires")))
     except ValueError:
         return False
-    return ends <= now or _is_gone(lock)
+    return ends <= now or _holder_ended(lock)
 
 
-def _is_gone(lock: Mapping[str, Any]) -> bool:
+def _holder_ended(lock: Mapping[str, Any]) -> bool:
     """Whether the holder was a process of this machine that has ended."""
     if lock.get("machine") != socket.gethostname():
         return False

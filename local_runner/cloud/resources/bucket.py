@@ -5,12 +5,11 @@ A bucket that the settings name has to be there and be the account's own; only t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.account.tags import ABSENT
-from local_runner.cloud.change.models import Change
+from local_runner.cloud.change.models import Change, ResourceKind
+from local_runner.cloud.target.target import Target
 
 _NO_PUBLIC_ACCESS = {
     "BlockPublicAcls": True,
@@ -23,12 +22,19 @@ _ENCRYPTION = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm":
 
 @dataclass(frozen=True)
 class Bucket:
-    """The bucket. ``own``: it is the default one, which is made where it is missing."""
+    """The bucket of that target: the default one is made where it is missing."""
 
-    name: str
-    own: bool
-    account: str
-    tags: Mapping[str, str]
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self.target.bucket
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the default one, and not one of the settings."""
+        return self.target.environment.bucket is None
 
     def plan(self, aws: Aws) -> list[Change]:
         """What has to change. Raises CloudError where it is missing and not ours to make, or somebody else's."""
@@ -39,27 +45,27 @@ class Bucket:
                     "local_runner.toml, or leave that out for the default bucket, which is made."
                 )
             summary = "made with encryption and without public access"
-            return [Change("bucket", self.name, "create", summary, self._make)]
+            return [Change(ResourceKind.BUCKET, self.name, "create", summary, self._make)]
         if not self.own:
             return []
         # One that was cut off after its creation; what somebody else set is left as it is.
-        open_ = aws.find("s3", "get_public_access_block", "NoSuchPublicAccessBlockConfiguration", **self._asked)
+        open_ = aws.find("s3", "get_public_access_block", **self._asked)
         if open_ is None:
-            return [Change("bucket", self.name, "update", "public access is blocked", self._make)]
+            return [Change(ResourceKind.BUCKET, self.name, "update", "public access is blocked", self._make)]
         return []
 
     @property
     def _asked(self) -> dict[str, str]:
-        return {"Bucket": self.name, "ExpectedBucketOwner": self.account}
+        return {"Bucket": self.name, "ExpectedBucketOwner": self.target.aws.account}
 
     def _exists(self, aws: Aws) -> bool:
         try:
-            return aws.find("s3", "head_bucket", *ABSENT, **self._asked) is not None
+            return aws.find("s3", "head_bucket", **self._asked) is not None
         except AwsError as error:
             if error.code in ("403", "AccessDenied", "301"):
                 raise CloudError(
-                    f"The bucket '{self.name}' is there, but it is not one of the account {self.account} in this "
-                    f"region, or these credentials may not look into it (s3:ListBucket). Name a bucket of the account "
+                    f"The bucket '{self.name}' is there, but it is not one of the account {aws.account} in this "
+                    "region, or these credentials may not look into it (s3:ListBucket). Name a bucket of the account "
                     "as 'bucket' of the environment in local_runner.toml."
                 ) from None
             raise
@@ -72,12 +78,11 @@ class Bucket:
             except AwsError as error:
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
-        missing = "ServerSideEncryptionConfigurationNotFoundError"
-        found = aws.find("s3", "get_bucket_encryption", missing, **self._asked)
+        found = aws.find("s3", "get_bucket_encryption", **self._asked)
         if not found or found["ServerSideEncryptionConfiguration"] != _ENCRYPTION:
             aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
-        if aws.find("s3", "get_bucket_tagging", "NoSuchTagSet", **self._asked) is None:
-            tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+        if aws.find("s3", "get_bucket_tagging", **self._asked) is None:
+            tags = [{"Key": key, "Value": value} for key, value in self.target.tags.items()]
             aws.call("s3", "put_bucket_tagging", **self._asked, Tagging={"TagSet": tags})
         # Last: where it is set, all the rest is.
         aws.call("s3", "put_public_access_block", **self._asked, PublicAccessBlockConfiguration=_NO_PUBLIC_ACCESS)

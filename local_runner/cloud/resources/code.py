@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.account.tags import ABSENT
-from local_runner.cloud.change.models import Change, FieldChange
+from local_runner.cloud.change.models import Change, FieldChange, ResourceKind
 from local_runner.cloud.release.model import CodeObject
+from local_runner.cloud.target.target import Target
 
 _SIDE_BY_SIDE = 8
 
@@ -19,17 +19,14 @@ _SIDE_BY_SIDE = 8
 class Code:
     """The files that jobs run, each under the hash of its content."""
 
-    bucket: str
-    account: str
+    target: Target
     objects: Sequence[CodeObject]
-    kms_key_id: str | None = None
 
     def plan(self, aws: Aws) -> list[Change]:
         """The uploads of what is not there."""
 
         def is_there(wanted: CodeObject) -> bool:
-            asked = {"Bucket": self.bucket, "Key": wanted.key, "ExpectedBucketOwner": self.account}
-            return aws.find("s3", "head_object", *ABSENT, **asked) is not None
+            return aws.find("s3", "head_object", **self._place(wanted)) is not None
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             there = list(pool.map(is_there, self.objects))
@@ -43,18 +40,20 @@ class Code:
             for wanted in missing:
                 self._upload(aws, wanted)
 
-        return [Change("code", f"s3://{self.bucket}", "create", f"{names} uploaded", upload, fields)]
+        return [Change(ResourceKind.CODE, f"s3://{self.target.bucket}", "create", f"{names} uploaded", upload, fields)]
 
     def _upload(self, aws: Aws, wanted: CodeObject) -> None:
         # The checksum lets the service refuse a file that changed since the plan.
-        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        key = self.target.environment.kms_key_id
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
         aws.call(
             "s3",
             "put_object",
-            Bucket=self.bucket,
-            Key=wanted.key,
-            ExpectedBucketOwner=self.account,
+            **self._place(wanted),
             Body=wanted.file.read_bytes(),
             ChecksumSHA256=base64.b64encode(bytes.fromhex(wanted.sha256)).decode(),
-            **key,
+            **encryption,
         )
+
+    def _place(self, wanted: CodeObject) -> dict[str, str]:
+        return {"Bucket": self.target.bucket, "Key": wanted.key, "ExpectedBucketOwner": self.target.aws.account}

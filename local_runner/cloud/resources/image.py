@@ -1,7 +1,7 @@
 """The processing image in the account's registry: looked for, pushed where it is not, pinned by digest.
 
 ECR is asked through Aws, another registry through the Docker engine, which also pushes. Logins go to the engine with
-the push, and nowhere else.
+the push alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, CloudError
-from local_runner.cloud.change.models import Change, FieldChange
-from local_runner.cloud.release.model import ImageTarget
+from local_runner.cloud.change.models import Change, FieldChange, ResourceKind
+from local_runner.cloud.release.model import ImageDestination
 from local_runner.docker_host.connection import connect, docker
 
 _ECR_REMEDY = (
@@ -25,7 +25,6 @@ _ECR_REMEDY = (
 _OTHER_REMEDY = (
     "Check its address ('repository' of the environment), the network and the login (docker login), then repeat."
 )
-_ABSENT = ("RepositoryNotFoundException", "ImageNotFoundException")
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Image:
     ``place`` is where it is, without a tag: the repository's own answer as soon as there is one.
     """
 
-    target: ImageTarget
+    destination: ImageDestination
     tags: Mapping[str, str]
     build: Callable[[], str]
     note: Callable[[str], None] = print
@@ -44,36 +43,38 @@ class Image:
     place: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.place = self.target.uri
+        self.place = self.destination.uri
 
     @property
     def tagged(self) -> str:
         """The image by its tag: what a plan shows of one that is still to be pushed."""
-        return self.target.given or f"{self.place}:{self.target.tag}"
+        return self.destination.given or f"{self.place}:{self.destination.tag}"
 
     def plan(self, aws: Aws) -> list[Change]:
         """The repository and the push, where they are missing. Raises CloudError where there is somebody else's."""
         self.notes.clear()
-        target = self.target
-        if target.given:
-            self.uri = target.given
-            if "@sha256:" not in target.given:
-                self.notes.append(f"The image {target.given} is not pinned: give it as NAME@sha256:... .")
+        destination = self.destination
+        if destination.given:
+            self.uri = destination.given
+            if "@sha256:" not in destination.given:
+                self.notes.append(f"The image {destination.given} is not pinned: give it as NAME@sha256:... .")
             return []
-        changes = self._repository(aws) if target.repository else []
+        changes = self._repository(aws) if destination.repository else []
         digest = None if changes else self._digest(aws)
         self.uri = f"{self.place}@{digest}" if digest else None
         if digest is None:
-            fields = (FieldChange("content", None, target.tag),)
-            summary = f"the image of content {target.tag} is pushed"
-            changes.append(Change("image", self.place, "create", summary, self._push, fields))
+            fields = (FieldChange("content", None, destination.tag),)
+            summary = f"the image of content {destination.tag} is pushed"
+            changes.append(Change(ResourceKind.IMAGE, self.place, "create", summary, self._push, fields))
         return changes
 
     # --------------------------------------------------------------------------------------------- repository
     def _repository(self, aws: Aws) -> list[Change]:
         if self._find(aws):
             return []
-        return [Change("repository", self._name, "create", "scanned on push, tags are never moved", self._make)]
+        return [
+            Change(ResourceKind.REPOSITORY, self._name, "create", "scanned on push, tags are never moved", self._make)
+        ]
 
     def _make(self, aws: Aws) -> None:
         if self._find(aws):
@@ -90,7 +91,7 @@ class Image:
 
     def _find(self, aws: Aws) -> bool:
         """Whether there is a repository; it then says where images are pushed."""
-        found = aws.find("ecr", "describe_repositories", *_ABSENT, repositoryNames=[self._name])
+        found = aws.find("ecr", "describe_repositories", repositoryNames=[self._name])
         if found is None:
             return False
         self.place = str(found["repositories"][0]["repositoryUri"])
@@ -98,25 +99,25 @@ class Image:
 
     @property
     def _name(self) -> str:
-        return self.target.repository or ""
+        return self.destination.repository or ""
 
     # -------------------------------------------------------------------------------------------------- image
     def _digest(self, aws: Aws) -> str | None:
         """The digest of the tag in the registry, or None."""
-        if self.target.repository:
-            ids = [{"imageTag": self.target.tag}]
-            found = aws.find("ecr", "describe_images", *_ABSENT, repositoryName=self.target.repository, imageIds=ids)
+        if self.destination.repository:
+            ids = [{"imageTag": self.destination.tag}]
+            found = aws.find("ecr", "describe_images", repositoryName=self.destination.repository, imageIds=ids)
             return str(found["imageDetails"][0]["imageDigest"]) if found and found["imageDetails"] else None
         client = connect()
         try:
-            return str(client.api.inspect_distribution(self.target.tagged)["Descriptor"]["digest"])
+            return str(client.api.inspect_distribution(self.destination.tagged)["Descriptor"]["digest"])
         except docker.errors.NotFound:
             return None
         except docker.errors.APIError as error:
-            said = str(error.explanation or error)
-            if re.search("manifest unknown|not found|name unknown", said, re.IGNORECASE):
+            reason = str(error.explanation or error)
+            if re.search("manifest unknown|not found|name unknown", reason, re.IGNORECASE):
                 return None
-            raise self._failed(said) from None
+            raise self._failed(reason) from None
 
     def _push(self, aws: Aws) -> None:
         """Push what is not there; the digest is then known."""
@@ -129,21 +130,21 @@ class Image:
             except CloudError:
                 # Environments share a repository: another promotion may have pushed this content meanwhile, and ECR
                 # refuses to push a tag again.
-                digest = self._digest(aws) if self.target.repository else None
+                digest = self._digest(aws) if self.destination.repository else None
                 if digest is None:
                     raise
         self.uri = f"{self.place}@{digest}"
 
     def _login(self, aws: Aws) -> dict[str, str] | None:
         """User and password for the push: ECR's for 12 hours; another registry's are those of the docker CLI."""
-        if not self.target.repository:
+        if not self.destination.repository:
             return None
         granted = aws.call("ecr", "get_authorization_token")["authorizationData"][0]
         user, _, password = base64.b64decode(granted["authorizationToken"]).decode().partition(":")
         return {"username": user, "password": password}
 
     def _pushed(self, client: Any, tag: str, login: dict[str, str] | None) -> str:
-        place, content = self.place, self.target.tag
+        place, content = self.place, self.destination.tag
         try:
             client.api.tag(tag, place, content, force=True)
             digest = ""
@@ -166,6 +167,6 @@ class Image:
         except (docker.errors.DockerException, OSError):
             return
 
-    def _failed(self, said: str) -> CloudError:
-        remedy = _ECR_REMEDY if self.target.repository else _OTHER_REMEDY
-        return CloudError(f"The registry of {self.place} did not do as asked: {said.strip()}\n{remedy}")
+    def _failed(self, reason: str) -> CloudError:
+        remedy = _ECR_REMEDY if self.destination.repository else _OTHER_REMEDY
+        return CloudError(f"The registry of {self.place} did not do as asked: {reason.strip()}\n{remedy}")

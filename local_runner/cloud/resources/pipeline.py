@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
-from local_runner.cloud.account.retry import once_assumable
-from local_runner.cloud.account.tags import ABSENT, is_ours, tags_of
+from local_runner.cloud.account.retry import retry_until_assumable
+from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.account.tokens import client_token
 from local_runner.cloud.change.definition import definition_changes
 from local_runner.cloud.change.fields import field_changes
-from local_runner.cloud.change.models import Change, FieldChange
-from local_runner.cloud.release.model import WantedRelease
+from local_runner.cloud.change.models import Change, FieldChange, ResourceKind
+from local_runner.cloud.release.model import CodeObject, with_image
 from local_runner.cloud.resources.image import Image
+from local_runner.cloud.target.target import Target
 from local_runner.compile.compiler import IMAGE_URI
+from local_runner.fingerprint import texts_of
 from local_runner.storage.s3_uri import s3_problem, split_uri
 
 FINGERPRINT_TAG = "local-runner:fingerprint"
@@ -29,67 +30,69 @@ RELEASE_TAG = "local-runner:release"
 COMMIT_TAG = "local-runner:git-commit"
 
 _INLINE_BYTES = 100 * 1024
-_NOT_THERE = re.compile("could not find|does not exist|not found", re.IGNORECASE)
-_ABSENT = ("ResourceNotFound", "ResourceNotFoundException")
 
 
 @dataclass
 class Pipeline:
-    """The pipeline of a release. ``image`` says, by the time of the write, which image the definition names.
+    """The pipeline of a release, with a role that may be made yet. ``fingerprint`` is that of the release, for a tag.
 
+    ``template`` is the definition (JSON) with IMAGE_URI where ``image`` has its URI by the time of the write; without
+    an image it is the definition itself. ``code`` are the files whose content is compared with what is there.
     ``adopt``: a pipeline of that name that is nobody's by its tags may be taken over.
     """
 
-    desired: WantedRelease
-    image: Image | None
+    target: Target
+    template: Mapping[str, Any]
     role_arn: str
-    tags: Mapping[str, str]
+    fingerprint: str
+    image: Image | None = None
+    code: Sequence[CodeObject] = ()
     adopt: bool = False
 
     def plan(self, aws: Aws) -> list[Change]:
         """What has to change. Raises CloudError where the name belongs to somebody else."""
-        name = self.desired.names.pipeline_name
+        name = self.target.names.pipeline_name
         live = self._find(aws)
-        after = json.loads(self._definition(planned=True))
+        after = self._definition(planned=True)
         if live is None:
             fields = definition_changes(None, after, lambda _: None)
             steps = f"{len(fields)} step{'' if len(fields) == 1 else 's'}"
-            return [Change("pipeline", name, "create", f"with {steps}", self._write, fields)]
+            return [Change(ResourceKind.PIPELINE, name, "create", f"with {steps}", self._write, fields)]
         tags = self._tags_of(aws, live)
-        fields = definition_changes(_json(live["PipelineDefinition"]), after, lambda uri: self._content(aws, uri))
+        before = _json(live["PipelineDefinition"])
+        fields = definition_changes(before, after, lambda uri: self._content(aws, uri))
         fields += field_changes({"RoleArn": live.get("RoleArn")}, {"RoleArn": self.role_arn})
         fields += field_changes(
             {key: tags[key] for key in tags if key in self._lasting_tags}, self._lasting_tags, "Tags."
         )
-        # What is only written otherwise is no change; what the words leave out is one.
-        same = not fields and _json(live["PipelineDefinition"]) == after
-        if same:
+        # What is only written otherwise is no change; what the fields leave out is one.
+        if not fields and before == after:
             return []
-        return [Change("pipeline", name, "update", _summary(fields), self._write, fields)]
+        return [Change(ResourceKind.PIPELINE, name, "update", _summary(fields), self._write, fields)]
 
     # ------------------------------------------------------------------------------------------------- desired
     @property
     def _lasting_tags(self) -> dict[str, str]:
-        return {**self.tags, FINGERPRINT_TAG: self.desired.fingerprint.value}
+        return {**self.target.tags, FINGERPRINT_TAG: self.fingerprint}
 
-    def _definition(self, *, planned: bool = False) -> str:
+    def _definition(self, *, planned: bool = False) -> dict[str, Any]:
         """The definition with the image of the registry; in a plan, one that is still to be pushed has its tag."""
         if self.image is None:
-            return self.desired.definition(None)
+            return with_image(self.template, None)
         uri = self.image.uri or (self.image.tagged if planned else None)
         assert uri is not None, "the image is pushed before the pipeline is written"
-        return self.desired.definition(uri)
+        return with_image(self.template, uri)
 
     # -------------------------------------------------------------------------------------------------- writes
     def _write(self, aws: Aws) -> None:
         definition = self._definition()
-        assert IMAGE_URI not in json.loads(definition).values()
-        request: dict[str, Any] = {"PipelineName": self.desired.names.pipeline_name, "RoleArn": self.role_arn}
-        request |= self._body(aws, definition)
+        assert IMAGE_URI not in texts_of(definition), "no image was given for a step that uses it"
+        request: dict[str, Any] = {"PipelineName": self.target.names.pipeline_name, "RoleArn": self.role_arn}
+        request |= self._body(aws, json.dumps(definition))
         tags = [{"Key": key, "Value": value} for key, value in self._lasting_tags.items()]
         live = self._find(aws)
         if live is None:
-            once_assumable(
+            retry_until_assumable(
                 lambda: aws.call(
                     "sagemaker",
                     "create_pipeline",
@@ -102,7 +105,7 @@ class Pipeline:
         tagged = self._tags_of(aws, live)
         if live.get("ParallelismConfiguration"):
             request["ParallelismConfiguration"] = live["ParallelismConfiguration"]
-        once_assumable(lambda: aws.call("sagemaker", "update_pipeline", **request))
+        retry_until_assumable(lambda: aws.call("sagemaker", "update_pipeline", **request))
         if any(tagged.get(key) != value for key, value in self._lasting_tags.items()):
             aws.call("sagemaker", "add_tags", ResourceArn=live["PipelineArn"], Tags=tags)
 
@@ -110,22 +113,22 @@ class Pipeline:
         data = definition.encode()
         if len(data) <= _INLINE_BYTES:
             return {"PipelineDefinition": definition}
-        bucket = self.desired.bucket
-        key = f"{self.desired.prefix}/definitions/{hashlib.sha256(data).hexdigest()}.json"
-        if aws.find("s3", "head_object", *ABSENT, Bucket=bucket, Key=key) is None:
+        bucket = self.target.bucket
+        key = f"{self.target.prefix}/definitions/{hashlib.sha256(data).hexdigest()}.json"
+        if aws.find("s3", "head_object", Bucket=bucket, Key=key) is None:
             aws.call("s3", "put_object", Bucket=bucket, Key=key, Body=data)
         return {"PipelineDefinitionS3Location": {"Bucket": bucket, "ObjectKey": key}}
 
     # ------------------------------------------------------------------------------------------------- reading
     def _find(self, aws: Aws) -> dict[str, Any] | None:
-        return find_pipeline(aws, self.desired.names.pipeline_name)
+        return aws.find("sagemaker", "describe_pipeline", PipelineName=self.target.names.pipeline_name)
 
     def _tags_of(self, aws: Aws, live: Mapping[str, Any]) -> dict[str, str]:
         """The pipeline's tags. Raises CloudError where they say that it is somebody else's."""
         tags = tags_of(aws.pages("sagemaker", "list_tags", "Tags", ResourceArn=live["PipelineArn"]))
-        if not is_ours(tags, self.tags) and not self.adopt:
+        if not is_ours(tags, self.target.tags) and not self.adopt:
             raise CloudError(
-                f"The pipeline '{self.desired.names.pipeline_name}' is there and is not this project's: its tags do "
+                f"The pipeline '{self.target.names.pipeline_name}' is there and is not this project's: its tags do "
                 "not say so. It is not overwritten. Rename the one in pipeline.py, or take that one over: --adopt."
             )
         return tags
@@ -135,24 +138,14 @@ class Pipeline:
         if s3_problem(uri):
             return None
         bucket, key = split_uri(uri)
-        for wanted in self.desired.code:
+        for wanted in self.code:
             if wanted.key == key:
                 return wanted.file.read_bytes()
         try:
-            found = aws.find("s3", "get_object", *ABSENT, Bucket=bucket, Key=key)
+            found = aws.find("s3", "get_object", Bucket=bucket, Key=key)
         except AwsError:
-            return None  # the plan is told without it
+            return None  # the plan is shown without it
         return found["Body"].read() if found else None
-
-
-def find_pipeline(aws: Aws, name: str) -> dict[str, Any] | None:
-    """What DescribePipeline says, or None where there is no such pipeline."""
-    try:
-        return aws.call("sagemaker", "describe_pipeline", PipelineName=name)
-    except AwsError as error:
-        if error.code in _ABSENT or (error.code == "ValidationException" and _NOT_THERE.search(str(error.message))):
-            return None
-        raise
 
 
 def _summary(fields: tuple[FieldChange, ...]) -> str:
@@ -162,7 +155,7 @@ def _summary(fields: tuple[FieldChange, ...]) -> str:
 
 
 def _about(path: str) -> str:
-    """What a path is about, in a word or two."""
+    """The part of a path that names what it is about."""
     return path if path.startswith(("code of ", "step ", "image")) else path.split(".")[0]
 
 

@@ -16,18 +16,17 @@ from typing import Any
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.account.tags import is_ours, tags_of
 from local_runner.cloud.change.fields import field_changes
-from local_runner.cloud.change.models import Change, FieldChange
-from local_runner.cloud.iam.permission_words import permission_words
+from local_runner.cloud.change.models import Action, Change, FieldChange, ResourceKind
+from local_runner.cloud.iam.permission_summary import permission_summary
 
 POLICY_NAME = "local-runner"
-_MISSING = "NoSuchEntity"
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role with one inline policy. ``kind`` is "execution role" or "start role"; ``wanted`` False: it shall go."""
+    """A role with one inline policy. ``kind`` is EXECUTION_ROLE or START_ROLE; ``wanted`` False: delete it."""
 
-    kind: str
+    kind: ResourceKind
     name: str
     trust: Mapping[str, Any]
     policy: Mapping[str, Any]
@@ -35,13 +34,9 @@ class Role:
     description: str
     wanted: bool = True
 
-    def arn(self, aws: Aws) -> str:
-        """The role's ARN, also before it is made."""
-        return aws.arn("iam", f"role/{self.name}", region=False)
-
     def plan(self, aws: Aws) -> list[Change]:
         """What has to change. Raises CloudError where the name belongs to somebody else."""
-        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        live = aws.find("iam", "get_role", RoleName=self.name)
         if live is None:
             return [self._change("create", self._fields({}, {}, {}))] if self.wanted else []
         role: dict[str, Any] = live["Role"]
@@ -53,8 +48,8 @@ class Role:
                 "Name a role as 'role_arn' of the environment (or of its schedule) in local_runner.toml, or delete it."
             )
         if not self.wanted:
-            return [Change(self.kind, self.name, "delete", f"the {self.kind} goes", self._delete)]
-        found = aws.find("iam", "get_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
+            return [Change(self.kind, self.name, "delete", f"the {self.kind} is deleted", self._delete)]
+        found = aws.find("iam", "get_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
         fields = self._fields(
             _document(role.get("AssumeRolePolicyDocument")),
             _document((found or {}).get("PolicyDocument")),
@@ -70,18 +65,18 @@ class Role:
             *field_changes({key: tags[key] for key in tags if key in self.tags}, self.tags, "Tags."),
         )
 
-    def _change(self, action: Any, fields: tuple[FieldChange, ...]) -> Change:
+    def _change(self, action: Action, fields: tuple[FieldChange, ...]) -> Change:
         sids = {change.path.split(".")[2] for change in fields if change.path.startswith("Policy.Statement.")}
         if not sids:
             summary = f"the {self.kind} is changed"
         else:
-            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_words(sids)}"
+            summary = f"{'may' if action == 'create' else 'changed permissions:'} {permission_summary(sids)}"
         return Change(self.kind, self.name, action, summary, self._write, fields)
 
     def _write(self, aws: Aws) -> None:
         trust = json.dumps(self.trust)
         tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
-        live = aws.find("iam", "get_role", _MISSING, RoleName=self.name)
+        live = aws.find("iam", "get_role", RoleName=self.name)
         if live is None:
             aws.call(
                 "iam",
@@ -100,8 +95,8 @@ class Role:
         aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
 
     def _delete(self, aws: Aws) -> None:
-        aws.find("iam", "delete_role_policy", _MISSING, RoleName=self.name, PolicyName=POLICY_NAME)
-        aws.find("iam", "delete_role", _MISSING, RoleName=self.name)
+        aws.find("iam", "delete_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
+        aws.find("iam", "delete_role", RoleName=self.name)
 
 
 def _document(value: Any) -> Any:

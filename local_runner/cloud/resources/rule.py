@@ -11,12 +11,11 @@ from typing import Any
 from local_runner.cloud.account.aws import Aws, AwsError
 
 _FIELDS = ("Name", "ScheduleExpression", "EventPattern", "State", "Description", "RoleArn")
-_MISSING = "ResourceNotFoundException"
 
 
 def find_rule(aws: Aws, name: str) -> dict[str, Any] | None:
     """The rule with its target, or None. Where it has several targets, it is the one that this program would write."""
-    live = aws.find("events", "describe_rule", _MISSING, Name=name)
+    live = aws.find("events", "describe_rule", Name=name)
     if live is None:
         return None
     rule = {key: live[key] for key in _FIELDS if live.get(key)}
@@ -28,7 +27,7 @@ def write_rule(aws: Aws, request: Mapping[str, Any], tags: Mapping[str, str]) ->
     """Creates or changes the rule and its target. Raises AwsError also where the target alone is refused."""
     rule = {key: value for key, value in request.items() if key != "Target"}
     # PutRule takes tags for a new rule only.
-    live = aws.find("events", "describe_rule", _MISSING, Name=rule["Name"])
+    live = aws.find("events", "describe_rule", Name=rule["Name"])
     if live is None:
         rule["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
     # One that was cut off between rule and target has the rule already.
@@ -36,17 +35,17 @@ def write_rule(aws: Aws, request: Mapping[str, Any], tags: Mapping[str, str]) ->
         aws.call("events", "put_rule", **rule)
     answer = aws.call("events", "put_targets", Rule=rule["Name"], Targets=[request["Target"]])
     for entry in answer.get("FailedEntries", []):
-        code, said = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
+        code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
         raise AwsError(
-            f"events:PutTargets did not take the target of the rule {rule['Name']}: {said} ({code})", "", code
+            f"events:PutTargets did not take the target of the rule {rule['Name']}: {message} ({code})", "", code
         )
 
 
 def delete_rule(aws: Aws, name: str) -> None:
     """Deletes the rule with its targets; one that is not there is none to delete."""
-    if aws.find("events", "describe_rule", _MISSING, Name=name) is None:
+    if aws.find("events", "describe_rule", Name=name) is None:
         return
     targets = aws.call("events", "list_targets_by_rule", Rule=name)["Targets"]
     if targets:
         aws.call("events", "remove_targets", Rule=name, Ids=[target["Id"] for target in targets])
-    aws.find("events", "delete_rule", _MISSING, Name=name)
+    aws.find("events", "delete_rule", Name=name)

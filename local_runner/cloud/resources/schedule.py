@@ -1,7 +1,7 @@
 """The schedule or rule that starts the pipeline: what is in the account -> what has to change. Reads; Changes write.
 
-A project has one of the two, under one name. When ``kind`` changes, the new one is made before the old one goes, so
-that no tick is missed. Nothing is touched that starts something else.
+A project has one of the two, under one name. When ``kind`` changes, the new one is made before the old one is deleted,
+so that no tick is missed. Nothing is touched that starts something else.
 """
 
 from __future__ import annotations
@@ -12,38 +12,41 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws, CloudError
-from local_runner.cloud.account.retry import once_assumable
-from local_runner.cloud.account.tags import ENVIRONMENT_TAG
+from local_runner.cloud.account.retry import retry_until_assumable
 from local_runner.cloud.account.tokens import client_token
 from local_runner.cloud.change.fields import field_changes
-from local_runner.cloud.change.models import Change, FieldChange
+from local_runner.cloud.change.models import Action, Change, FieldChange, ResourceKind
 from local_runner.cloud.resources.rule import delete_rule, find_rule, write_rule
-from local_runner.cloud.resources.schedule_overlay import overlaid, stays_paused, without_past_start
+from local_runner.cloud.resources.schedule_merge import merged_request, stays_paused, without_past_start
+from local_runner.cloud.schedules.description import describe_schedule
 from local_runner.cloud.schedules.request import DesiredSchedule, Kind
-from local_runner.cloud.schedules.text import describe_schedule
+from local_runner.cloud.target.target import Target
 
-_NOT_OURS = ("Arn", "CreationDate", "LastModificationDate", "ResponseMetadata", "GroupName")
-"""What GetSchedule tells and UpdateSchedule does not take (the group is part of the schedule's identity)."""
+_READ_ONLY = ("Arn", "CreationDate", "LastModificationDate", "ResponseMetadata", "GroupName")
+"""What GetSchedule answers and UpdateSchedule does not take (the group is part of the schedule's identity)."""
 
-_WORDS: Mapping[Kind, str] = {"scheduler": "schedule", "rule": "rule"}
+_KINDS: Mapping[Kind, ResourceKind] = {"scheduler": ResourceKind.SCHEDULE, "rule": ResourceKind.RULE}
 
 
 @dataclass
-class ScheduleResource:
-    """The schedule ``name`` that starts ``pipeline_arn``. ``desired`` is None where none is wanted (any more).
+class Schedule:
+    """The schedule or rule that starts the pipeline. ``desired`` is None where none is wanted (any more).
 
     ``previous`` is the request that the release before recorded (``ReleaseRecord.schedule``): what it set and this one
-    does not is taken away, while what others set is kept. ``tags`` are those of a rule (a schedule has none).
-    ``notes`` are filled in by ``plan``: what a reader of the plan should know though it changes nothing.
+    does not is taken away, while what others set is kept. ``notes`` are
+    filled in by ``plan``: what a reader of the plan should know though it changes nothing.
     """
 
-    name: str
-    pipeline_arn: str
+    target: Target
     desired: DesiredSchedule | None
-    tags: Mapping[str, str]
     previous: Mapping[str, Any] | None = None
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def name(self) -> str:
+        """The name that a schedule and a rule in its place share."""
+        return self.target.names.schedule
 
     def plan(self, aws: Aws) -> list[Change]:
         """The changes, in the order in which they are to be made. Raises CloudError where the name is taken."""
@@ -63,7 +66,7 @@ class ScheduleResource:
 
     # ---------------------------------------------------------------------------------------------- one change
     def _wanted(self, desired: DesiredSchedule, live: dict[str, Any] | None) -> list[Change]:
-        now, word = self.now(), _WORDS[desired.kind]
+        now = self.now()
         if live is None:
             request = without_past_start(desired.request, now)
             return [
@@ -74,10 +77,12 @@ class ScheduleResource:
             if self.previous and ("FlexibleTimeWindow" in self.previous) == (desired.kind == "scheduler")
             else None
         )
-        request = overlaid(live, desired, previous, now)
+        request = merged_request(live, desired, previous, now)
         if stays_paused(live, desired.request):
-            again = f"local-runner resume --env {self.tags[ENVIRONMENT_TAG]}"
-            self.notes.append(f"The {word} {self.name} is paused and stays so. To let it start again: {again}")
+            again = f"local-runner resume --env {self.target.names.environment}"
+            self.notes.append(
+                f"The {_KINDS[desired.kind]} {self.name} is paused and stays so. To let it start again: {again}"
+            )
         fields = field_changes(without_past_start(live, now), request)
         if not fields:
             return []
@@ -85,17 +90,17 @@ class ScheduleResource:
         return [self._change(desired.kind, "update", summary, request, fields)]
 
     def _change(
-        self, kind: Kind, action: Any, summary: str, request: dict[str, Any], fields: tuple[FieldChange, ...]
+        self, kind: Kind, action: Action, summary: str, request: dict[str, Any], fields: tuple[FieldChange, ...]
     ) -> Change:
-        tags = dict(self.tags)
+        tags = self.target.tags  # a rule has them, a schedule none
 
         def apply(aws: Aws) -> None:
             if kind == "rule":
-                once_assumable(lambda: write_rule(aws, request, tags))
+                retry_until_assumable(lambda: write_rule(aws, request, tags))
             else:
-                once_assumable(lambda: write_schedule(aws, request))
+                retry_until_assumable(lambda: write_schedule(aws, request))
 
-        return Change(_WORDS[kind], self.name, action, summary, apply, fields)
+        return Change(_KINDS[kind], self.name, action, summary, apply, fields)
 
     def _deleted(self, kind: Kind, live: dict[str, Any]) -> Change:
         name = self.name
@@ -104,39 +109,39 @@ class ScheduleResource:
             if kind == "rule":
                 delete_rule(aws, name)
             else:
-                aws.find("scheduler", "delete_schedule", "ResourceNotFoundException", Name=name)
+                aws.find("scheduler", "delete_schedule", Name=name)
 
-        summary = f"the {_WORDS[kind]} goes; it was {describe_schedule(live)}"
-        return Change(_WORDS[kind], name, "delete", summary, apply, field_changes(live, {}))
+        summary = f"the {_KINDS[kind]} is deleted; it was {describe_schedule(live)}"
+        return Change(_KINDS[kind], name, "delete", summary, apply, field_changes(live, {}))
 
     # ----------------------------------------------------------------------------------------------- ownership
     def _starts_ours(self, live: Mapping[str, Any]) -> bool:
         """Whether what is there starts this pipeline, or (a rule cut off before its target) would have."""
         target: Mapping[str, Any] = live.get("Target") or {}
         # The service has given ARNs of pipelines in lower case.
-        return str(target.get("Arn", self.pipeline_arn)).lower() == self.pipeline_arn.lower()
+        return str(target.get("Arn", self.target.pipeline_arn)).lower() == self.target.pipeline_arn.lower()
 
     def _refuse_foreign(self, live: Mapping[str, Any] | None, kind: Kind) -> None:
         if live and not self._starts_ours(live):
             raise CloudError(
-                f"The {_WORDS[kind]} '{self.name}' is there and does not start {self.pipeline_arn}, but "
+                f"The {_KINDS[kind]} '{self.name}' is there and does not start {self.target.pipeline_arn}, but "
                 f"{live['Target']['Arn']}. It is left alone. Delete or rename it, or give the pipeline another name."
             )
 
 
 def find_schedule(aws: Aws, name: str) -> dict[str, Any] | None:
     """The schedule as UpdateSchedule would take it, or None."""
-    live = aws.find("scheduler", "get_schedule", "ResourceNotFoundException", Name=name)
+    live = aws.find("scheduler", "get_schedule", Name=name)
     if live is None:
         return None
-    return {key: value for key, value in live.items() if key not in _NOT_OURS and value is not None}
+    return {key: value for key, value in live.items() if key not in _READ_ONLY and value is not None}
 
 
 def write_schedule(aws: Aws, request: Mapping[str, Any]) -> None:
     """Creates the schedule or, where it is there, gives it every field of ``request``."""
     token = client_token(request)
     name = str(request["Name"])
-    if aws.find("scheduler", "get_schedule", "ResourceNotFoundException", Name=name) is None:
+    if aws.find("scheduler", "get_schedule", Name=name) is None:
         aws.call("scheduler", "create_schedule", **request, ClientToken=token)
     else:
         aws.call("scheduler", "update_schedule", **request, ClientToken=token)
@@ -147,7 +152,7 @@ def _changed(fields: tuple[FieldChange, ...]) -> str:
     return f"{', '.join(names[:4])}{' ...' if len(names) > 4 else ''} changed"
 
 
-def find_either(aws: Aws, name: str) -> tuple[Kind, dict[str, Any]] | None:
+def find_schedule_or_rule(aws: Aws, name: str) -> tuple[Kind, dict[str, Any]] | None:
     """The schedule or the rule of that name, as it would be written; None where there is neither."""
     schedule = find_schedule(aws, name)
     if schedule is not None:

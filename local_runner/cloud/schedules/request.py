@@ -26,11 +26,11 @@ PARAMETER_LIST = {"PipelineParameterList": "Name"}
 WHOLE = frozenset({"FlexibleTimeWindow"})
 """Its two fields only make sense together: a window that is OFF has no length."""
 
-OURS = frozenset({("ScheduleExpression",), ("EventPattern",)})
+WHOLLY_OURS = frozenset({("ScheduleExpression",), ("EventPattern",)})
 """A rule may have both: what the settings do not say is not wanted, whoever set it."""
 
 OFF_IN_SETTINGS = "Disabled by local_runner.toml (enabled = false)."
-"""Ends the description of a schedule that the settings turned off, to tell it from one that somebody paused."""
+"""Ends the description of a schedule that the settings turned off, to distinguish it from one that somebody paused."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def with_secrets_as(
 
 
 def settings_of(kind: Kind, request: Mapping[str, Any]) -> ScheduleSettings:
-    """The settings that tell when a request starts something: one of a record, or what is in the account."""
+    """The settings that say when a request starts something: one of a record, or what is in the account."""
     return ScheduleSettings.model_validate(
         {
             "kind": kind,
@@ -128,6 +128,3 @@ def _defaults(settings: ScheduleSettings) -> frozenset[tuple[str, ...]]:
 def in_zone(moment: datetime, timezone: str) -> datetime:
     """A moment of the settings: one that does not say its offset is meant in the schedule's time zone."""
     return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
-
-
-# -------------------------------------------------------------------------------------------------- overlay

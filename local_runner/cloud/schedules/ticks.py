@@ -1,8 +1,8 @@
 """When a schedule starts the pipeline: its expression, in its time zone, between its dates. No I/O.
 
 On the day that clocks go forward, a time that does not exist is skipped; on the day that they go back, a time that
-comes twice runs once (EventBridge Scheduler user guide, "Daylight savings time"). Which of the two is not said: here it
-is the first. A rate counts hours of 60 minutes and days of 24 hours, whatever clocks do.
+comes twice runs once (EventBridge Scheduler user guide, "Daylight savings time"). Which of the two is not documented:
+here it is the first. A rate counts hours of 60 minutes and days of 24 hours, whatever clocks do.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _tick(local: datetime, place: ZoneInfo) -> Tick:
 
 
 def _day_note(at: datetime) -> str:
-    """What clocks do on that day, in words; empty where nothing."""
+    """What clocks do on that day, as a note; empty where nothing."""
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     before, after = midnight.utcoffset(), (midnight + timedelta(days=1)).utcoffset()
     if before is None or after is None or before == after:

@@ -49,7 +49,7 @@ class ScheduleSettings(_Table):
 
 
 class AlertSettings(_Table):
-    """``[environments.NAME.alerts]``: who is told when an execution fails; a topic is made where none is given."""
+    """``[environments.NAME.alerts]``: who is notified when an execution fails; a topic is made where none is given."""
 
     email: Text | None = None
     topic_arn: Text | None = None

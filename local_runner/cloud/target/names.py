@@ -47,7 +47,7 @@ class Names:
 
     @property
     def alert_topic(self) -> str:
-        """The SNS topic that it tells."""
+        """The SNS topic that it notifies."""
         return f"{self.pipeline_name}-failed"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import boto3
 from botocore import exceptions
@@ -12,15 +12,8 @@ from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.target.environment import Environment
 
 
-class Region(NamedTuple):
-    """A region's name, and the partition that it is in (``aws``, ``aws-cn``, ...)."""
-
-    name: str
-    partition: str
-
-
-def region_of(environment: Environment) -> Region:
-    """The region. Raises CloudError where nothing says which, or it is none."""
+def region_of(environment: Environment) -> str:
+    """The region's name. Raises CloudError where nothing says which, or it is none."""
     try:
         session = cast("Any", boto3.Session(profile_name=environment.profile))
         name = environment.region or os.environ.get("AWS_REGION") or session.region_name  # boto3 does not read it
@@ -29,7 +22,8 @@ def region_of(environment: Environment) -> Region:
                 f'There is no region. Set it: region = "eu-west-1" in [environments.{environment.name}] of '
                 "local_runner.toml, or AWS_REGION, or region in the AWS profile."
             )
-        return Region(str(name), str(session.get_partition_for_region(name)))
+        session.get_partition_for_region(name)  # raises for one that there is not
+        return str(name)
     except exceptions.ProfileNotFound:
         raise CloudError(f"There is no AWS profile '{environment.profile}' on this machine.") from None
     except exceptions.UnknownRegionError:

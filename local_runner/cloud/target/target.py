@@ -1,46 +1,75 @@
-"""Where the release of an environment goes: its place, bucket, role, key and tags. No I/O."""
+"""Where the release of an environment goes: account, names, bucket, role, key, tags. Asks AWS for the account alone."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.account.tags import ENVIRONMENT_TAG, PROJECT_TAG
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
-from local_runner.cloud.target.place import Place
+from local_runner.secrets import DEFAULT_NAMES, Secrets
 
 
-def default_bucket(place: Place) -> str:
-    """The SDK's default bucket of the account and region."""
-    return f"sagemaker-{place.region}-{place.account}"
+@dataclass(frozen=True)
+class Target:
+    """One environment of a project, in its account. ``secrets`` are not to be shown or recorded."""
 
+    environment: Environment
+    names: Names
+    aws: Aws
+    secrets: Secrets = field(default_factory=lambda: Secrets(DEFAULT_NAMES))
 
-def guard(environment: Environment, aws: Aws) -> None:
-    """Raises CloudError where the credentials are for another account than the environment's."""
-    if environment.account and aws.account != environment.account:
-        raise CloudError(
-            f"The environment {environment.name} is in the account {environment.account}, and these credentials are "
-            f"for {aws.account} ({aws.caller_arn}). Sign in to the right one, or correct 'account' or 'profile' in "
-            "local_runner.toml. Nothing was changed."
-        )
+    def check_account(self) -> None:
+        """Raises CloudError where the credentials are for another account than the environment's."""
+        wanted = self.environment.account
+        if wanted and self.aws.account != wanted:
+            raise CloudError(
+                f"The environment {self.environment.name} is in the account {wanted}, and these credentials are "
+                f"for {self.aws.account} ({self.aws.caller_arn}). Sign in to the right one, or correct 'account' or "
+                "'profile' in local_runner.toml. Nothing was changed."
+            )
 
+    # ------------------------------------------------------------------------------------------- where objects are
+    @property
+    def bucket(self) -> str:
+        """The bucket of the code and of the release records: the environment's, else the SDK's default one."""
+        return self.environment.bucket or f"sagemaker-{self.aws.region}-{self.aws.account}"
 
-def place_of(names: Names, account: str, region: str, partition: str = "aws") -> Place:
-    """Where the release of these names is."""
-    return Place(partition, region, account, names.pipeline_name, names.execution_role)
+    @property
+    def prefix(self) -> str:
+        """Where in the bucket they are, without slashes around it."""
+        return self.environment.prefix or self.names.pipeline_name
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of everything that is made: the environment's, and the two that say whose it is."""
+        ours = {PROJECT_TAG: self.names.pipeline, ENVIRONMENT_TAG: self.names.environment}
+        return {**self.environment.tags, **ours}
 
-def tags_for(environment: Environment, names: Names) -> dict[str, str]:
-    """The tags of everything that is made: the environment's, and the two that say whose it is."""
-    return {**environment.tags, PROJECT_TAG: names.pipeline, ENVIRONMENT_TAG: names.environment}
+    # --------------------------------------------------------------------------------------------------------- ARNs
+    @property
+    def pipeline_arn(self) -> str:
+        """The pipeline's ARN, also before it is made."""
+        return self.aws.arn("sagemaker", f"pipeline/{self.names.pipeline_name}")
 
+    @property
+    def execution_role_arn(self) -> str:
+        """The ARN of the pipeline's role: the environment's, else that of the role that is made."""
+        return self.environment.role_arn or self.made_role_arn
 
-def execution_role_arn(environment: Environment, place: Place) -> str:
-    """The ARN of the pipeline's role, also before the role is made."""
-    return environment.role_arn or place.role_arn
+    @property
+    def made_role_arn(self) -> str:
+        """The ARN of the execution role that is made where the environment names none."""
+        return self.aws.arn("iam", f"role/{self.names.execution_role}", region=False)
 
+    @property
+    def start_role_arn(self) -> str:
+        """The ARN of the role that is made for what starts the pipeline, where the schedule names none."""
+        return self.aws.arn("iam", f"role/{self.names.start_role}", region=False)
 
-def key_arn(key: str | None, place: Place) -> str | None:
-    """The ARN of a KMS key that is given as an ARN or as an id (an alias is not enough for a policy)."""
-    if key is None or key.startswith("arn:"):
-        return key
-    return place.arn("kms", f"key/{key}")
+    @property
+    def kms_key_arn(self) -> str | None:
+        """The ARN of the KMS key, which is given as an ARN or as an id (an alias is not enough for a policy)."""
+        key = self.environment.kms_key_id
+        return key if key is None or key.startswith("arn:") else self.aws.arn("kms", f"key/{key}")

@@ -12,12 +12,11 @@ shares its /etc/hosts and /etc/resolv.conf too, and ports stay taken for a while
 what an earlier one left.
 
 Containers, their volumes and networks carry labels that name the execution and its state directory, by which
-``docker_sweep`` removes those whose execution no longer lives.
+``docker/sweep.py`` removes those whose execution no longer lives.
 """
 
 from __future__ import annotations
 
-import errno
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -28,16 +27,20 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from local_runner.docker_host.connection import connect, root_cause
-from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, OnLine
+from local_runner.docker_host.connection import connect
+from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, Capabilities, OnLine
+from local_runner.engines.docker import CAPABILITIES
+from local_runner.engines.docker.errors import broke_down, engine_errors, first_line
 from local_runner.engines.docker.exits import ContainerExits
+from local_runner.engines.docker.images import LocalImages
+from local_runner.engines.docker.inputs import InputMounts
 from local_runner.engines.docker.instances import Limits, Machine, limits_of
 from local_runner.engines.docker.network import JobNetwork, create_network
 from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_STATE, labels_of, sweep
 from local_runner.engines.host_log import HostLog
-from local_runner.errors import EngineError, Problem, system_trouble
-from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
+from local_runner.errors import EngineError, Problem
+from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob, StopReason
 
 _POLL_SECONDS = 0.05
 _EVENT_SECONDS = 1.0
@@ -55,17 +58,18 @@ class DockerEngine:
     state: Path
     resolve_image: Callable[[str], str]
     name: str = "docker"
+    capabilities: Capabilities = CAPABILITIES
     limits: bool = True
     note: Callable[[str], None] = lambda _: None
     machine: Machine | None = None
     client: Any = None
-    _images: dict[str, str] = field(default_factory=dict[str, str])
-    _overlay: bool = True
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
 
     def __post_init__(self) -> None:
         self.client = self.client or connect()
         self._api: Any = self.client.api
+        self.images = LocalImages(self.client, self.resolve_image)
+        self._inputs = InputMounts()
         self._exits = ContainerExits(self._api, f"{LABEL_STATE}={self.state}")
         self._removals = ThreadPoolExecutor(1, "remove")
         sweep(self._api, self._quietly)
@@ -81,58 +85,35 @@ class DockerEngine:
         jobs = list(jobs)
         for instance_type in dict.fromkeys(job.instance_type for job in jobs):
             self._limits_of(instance_type)
-        self.prepare_images(job.image_uri for job in jobs)
-
-    def prepare_images(self, uris: Iterable[str]) -> None:
-        """Find, build or pull each image. Raises EngineError that lists every one that is not here."""
-        from docker.errors import ImageNotFound
-
-        missing: list[str] = []
-        for uri in dict.fromkeys(uris):
-            image = self.resolve_image(uri)
-            try:
-                self._images[uri] = self._api.inspect_image(image)["Id"]
-            except ImageNotFound:
-                if reason := self._pull(image):
-                    missing.append(f"  {uri}" + (f" ({image})" if image != uri else "") + f": {reason}")
-                else:
-                    self._images[uri] = image
-        if missing:
-            raise EngineError(
-                "These images are not on this machine:\n" + "\n".join(missing) + "\n"
-                "Say which local image stands in for one: --image URI=TAG, or --image TAG for all of them."
-            )
+        self.images.prepare(job.image_uri for job in jobs)
 
     def prepare_for(self, job: ProcessingJob) -> None:
         """Prepare a job whose request was not known before the execution began. Raises EngineError."""
-        if job.image_uri not in self._images:
+        if job.image_uri not in self.images:
             self.prepare([job])
 
     def image_and_limits(self, job: ProcessingJob) -> tuple[str, Limits]:
         """The local image of a prepared job, and what its host is limited to."""
-        return self._images[job.image_uri], self._limits_of(job.instance_type)
+        return self.images[job.image_uri], self._limits_of(job.instance_type)
 
     def image_id(self, uri: str) -> str | None:
         """The id of the local image that the URI means, which is a digest of its content; None where it is not here."""
-        try:
-            return str(self._api.inspect_image(self._images.get(uri) or self.resolve_image(uri))["Id"])
-        except _engine_errors():
-            return None
+        return self.images.id_of(uri)
 
     def run(self, staged: StagedJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         """One container per host, all at once; see the Protocol."""
         try:
             self.prepare_for(staged.job)
         except EngineError as error:
-            return JobResult(tuple(HostResult(host.name, None, error.message) for host in staged.hosts))
+            return JobResult.lost(staged, error.message)
         started = monotonic()
         finished = threading.Event()
         containers: list[str] = []
         try:
             network = self._create_network(staged)
-        except _engine_errors() as error:
-            return JobResult(tuple(HostResult(host.name, None, _broke_down(error)) for host in staged.hosts))
-        stopped: Literal["", "interrupted", "max_runtime"] = ""
+        except engine_errors() as error:
+            return JobResult.lost(staged, broke_down(error))
+        stopped: StopReason | Literal[""] = ""
         try:
             with ThreadPoolExecutor(len(staged.hosts) + 1) as threads:
                 futures: list[Future[HostResult]] = []
@@ -176,14 +157,14 @@ class DockerEngine:
                             log.write(stdout or b"")
                             log.write(stderr or b"", source=1)
                         return self._ended(staged, host, container, log)
-                    if attempt or not self._overlay_failed(error):
+                    if attempt or not self._inputs.refused(error):
                         return _not_started(host, error, log)
                     self._remove(container)
             raise AssertionError("unreachable")
-        except _engine_errors() as error:
-            return HostResult(host.name, None, _broke_down(error))
+        except engine_errors() as error:
+            return HostResult(host.name, None, broke_down(error))
         except subprocess.CalledProcessError as error:
-            said = _first_line(error.stderr.decode(errors="replace"))
+            said = first_line(error.stderr.decode(errors="replace"))
             return HostResult(host.name, None, f"its inputs could not be copied ({said})")
         finally:
             self._own(staged, host)
@@ -197,7 +178,7 @@ class DockerEngine:
         limits = self._limits_of(job.instance_type)
         config = self._api.create_host_config(
             mounts=[
-                *(self._input(mount, labels_of(self.state, staged.run_id)) for mount in host.inputs),
+                *(self._inputs.mount(mount, labels_of(self.state, staged.run_id)) for mount in host.inputs),
                 *(Mount(bind.local_path, str(bind.source), type="bind") for bind in host.binds),
             ],
             network_mode="none" if job.network_isolation else network.id if network else "bridge",
@@ -214,7 +195,7 @@ class DockerEngine:
             endpoint = self._api.create_endpoint_config(ipv4_address=network.addresses[host.name])
             networking = self._api.create_networking_config({network.id: endpoint})
         created = self._api.create_container(
-            self._images[job.image_uri],
+            self.images[job.image_uri],
             command=None if job.arguments is None else list(job.arguments),
             entrypoint=None if job.entrypoint is None else list(job.entrypoint),
             environment=dict(job.environment),
@@ -228,27 +209,6 @@ class DockerEngine:
         )
         return str(created["Id"])
 
-    def _input(self, mount: InputMount, labels: dict[str, str]) -> Any:
-        from docker.types import DriverConfig, Mount
-
-        upper, work, merged = (mount.scratch / name for name in ("upper", "work", "merged"))
-        paths = [str(path) for path in (*mount.layers, upper, work)]
-        if self._overlay and not any(character in path for path in paths for character in ',:\\"'):
-            for directory in (upper, work):
-                directory.mkdir(exist_ok=True)
-                directory.chmod(0o777)
-            lower = ":".join(str(layer.resolve()) for layer in mount.layers)
-            options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={lower},upperdir={upper},workdir={work}"}
-            driver = DriverConfig("local", options)
-            return Mount(mount.local_path, None, type="volume", driver_config=driver, labels=labels)
-        merged.mkdir(exist_ok=True)
-        for layer in reversed(mount.layers):
-            subprocess.run(
-                ["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)], check=True, stderr=subprocess.PIPE
-            )
-        merged.chmod(0o777)
-        return Mount(mount.local_path, str(merged), type="bind")
-
     def _start(self, container: str) -> str | None:
         """Start the container; what the engine says where it cannot."""
         from docker.errors import APIError
@@ -258,12 +218,6 @@ class DockerEngine:
         except APIError as error:
             return str(error.explanation or error)
         return None
-
-    def _overlay_failed(self, error: str) -> bool:
-        if self._overlay and "mount" in error and "overlay" in error:
-            self._overlay = False
-            return True
-        return False
 
     def _ended(self, staged: StagedJob, host: StagedHost, container: str, log: HostLog) -> HostResult:
         code = self._exits.code(container, _EVENT_SECONDS)
@@ -298,24 +252,10 @@ class DockerEngine:
     def _own(self, staged: StagedJob, host: StagedHost) -> None:
         """Give the files the container made as root to the user who runs this."""
         roots = [bind.source for bind in host.binds] + [mount.scratch for mount in host.inputs]
-        image = self._images[staged.job.image_uri]
+        image = self.images[staged.job.image_uri]
         self._quietly(own, self.client, image, roots, labels_of(self.state, staged.run_id))
 
-    # -------------------------------------------------------------------------------------- images and sweeping
-    def _pull(self, image: str) -> str | None:
-        """Pull an image that is not here; the reason where that cannot be. Nothing is asked of AWS."""
-        from docker.errors import APIError
-
-        if ".amazonaws.com" in image:
-            return "an ECR image, and a local run does not call AWS"
-        if image.startswith("local-runner/") or ":" not in image.rpartition("/")[2]:
-            return "no such image"
-        try:
-            self.client.images.pull(image)
-        except APIError as error:
-            return f"cannot be pulled ({_first_line(error.explanation or error)})"
-        return None
-
+    # -------------------------------------------------------------------------------------- sweeping
     def _create_network(self, staged: StagedJob) -> JobNetwork | None:
         """The network of a job whose hosts have to find each other."""
         if len(staged.hosts) == 1 or staged.job.network_isolation:
@@ -336,38 +276,17 @@ class DockerEngine:
         """Clean up; what is gone already, or cannot be reached, is the next sweep's."""
         try:
             call(*arguments, **options)
-        except _engine_errors():
+        except engine_errors():
             return
-
-
-def _engine_errors() -> tuple[type[Exception], ...]:
-    """What a call to the engine can raise, this machine's own trouble (a full disk) among it."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    return (DockerException, RequestException, OSError)
-
-
-def _broke_down(error: Exception) -> str:
-    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-        return system_trouble(error).rstrip(".")
-    return (
-        f"the Docker engine stopped answering ({_first_line(root_cause(error))}). "
-        "See that it runs (docker info), then run again"
-    )
 
 
 def _not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
     """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
     # "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process:"
-    reason = _first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
+    reason = first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
     log.write((reason + "\n").encode())
     if "not found" in error or "no such file" in error:
         return HostResult(host.name, 127, log.error)
     if "permission denied" in error:
         return HostResult(host.name, 126, log.error)
     return HostResult(host.name, None, f"the container could not be started ({reason})")
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

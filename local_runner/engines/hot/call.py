@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import socket
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any, Literal
 
+from local_runner.engines.following import Ending, Followed, StillRunsError, follow
 from local_runner.engines.host_log import HostLog
+from local_runner.models import StopReason
 
-_POLL_SECONDS = 0.05
 _KILL_SECONDS = 10.0
 """How long the end of a job may take that was killed. Then its worker counts as lost."""
 _ANSWER_SECONDS = 60.0
 """How long a worker may take to load what it was asked to."""
-_LAST_OUTPUT_SECONDS = 2.0
-"""How long the output of a job that has ended may take to arrive."""
 
 
 class NotRunHotError(Exception):
@@ -34,21 +31,12 @@ class WorkerLostError(Exception):
 
 
 @dataclass(frozen=True)
-class Ending:
-    """When a job is ended from outside: seconds until SIGTERM, and by reason from there to SIGKILL."""
-
-    max_runtime: float
-    stop: Event
-    grace: Mapping[Literal["interrupted", "max_runtime"], float]
-
-
-@dataclass(frozen=True)
 class Ended:
     """How a job ended."""
 
     exit_code: int
     out_of_memory: bool
-    stopped: Literal["", "interrupted", "max_runtime"]
+    stopped: StopReason | Literal[""]
 
 
 def connect(directory: Path) -> socket.socket:
@@ -97,48 +85,21 @@ def run_job(directory: Path, request: Mapping[str, Any], log: HostLog, ending: E
 
 
 def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, ending: Ending) -> Ended:
-    stopped: Literal["", "interrupted", "max_runtime"] = ""
-    deadline = time.monotonic() + ending.max_runtime
-    answer = b""
-    answered = killed = False
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection, selectors.EVENT_READ)
-        for source, output in enumerate(outputs):
-            selector.register(output, selectors.EVENT_READ, source)
-        while selector.get_map():
-            for key, _ in selector.select(_POLL_SECONDS):
-                data = _read(key.fd)
-                if not data:
-                    selector.unregister(key.fileobj)
-                if key.fileobj is connection:
-                    answer += data
-                else:
-                    log.write(data, source=key.data)
-            now = time.monotonic()
-            if not answered and connection not in selector.get_map():
-                answered, deadline = True, now + _LAST_OUTPUT_SECONDS
-            if answered:
-                if now > deadline:
-                    break
-            elif not stopped and (ending.stop.is_set() or now >= deadline):
-                stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
-                _command(connection, b"T" if ending.grace[stopped] else b"K")
-                killed = not ending.grace[stopped]
-                deadline = now + (ending.grace[stopped] or _KILL_SECONDS)
-            elif stopped and now >= deadline:
-                if killed:
-                    raise WorkerLostError("its hot worker does what it is told no more")
-                _command(connection, b"K")
-                killed, deadline = True, now + _KILL_SECONDS
-    return _ended(answer, stopped)
-
-
-def _read(descriptor: int) -> bytes:
-    """What there is, or nothing at the end."""
+    answer = bytearray()
+    takers: dict[int, Callable[[bytes], object]] = {connection.fileno(): answer.extend}
+    takers |= {output: partial(log.write, source=source) for source, output in enumerate(outputs)}
+    job = Followed(
+        takers,
+        terminate=partial(_command, connection, b"T"),
+        kill=partial(_command, connection, b"K"),
+        end=connection.fileno(),
+        kill_seconds=_KILL_SECONDS,
+    )
     try:
-        return os.read(descriptor, 1 << 16)
-    except ConnectionResetError:
-        return b""  # the worker closed before it had read the last command; its answer came before this
+        stopped = follow(job, ending)
+    except StillRunsError:
+        raise WorkerLostError("its hot worker does what it is told no more") from None
+    return _ended(bytes(answer), stopped)
 
 
 def _command(connection: socket.socket, command: bytes) -> None:
@@ -146,7 +107,7 @@ def _command(connection: socket.socket, command: bytes) -> None:
         connection.sendall(command)
 
 
-def _ended(answer: bytes, stopped: Literal["", "interrupted", "max_runtime"]) -> Ended:
+def _ended(answer: bytes, stopped: StopReason | Literal[""]) -> Ended:
     try:
         told: dict[str, Any] = json.loads(answer)
     except ValueError:

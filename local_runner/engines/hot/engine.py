@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from local_runner.engines import GRACE_SECONDS, Engine, OnLine
+from local_runner.engines import GRACE_SECONDS, Capabilities, Engine, OnLine
+from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.engine import DockerEngine
+from local_runner.engines.following import Ending
 from local_runner.engines.host_log import HostLog
-from local_runner.engines.hot.call import Ending, NotRunHotError, WorkerLostError, run_job
+from local_runner.engines.hot.call import NotRunHotError, WorkerLostError, run_job
 from local_runner.engines.hot.imports import imports_of
 from local_runner.engines.hot.worker import WorkerKind, ensure_worker, kill_worker, let_go
 from local_runner.errors import EngineError, Problem
@@ -44,6 +45,7 @@ class HotEngine:
     keep: bool = True
     at_once: bool = False
     name: str = "docker"
+    capabilities: Capabilities = CAPABILITIES
     _said: set[str] = field(default_factory=set[str])
     _broken: set[str] = field(default_factory=set[str])
     _users: dict[str, str] = field(default_factory=dict[str, str])
@@ -93,15 +95,15 @@ class HotEngine:
         try:
             self.cold.prepare_for(job)
         except EngineError as error:
-            return JobResult((HostResult(host.name, None, error.message),))
+            return JobResult.lost(staged, error.message)
         kind = self._kind(job)
         if user := self._user_of(kind.image):
             raise NotRunHotError(f"its image has USER {user}, and a hot worker's jobs are root")
         script = _script_of(job, host)
         request = {
             "program": kind.program,
-            "script": (*(job.entrypoint or ()), *(job.arguments or ()))[1],
-            "arguments": (*(job.entrypoint or ()), *(job.arguments or ()))[2:],
+            "script": job.command[1],
+            "arguments": job.command[2:],
             "mounts": _mounts(host, kind),
             "preload": imports_of(script),
             "owner": [os.getuid(), os.getgid()] if os.getuid() else None,
@@ -113,16 +115,15 @@ class HotEngine:
         except NotRunHotError:
             self._broken.add(kind.key)
             raise
-        grace: dict[Literal["interrupted", "max_runtime"], float] = {
-            "interrupted": 0.0 if self.at_once else GRACE_SECONDS["interrupted"],
-            "max_runtime": GRACE_SECONDS["max_runtime"],
-        }
+        grace = dict(GRACE_SECONDS)
+        if self.at_once:
+            grace["interrupted"] = 0.0
         with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
             try:
                 ended = run_job(kind.directory, request, log, Ending(job.max_runtime, stop, grace))
             except WorkerLostError as error:
                 kill_worker(self.cold.client.api, kind)
-                return JobResult((HostResult(host.name, None, str(error)),), hot=True)
+                return JobResult.lost(staged, str(error), hot=True)
             memory = self.cold.memory_reason(job.instance_type) if ended.out_of_memory else None
             result = HostResult(host.name, ended.exit_code, log.error, out_of_memory=memory)
         return JobResult((result,), ended.stopped, hot=True)
@@ -171,7 +172,7 @@ def hot_engine(
 
 def _needs_cold(job: ProcessingJob) -> str | None:
     """Why a job of that kind is never run hot; None where it may be."""
-    words = (*(job.entrypoint or ()), *(job.arguments or ()))
+    words = job.command
     if job.instance_count > 1:
         return f"it has {job.instance_count} instances, and a hot worker is one host"
     if job.network_isolation:
@@ -194,7 +195,7 @@ def _needs_cold(job: ProcessingJob) -> str | None:
 
 def _script_of(job: ProcessingJob, host: StagedHost) -> Path:
     """The script's file on this machine. Raises NotRunHotError where no input has it."""
-    name = (*(job.entrypoint or ()), *(job.arguments or ()))[1]
+    name = job.command[1]
     for mount in host.inputs:
         start = mount.local_path.rstrip("/") + "/"
         below = name.removeprefix(start)

@@ -4,7 +4,7 @@ Starts processes, writes the jobs' logs, and makes and removes one scratch direc
 
 A host of a job is a process in new user, mount, pid, UTS and IPC namespaces; neither root nor a daemon is
 needed. ``view.py`` says what it sees, ``launch.py`` starts and follows it,
-``init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
+``program/init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
 of a job share this machine's network, in which algo-1 is 127.0.0.1 and algo-2 127.0.0.2, so that two hosts
 that listen on every address cannot use one port. (With network isolation they share a network of their own,
 with nothing else in it.) Jobs have no limits on memory or processors: only root, or a user to whom cgroups are
@@ -23,7 +23,9 @@ from functools import cached_property
 from pathlib import Path
 
 from local_runner.engines import OnLine
-from local_runner.engines.sandbox.launch import Ending, run_launcher
+from local_runner.engines.following import Ending
+from local_runner.engines.sandbox import CAPABILITIES
+from local_runner.engines.sandbox.launch import run_launcher
 from local_runner.engines.sandbox.view import HostView
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -53,6 +55,7 @@ class SandboxEngine:
     """
 
     name = "sandbox"
+    capabilities = CAPABILITIES
 
     def __init__(self, environment: Path, *, hidden: Sequence[Path] = ()) -> None:
         self._environment = environment
@@ -83,7 +86,7 @@ class SandboxEngine:
         """Run every host of the job to its end, at the same time; see :class:`.Engine`."""
         if not staged.job.entrypoint:  # never the first argument as a command
             text = "the job has no entrypoint, and the sandbox has no image to take one from"
-            return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
+            return JobResult.lost(staged, text)
         return run_launcher(staged, self._view, on_line, Ending(staged.job.max_runtime, stop))
 
     def close(self) -> None:

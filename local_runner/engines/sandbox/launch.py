@@ -1,4 +1,4 @@
-"""Starts the launcher of a sandboxed job (``init.py``), follows what the job says, and ends it.
+"""Starts the launcher of a sandboxed job (``program/launcher.py``), follows what the job says, and ends it.
 
 Starts one process for each job, which starts all others. Writes the logs and a scratch directory.
 """
@@ -8,27 +8,26 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-import selectors
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from local_runner.engines import GRACE_SECONDS, OnLine
+from local_runner.engines import OnLine
+from local_runner.engines.following import Ending, Followed, follow
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.sandbox.view import HostView, Specification, hosts_file
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 from local_runner.storage import job_tree
 
-_POLL_SECONDS = 0.1
+_PARTS = ("launcher", "init", "filesystem", "kernel")
+_PROGRAM = (*(Path(__file__).parent / "program" / f"{name}.py" for name in _PARTS), Path(job_tree.__file__))
 
 
 @dataclass
@@ -51,13 +50,12 @@ class _Launcher:
             while left:
                 left = left[self.process.stdin.write(left) :]
 
-
-@dataclass(frozen=True)
-class Ending:
-    """When a job is ended from outside. ``max_runtime`` is in seconds."""
-
-    max_runtime: float
-    stop: threading.Event
+    def followed(self, logs: Mapping[str, HostLog]) -> Followed:
+        """The job, whose hosts write to ``logs``."""
+        assert self.process.stdout
+        outputs: dict[int, Callable[[bytes], object]] = {self.process.stdout.fileno(): self.report.extend}
+        outputs |= {output: logs[name].write for output, name in self.outputs.items()}
+        return Followed(outputs, partial(self.command, b"T"), partial(self.command, b"K"))
 
 
 def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending) -> JobResult:
@@ -68,9 +66,8 @@ def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: End
             base = stack.enter_context(_scratch_directory("sandbox-", staged.work))
             launcher = stack.enter_context(_launched(view, staged, base))
         except OSError as error:
-            text = f"the sandbox could not start: {error}"
-            return JobResult(hosts=tuple(HostResult(host.name, None, text) for host in staged.hosts))
-        stopped = _follow(launcher, logs, ending)
+            return JobResult.lost(staged, f"the sandbox could not start: {error}")
+        stopped = follow(launcher.followed(logs), ending)
     return JobResult(hosts=_results(staged, bytes(launcher.report), logs), stopped=stopped)
 
 
@@ -117,11 +114,10 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
 
 def start(base: Path, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start the launcher, whose program goes into ``base``. It waits for a :func:`message` on its standard input."""
-    program = base / "launcher.pyc"
-    program.write_bytes(_compiled(Path(__file__).with_name("init.py")))
-    (base / "job_tree.pyc").write_bytes(_compiled(Path(job_tree.__file__)))
+    for part in _PROGRAM:
+        (base / f"{part.stem}.pyc").write_bytes(_compiled(part))
     return subprocess.Popen(
-        [os.path.realpath(sys.executable), "-I", "-S", str(program)],
+        [os.path.realpath(sys.executable), "-I", "-S", str(base / "launcher.pyc")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -145,34 +141,6 @@ def _compiled(path: Path) -> bytes:
     # Through the plain loader: under pytest, the module's own would rewrite the assertions in it.
     code = SourceFileLoader(path.stem, str(path)).get_code(path.stem)
     return MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
-
-
-def _follow(
-    launcher: _Launcher, logs: Mapping[str, HostLog], ending: Ending
-) -> Literal["", "interrupted", "max_runtime"]:
-    """Pass on what the job says until it has ended; end it when it is to stop, and return why it was."""
-    stopped: Literal["", "interrupted", "max_runtime"] = ""
-    deadline = time.monotonic() + ending.max_runtime
-    assert launcher.process.stdout
-    with selectors.DefaultSelector() as selector:
-        selector.register(launcher.process.stdout.fileno(), selectors.EVENT_READ, launcher.report.extend)
-        for output, name in launcher.outputs.items():
-            selector.register(output, selectors.EVENT_READ, logs[name].write)
-        while selector.get_map():
-            for key, _ in selector.select(_POLL_SECONDS):
-                data = os.read(key.fd, 1 << 16)
-                key.data(data)
-                if not data:
-                    selector.unregister(key.fd)
-            now = time.monotonic()
-            if now >= deadline and stopped:
-                launcher.command(b"K")
-                deadline = float("inf")
-            elif not stopped and (ending.stop.is_set() or now >= deadline):
-                stopped = "interrupted" if ending.stop.is_set() else "max_runtime"
-                launcher.command(b"T")
-                deadline = now + GRACE_SECONDS[stopped]
-    return stopped
 
 
 def _results(staged: StagedJob, report: bytes, logs: Mapping[str, HostLog]) -> tuple[HostResult, ...]:

@@ -1,4 +1,4 @@
-"""What a sandboxed job sees: the specification that ``init.py`` carries out.
+"""What a sandboxed job sees: the specification that ``program/`` carries out.
 
 Reads the file system, changes nothing.
 
@@ -141,10 +141,9 @@ class HostView:
     def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
         """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``."""
         job = staged.job
-        argv = (*(job.entrypoint or ()), *(job.arguments or ()))
         return Specification(
             hosts=[
-                self.host(host, argv, job.environment, base / host.name, base / "hosts", log)
+                self.host(host, job.command, job.environment, base / host.name, base / "hosts", log)
                 for host, log in zip(staged.hosts, logs, strict=True)
             ],
             network_isolation=job.network_isolation,

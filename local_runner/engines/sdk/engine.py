@@ -16,31 +16,29 @@ import platform
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from local_runner.docker_host.connection import connect, docker
-from local_runner.engines import OnLine
+from local_runner.engines import Capabilities, OnLine
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_MACHINE, LABEL_RUN, LABEL_STATE
-from local_runner.engines.host_log import HostLog
-from local_runner.engines.sdk.containers import Ended, JobContainers, quietly
-from local_runner.engines.sdk.job import SdkEnd, SdkJob
+from local_runner.engines.sdk import CAPABILITIES
+from local_runner.engines.sdk.containers import JobContainers, quietly
+from local_runner.engines.sdk.hosts import host_logs, host_results
+from local_runner.engines.sdk.job import SdkJob
 from local_runner.engines.sdk.process import LABEL, SdkProcess
 from local_runner.engines.sdk.request import ignored, refused, stock_request
 from local_runner.errors import EngineError, Problem
-from local_runner.models import HostResult, InputMount, JobResult, ProcessingJob, StagedJob
-from local_runner.secrets import Secrets
+from local_runner.models import InputMount, JobResult, ProcessingJob, StagedJob
 
 LABEL_STEP = "local-runner.step"
 NETWORK = "sagemaker-local"
 """The network that stock local mode puts every job of a machine into, and never removes."""
-
-_TAKEN_FOR_SUCCESS = 130
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class SdkEngine:
     note: Callable[[str], None]
     region: str = "us-east-1"
     name: str = "sdk"
+    capabilities: Capabilities = CAPABILITIES
     client: Any = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _sdk: SdkProcess | None = None
@@ -114,14 +113,14 @@ class SdkEngine:
             try:
                 self.prepare([staged.job])
             except EngineError as error:
-                return _nowhere(staged, error.message)
+                return JobResult.lost(staged, error.message)
         if problems := refused(staged.step, staged.job):
-            return _nowhere(staged, " ".join(map(str, problems)))
+            return JobResult.lost(staged, " ".join(map(str, problems)))
         try:
             with self.job(staged.run_id, staged.step, staged.work, self._images[staged.job.image_uri]) as job:
                 return self._run(staged, job, on_line, stop)
         except (docker.errors.DockerException, OSError, subprocess.CalledProcessError) as error:
-            return _nowhere(staged, f"stock local mode could not be followed ({error})")
+            return JobResult.lost(staged, f"stock local mode could not be followed ({error})")
 
     @contextmanager
     def job(self, run_id: str, step: str, work: Path, image: str) -> Generator[OpenJob]:
@@ -146,7 +145,7 @@ class SdkEngine:
     def image(self, uri: str) -> str:
         """The local image that an image URI means, built or pulled first if need be. Raises EngineError."""
         if uri not in self._images:
-            self._docker.prepare_images([uri])
+            self._docker.images.prepare([uri])
         return self._images[uri]
 
     def close(self) -> None:
@@ -214,45 +213,6 @@ def _merge(mount: InputMount) -> Path:
         subprocess.run(command, check=True, capture_output=True)
     merged.chmod(0o777)
     return merged
-
-
-@contextmanager
-def host_logs(logs: Mapping[str, Path], on_line: OnLine, secrets: Secrets) -> Generator[dict[str, HostLog]]:
-    """The log of each host, by its name, open. ``secrets`` are masked in it."""
-
-    def hear(host: str) -> Callable[[str], None]:
-        return lambda line: on_line(host, line)
-
-    with ExitStack() as stack:
-        yield {host: stack.enter_context(closing(HostLog(path, hear(host), secrets))) for host, path in logs.items()}
-
-
-# ------------------------------------------------------------------------------------------------------------ endings
-def host_results(hosts: Sequence[str], end: SdkEnd) -> tuple[HostResult, ...]:
-    """How each host ended. An error that no exit code shows is the first host's."""
-    results = [_result(host, end.containers.get(host), end.trouble, len(hosts)) for host in hosts]
-    if end.error and all(result.exit_code == 0 for result in results):
-        results[0] = HostResult(results[0].host, None, f"stock local mode failed: {end.error}")
-    return tuple(results)
-
-
-def _result(host: str, ended: Ended | None, error: str, hosts: int) -> HostResult:
-    code = ended.exit_code if ended else None
-    if code is None:
-        return HostResult(host, None, f"stock local mode failed: {error}" if error else "it never started")
-    if ended and ended.out_of_memory:
-        return HostResult(host, code, "the kernel killed it, out of memory")
-    if code == _TAKEN_FOR_SUCCESS:
-        return HostResult(host, code, "stock local mode takes this for success")
-    if code in (126, 127) and error.startswith("ERROR"):
-        return HostResult(host, code, error)
-    if hosts > 1 and code in (137, 143):
-        return HostResult(host, code, "stock local mode stops all hosts when the first one ends")
-    return HostResult(host, code)
-
-
-def _nowhere(staged: StagedJob, error: str) -> JobResult:
-    return JobResult(tuple(HostResult(host.name, None, error) for host in staged.hosts))
 
 
 def _require_compose() -> None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
 from local_runner.engines import GRACE_SECONDS
+from local_runner.engines.following import Ending, Followed, follow
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.sdk.containers import Ended, JobContainers, quietly
 from local_runner.engines.sdk.output import ComposeOutput
@@ -31,7 +33,6 @@ Call = tuple[str, dict[str, Any]]
 
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 5.0
-_CHUNK_BYTES = 64 * 1024
 _SAID_LINES = 8
 
 
@@ -88,7 +89,13 @@ class SdkJob:
         file.write_text(json.dumps(job), encoding="utf-8")
         output = ComposeOutput()
         pid, descriptor = self._sdk.start(file)
-        stopped = _follow(pid, descriptor, self._containers, output, logs, stop)
+
+        def take(data: bytes) -> None:
+            for host, line in output.feed(data):
+                logs[host].write(line + b"\n")
+
+        stopped = _follow(pid, descriptor, self._containers, take, stop)
+        take(b"")  # what is left of a last line
         error = _error(self._links)
         said = next((line for line in output.said if line.startswith("ERROR") or "Error response" in line), "")
         trouble = said or ("\n  ".join([error, *output.said[-_SAID_LINES:]]) if error else "")
@@ -103,35 +110,18 @@ def _free_port() -> int:
 
 
 def _follow(
-    pid: int,
-    descriptor: int,
-    containers: JobContainers,
-    output: ComposeOutput,
-    logs: Mapping[str, HostLog],
-    stop: threading.Event,
+    pid: int, descriptor: int, containers: JobContainers, take: Callable[[bytes], object], stop: threading.Event
 ) -> Literal["", "interrupted"]:
     """Pass on the job's output until its process has ended; stop the job when asked to."""
     ended = threading.Event()
-    stopped: Literal["", "interrupted"] = ""
-    with (
-        os.fdopen(descriptor, "rb", 0) as pipe,
-        selectors.DefaultSelector() as readable,
-        ThreadPoolExecutor(1) as aside,
-    ):
-        readable.register(pipe, selectors.EVENT_READ)
+    with os.fdopen(descriptor, "rb", 0) as pipe, ThreadPoolExecutor(1) as aside:
+        # The grace period is Docker's to keep, and nothing limits the job's time.
+        terminate = partial(_stop, containers, pid, ended)
+        job = Followed({pipe.fileno(): take}, lambda: aside.submit(terminate), kill=lambda: None)
         try:
-            data = b"..."
-            while data:
-                if stop.is_set() and not stopped:
-                    stopped = "interrupted"
-                    aside.submit(_stop, containers, pid, ended)
-                if readable.select(_POLL_SECONDS):
-                    data = pipe.read(_CHUNK_BYTES)
-                    for host, line in output.feed(data):
-                        logs[host].write(line + b"\n")
+            return "interrupted" if follow(job, Ending(inf, stop, {"interrupted": inf})) else ""
         finally:
             ended.set()
-    return stopped
 
 
 def _stop(containers: JobContainers, pid: int, ended: threading.Event) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from local_runner.jsontext import as_object, kind, shorten
+from local_runner.jsontext import as_object, kind, shorten, value_text
 from local_runner.models import OutputParameter, ParameterValue, Step
 from local_runner.planning.parameters import converted
+from local_runner.sagemaker_api.job_types import FUNCTION_KINDS
 
 _LONGEST_OUTPUT = 1024
 
@@ -30,23 +31,17 @@ def declared_outputs(declared: tuple[OutputParameter, ...], value: Any) -> tuple
     faults: list[str] = []
     for output in declared:
         given = returned.get(output.name)
-        fitting = converted(output.type, _text(given)) if isinstance(given, str | int | float) else None
+        fitting = converted(output.type, value_text(given)) if isinstance(given, str | int | float) else None
         if given is None:
             there = ", ".join(map(shorten, returned)) or "nothing"
             faults.append(f"it returned no '{output.name}' (there is: {there}).")
         elif fitting is None:
             faults.append(f"output '{output.name}' is declared as {output.type}, and it returned {kind(given)}.")
-        elif len(_text(given)) > _LONGEST_OUTPUT:
-            faults.append(
-                f"output '{output.name}' has {len(_text(given))} characters, and the service takes {_LONGEST_OUTPUT}."
-            )
+        elif (length := len(value_text(given))) > _LONGEST_OUTPUT:
+            faults.append(f"output '{output.name}' has {length} characters, and the service takes {_LONGEST_OUTPUT}.")
         else:
             found[output.name] = fitting
     return found, faults
-
-
-def _text(value: ParameterValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(step: Step, event: Any, value: Any, values: Mapping[str, ParameterValue]) -> dict[str, Any]:
@@ -55,7 +50,7 @@ def describe(step: Step, event: Any, value: Any, values: Mapping[str, ParameterV
     Of EMR's DescribeStep it has the name, the Config of the request and the State, and over them whatever the
     function returned.
     """
-    if step.type in ("Lambda", "Callback"):
+    if FUNCTION_KINDS[step.type].declares_outputs:
         return {"OutputParameters": dict(values)}
     arguments = as_object(event) or {}
     config = (as_object(arguments.get("StepConfig")) or {}).get("HadoopJarStep")

@@ -46,39 +46,58 @@ class Returned:
     stopped: bool = False
 
 
+@dataclass(frozen=True)
+class Call:
+    """A function, the step that it stands in for, and the event that it gets.
+
+    ``seconds`` is the longest it may take (None: a Lambda step LAMBDA_SECONDS, others as long as they want).
+    """
+
+    stand_in: StandIn
+    step: Step
+    event: Any
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a function's process finds and leaves things.
+
+    ``work`` is scratch space, its HOME; ``log`` the file for its output; ``s3`` the tree of the local S3, which it is
+    told as LOCAL_RUNNER_S3.
+    """
+
+    work: Path
+    log: Path
+    s3: Path
+
+
 def run(
-    stand_in: StandIn,
-    step: Step,
-    event: Any,
-    *,
-    work: Path,
-    s3: Path,
-    log: Path,
+    call: Call,
+    places: Places,
     on_line: Callable[[str], None],
     stop: threading.Event,
     secrets: Secrets | None = None,
-    seconds: float | None = None,
 ) -> Returned:
-    """Call the function with ``event`` (and, for a Lambda step, a context) in a process of its own.
+    """Call the function with its event (and, for a Lambda step, a context) in a process of its own.
 
-    ``work`` is scratch space, its HOME; ``s3`` the tree of the local S3, which it is told as LOCAL_RUNNER_S3.
-    ``secrets`` are masked in what it prints. ``seconds`` is the longest it may take (a Lambda step: LAMBDA_SECONDS).
-    Its directory is that of its file.
+    ``secrets`` are masked in what it prints. Its directory is that of its file.
     """
+    stand_in, step, work = call.stand_in, call.step, places.work
     work.mkdir(parents=True, exist_ok=True)
-    limit = LAMBDA_SECONDS if seconds is None and step.type == "Lambda" else seconds
+    limit = LAMBDA_SECONDS if call.seconds is None and step.type == "Lambda" else call.seconds
     request, result = work / "request.json", work / "result.json"
     context = _context(step, limit or LAMBDA_SECONDS) if step.type == "Lambda" else None
     request.write_text(
-        json.dumps({"file": str(stand_in.file), "function": stand_in.function, "event": event, "context": context})
+        json.dumps({"file": str(stand_in.file), "function": stand_in.function, "event": call.event, "context": context})
     )
     # -P: this project's own modules are not to be found where the function looks for its own.
     command = [sys.executable, "-P", "-u", str(_CALL), str(request), str(result)]
-    with closing(HostLog(log, on_line, secrets)) as host_log:
+    with closing(HostLog(places.log, on_line, secrets)) as host_log:
         process = subprocess.Popen(
             command,
             cwd=stand_in.file.parent,
-            env=_environment(work, s3),
+            env=_environment(work, places.s3),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -6,7 +6,7 @@ import ast
 
 from local_runner.errors import Problem
 from local_runner.models import PipelineDefinition, StandIn, Step
-from local_runner.planning.planner import STAND_IN_STEP_TYPES
+from local_runner.sagemaker_api.job_types import FUNCTION_KINDS
 from local_runner.settings import Settings
 
 
@@ -36,7 +36,7 @@ def _keys(step: Step) -> tuple[str, tuple[str, ...]]:
     """The table of local_runner.toml for a step, and the keys it may stand under, the first one first."""
     if step.type == "Lambda":
         return "lambda", (step.name, step.function_arn or "", function_name(step))
-    return "stand_ins", (step.name,) if step.type in STAND_IN_STEP_TYPES else ()
+    return "stand_ins", (step.name,) if step.type in FUNCTION_KINDS else ()
 
 
 def function_name(step: Step) -> str:

@@ -79,7 +79,7 @@ def _limits(info: Mapping[str, Any]) -> Check:
 
 def _images(client: Any, settings: Settings, source: ImageSource) -> list[Check]:
     from local_runner.image.base import base_image_here, has_image, is_replaceable
-    from local_runner.image.build import image_tag
+    from local_runner.image.tag import image_tag
 
     tag = image_tag(settings, source)
     built = has_image(client, tag)

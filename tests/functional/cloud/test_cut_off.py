@@ -5,7 +5,7 @@ from support import cloud_samples as samples
 from support.cloud_samples import QUEUE, SCHEDULE
 
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.change.models import in_order
+from local_runner.cloud.change.models import deletions_last
 
 ALERTS = {"email": "on-call@example.com"}
 RULE = {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}
@@ -54,7 +54,7 @@ def promote(aws, settings, previous=None):
         if part
         for change in part.plan(aws)
     ]
-    for change in in_order(changes):
+    for change in deletions_last(changes):
         change.apply(aws)
     return changes, parts.schedule.desired and parts.schedule.desired.request
 

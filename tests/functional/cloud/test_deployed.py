@@ -49,7 +49,7 @@ def test_after_an_export_is_deployed_there_is_nothing_to_promote(aws):
 def test_what_bootstrap_makes(aws):
     made = parts(**SETTINGS)
     outputs = deploy(aws, bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights"))
-    assert outputs == {"ExecutionRoleArn": made.execution_role_arn, "StartRoleArn": there(made.start_role).arn(aws)}
+    assert outputs == {"ExecutionRoleArn": made.target.execution_role_arn, "StartRoleArn": made.target.start_role_arn}
     assert policy_of(aws, NAMES.execution_role) == there(made.execution_role).policy
     role = aws.call("iam", "get_role", RoleName=NAMES.execution_role)["Role"]
     assert {"Key": "local-runner:project", "Value": "Flights"} in role["Tags"]

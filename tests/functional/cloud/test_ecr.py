@@ -13,7 +13,7 @@ from support.ecr import PASSWORD
 from support.project import copy_of_project
 
 from local_runner.cloud.account.aws import Aws, CloudError
-from local_runner.cloud.release.model import ImageTarget
+from local_runner.cloud.release.model import ImageDestination
 from local_runner.cloud.resources.image import Image
 
 pytestmark = pytest.mark.docker
@@ -109,11 +109,11 @@ def test_a_login_that_the_registry_does_not_take_is_told_and_a_repetition_goes_o
     tag = f"local-runner-test/ecr:{os.getpid()}"
     client.api.import_image_from_data(layer.getvalue(), *tag.split(":"))
     aws = Aws(REGION)
-    target = ImageTarget("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
+    destination = ImageDestination("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
     try:
         ecr.password = "another-one"
-        repository, push = Image(target, {}, lambda: tag, lambda _: None).plan(aws)
-        assert (repository.name, push.name) == ("flights", target.uri)
+        repository, push = Image(destination, {}, lambda: tag, lambda _: None).plan(aws)
+        assert (repository.name, push.name) == ("flights", destination.uri)
         repository.apply(aws)
         with pytest.raises(CloudError) as caught:
             push.apply(aws)
@@ -126,7 +126,7 @@ def test_a_login_that_the_registry_does_not_take_is_told_and_a_repetition_goes_o
         assert ecr.digest("flights", "abc") is None
 
         ecr.password = PASSWORD
-        image = Image(target, {}, lambda: tag, lambda _: None)
+        image = Image(destination, {}, lambda: tag, lambda _: None)
         (push,) = image.plan(aws)
         assert push.name == f"{ecr.address}/flights"  # by now there is a repository that says so
         push.apply(aws)

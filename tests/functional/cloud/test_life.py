@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,14 @@ from support.promotion import promoted as promoted_release
 
 from local_runner.cli.local import cli
 from local_runner.cloud.account.aws import Aws
-from local_runner.cloud.change.models import in_order
-from local_runner.cloud.desired.supporting import parts_of
+from local_runner.cloud.change.models import deletions_last
+from local_runner.cloud.desired.supporting import supporting_resources
 from local_runner.cloud.operations.pause import set_state
 from local_runner.cloud.release.lock import promotion_lock
 from local_runner.cloud.release.record import ReleaseRecord, release_key
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
-from local_runner.cloud.target.target import place_of, tags_for
+from local_runner.cloud.target.target import Target
 from local_runner.definition.parser import parse_definition
 from local_runner.fingerprint import Fingerprint
 from local_runner.fingerprint import keep as keep_fingerprint
@@ -39,7 +40,6 @@ from local_runner.fingerprint import keep as keep_fingerprint
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 NAMES = Names("FlightsDaily", "dev")
 NAME, BUCKET = "FlightsDaily-dev", f"sagemaker-{REGION}-{ACCOUNT}"
-PLACE = place_of(NAMES, ACCOUNT, REGION)
 GROUP = "/aws/sagemaker/ProcessingJobs"
 SCHEDULE = {
     "expression": "cron(0 6 * * ? *)",
@@ -47,10 +47,11 @@ SCHEDULE = {
     "parameters": {"ProcessingDate": "<aws.scheduler.scheduled-time>"},
 }
 ENVIRONMENT = Environment.model_validate({"name": "dev", "schedule": SCHEDULE, "alerts": {"email": "a@example.com"}})
+TARGET = Target(ENVIRONMENT, NAMES, Aws(REGION, known_account=ACCOUNT))
 
 
 def step(name, **more):
-    members = {"RoleArn": PLACE.role_arn}
+    members = {"RoleArn": TARGET.execution_role_arn}
     return processing(name, image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1", members=members, **more)
 
 
@@ -63,20 +64,20 @@ DEFINITION = pipeline(
 
 
 def record(number: int, **more) -> ReleaseRecord:
-    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(json.dumps(DEFINITION), NAME, ""), PLACE, BUCKET, "x")
+    parts = supporting_resources(TARGET, parse_definition(json.dumps(DEFINITION), NAME, ""))
     assert parts.schedule.desired
     values = {
         "number": number,
         "environment": "dev",
         "pipeline_name": NAME,
-        "pipeline_arn": PLACE.pipeline_arn,
+        "pipeline_arn": TARGET.pipeline_arn,
         "created": f"2026-01-0{number}T06:00:00+00:00",
         "created_by": f"arn:aws:sts::{ACCOUNT}:assumed-role/Deploy/maria",
         "fingerprint": "f" * 64,
         "verified_by": "abcdefghijkl",
         "git_commit": "0123456789abcdef",
         "definition": json.dumps(DEFINITION),
-        "role_arn": PLACE.role_arn,
+        "role_arn": TARGET.execution_role_arn,
         "schedule_kind": "scheduler",
         "schedule": dict(parts.schedule.desired.request),
     }
@@ -100,8 +101,8 @@ def promoted(service: Service, aws: Aws) -> Service:
     """The account after one promotion."""
     document = json.dumps(DEFINITION)
     aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    parts = parts_of(ENVIRONMENT, NAMES, parse_definition(document, NAME, ""), PLACE, BUCKET, NAME)
-    tags = [{"Key": key, "Value": value} for key, value in tags_for(ENVIRONMENT, NAMES).items()]
+    parts = supporting_resources(TARGET, parse_definition(document, NAME, ""))
+    tags = [{"Key": key, "Value": value} for key, value in TARGET.tags.items()]
     assert parts.execution_role
     assert parts.start_role
     for change in parts.execution_role.plan(aws):
@@ -111,12 +112,12 @@ def promoted(service: Service, aws: Aws) -> Service:
         "create_pipeline",
         PipelineName=NAME,
         PipelineDefinition=document,
-        RoleArn=PLACE.role_arn,
+        RoleArn=TARGET.execution_role_arn,
         Tags=tags,
         ClientRequestToken="t" * 32,
     )
     for part in (parts.start_role, parts.schedule, parts.alerts):
-        for change in in_order(part.plan(aws)):
+        for change in deletions_last(part.plan(aws)):
             change.apply(aws)
     keep(aws, record(1))
     return service
@@ -129,8 +130,11 @@ def keep(aws: Aws, release: ReleaseRecord) -> None:
 
 def log(aws: Aws, job: str, *lines: str, host: str = "algo-1") -> None:
     stream = {"logGroupName": GROUP, "logStreamName": f"{job}/{host}-1700000000"}
-    aws.find("logs", "create_log_group", "ResourceAlreadyExistsException", logGroupName=GROUP)
-    aws.find("logs", "create_log_stream", "ResourceAlreadyExistsException", **stream)
+    if not aws.call("logs", "describe_log_groups", logGroupNamePrefix=GROUP)["logGroups"]:
+        aws.call("logs", "create_log_group", logGroupName=GROUP)
+    found = aws.call("logs", "describe_log_streams", logGroupName=GROUP)["logStreams"]
+    if stream["logStreamName"] not in [item["logStreamName"] for item in found]:
+        aws.call("logs", "create_log_stream", **stream)
     now = int(time.time() * 1000)
     events = [{"timestamp": now + number, "message": line} for number, line in enumerate(lines)]
     aws.call("logs", "put_log_events", **stream, logEvents=events)
@@ -403,7 +407,7 @@ schedules = st.fixed_dictionaries(
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules)
 def test_pause_and_resume_lose_no_field(service: Service, aws: Aws, schedule: dict) -> None:
-    aws.find("scheduler", "delete_schedule", "ResourceNotFoundException", Name="s")
+    aws.find("scheduler", "delete_schedule", Name="s")
     aws.call("scheduler", "create_schedule", Name="s", State="ENABLED", **schedule)
     before = aws.call("scheduler", "get_schedule", Name="s")
     service.requests.clear()
@@ -497,7 +501,7 @@ def test_a_release_whose_code_or_image_is_gone_does_not_come_back(promoted: Serv
 def test_a_rollback_waits_for_no_other_promotion(promoted: Service, aws: Aws, run) -> None:
     promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
     before = state_of(aws)
-    with promotion_lock(aws, BUCKET, NAME):
+    with promotion_lock(replace(TARGET, aws=aws)):
         done = run("rollback", "--yes")
     assert done.exit_code == 2
     assert "Another promotion holds the lock" in done.output
@@ -517,6 +521,25 @@ def test_a_rollback_that_was_cut_off_is_finished_by_the_next(promoted: Service, 
     assert done.exit_code == 0, done.output
     assert "Release 3 is what release 1 was." in done.output
     assert state_of(aws) == first
+
+
+def test_a_rollback_allows_what_the_schedule_of_that_release_needs(promoted: Service, aws: Aws, run) -> None:
+    """A place that only a parameter of the schedule names is readable again with the release."""
+    changed = json.loads(json.dumps(DEFINITION))
+    changed["Parameters"].append({"Name": "Where", "Type": "String", "DefaultValue": "s3://usual/x"})
+    source = {"S3Uri": {"Get": "Parameters.Where"}, "LocalPath": "/opt/ml/processing/in", "S3DataType": "S3Prefix"}
+    changed["Steps"][0]["Arguments"]["ProcessingInputs"] = [{"InputName": "in", "S3Input": source}]
+    schedule = record(1).model_dump()["schedule"]
+    listed = schedule["Target"]["SageMakerPipelineParameters"]["PipelineParameterList"]
+    listed.append({"Name": "Where", "Value": "s3://late/x"})
+    keep(aws, record(2, definition=json.dumps(changed), schedule=schedule))
+    keep(aws, record(3))
+    done = run("rollback", "--yes")
+    assert done.exit_code == 0, done.output
+    asked = {"RoleName": NAMES.execution_role, "PolicyName": "local-runner"}
+    policy = aws.call("iam", "get_role_policy", **asked)["PolicyDocument"]
+    read = next(item for item in policy["Statement"] if item["Sid"] == "Read")
+    assert "arn:aws:s3:::late/x*" in read["Resource"]
 
 
 def test_a_rollback_without_releases(promoted: Service, run) -> None:
@@ -588,7 +611,7 @@ def test_what_runs_is_not_stopped_unasked(promoted: Service, aws: Aws, run) -> N
 
 
 def test_a_pipeline_of_somebody_else_is_left_alone(promoted: Service, aws: Aws, run) -> None:
-    aws.call("sagemaker", "delete_tags", ResourceArn=PLACE.pipeline_arn, TagKeys=["local-runner:environment"])
+    aws.call("sagemaker", "delete_tags", ResourceArn=TARGET.pipeline_arn, TagKeys=["local-runner:environment"])
     done = run("retire", "--yes-retire", NAME)
     assert done.exit_code == 2
     assert "is not this project's 'dev'" in done.output

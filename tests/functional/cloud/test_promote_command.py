@@ -16,7 +16,7 @@ from support.project import PROJECT, link_caches
 from support.values import there
 
 from local_runner.cloud.account.aws import Aws, CloudError
-from local_runner.cloud.release.model import ImageTarget
+from local_runner.cloud.release.model import ImageDestination
 from local_runner.cloud.resources.image import Image
 
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
@@ -126,8 +126,8 @@ def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
         return tag
 
     try:
-        target = ImageTarget(f"{registry}/flights", "abcdef123456")
-        image = Image(target, {}, build, lambda _: None)
+        destination = ImageDestination(f"{registry}/flights", "abcdef123456")
+        image = Image(destination, {}, build, lambda _: None)
         (change,) = image.plan(aws)
         assert (change.resource, image.uri) == ("image", None)
         change.apply(aws)
@@ -135,24 +135,24 @@ def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
         assert pinned.startswith(f"{registry}/flights@sha256:")
         assert client.api.inspect_distribution(pinned)["Descriptor"]["digest"] == pinned.partition("@")[2]
         change.apply(aws)  # cut off and repeated: nothing is pushed again
-        fresh = Image(target, {}, build, lambda _: None)
+        fresh = Image(destination, {}, build, lambda _: None)
         assert fresh.plan(aws) == []
         assert (fresh.uri, built) == (pinned, [tag])
-        assert [one for one in client.images.list() if f"{target.uri}:{target.tag}" in one.tags] == []
+        assert [one for one in client.images.list() if f"{destination.uri}:{destination.tag}" in one.tags] == []
     finally:
         client.api.remove_image(tag)
 
 
 @pytest.mark.docker
 def test_a_registry_that_cannot_be_reached_is_told(aws):
-    image = Image(ImageTarget("127.0.0.1:9/flights", "abc"), {}, lambda: "none", lambda _: None)
+    image = Image(ImageDestination("127.0.0.1:9/flights", "abc"), {}, lambda: "none", lambda _: None)
     with pytest.raises(CloudError, match=r"The registry of 127.0.0.1:9/flights did not do as asked"):
         image.plan(aws)
 
 
 def test_the_ecr_repository_is_scanned_and_its_tags_stay(aws):
-    target = ImageTarget("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
-    image = Image(target, {"a": "b"}, lambda: pytest.fail("nothing is pushed"), lambda _: None)
+    destination = ImageDestination("123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights", "abc", "flights")
+    image = Image(destination, {"a": "b"}, lambda: pytest.fail("nothing is pushed"), lambda _: None)
     changes = image.plan(aws)
     assert [change.resource for change in changes] == ["repository", "image"]
     changes[0].apply(aws)
@@ -165,4 +165,4 @@ def test_the_ecr_repository_is_scanned_and_its_tags_stay(aws):
     image_there = {"imageManifest": manifest, "imageManifestMediaType": kind, "imageTag": "abc"}
     aws.call("ecr", "put_image", repositoryName="flights", **image_there)
     assert image.plan(Aws("eu-west-1")) == []
-    assert there(image.uri).startswith(f"{target.uri}@sha256:")
+    assert there(image.uri).startswith(f"{destination.uri}@sha256:")

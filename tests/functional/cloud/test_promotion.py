@@ -16,12 +16,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.cloud_proxy import is_write
-from support.promotion import ACCOUNT, BUCKET, IMAGE, PREFIX, REGION, account, options, planned, promoted, release
+from support.promotion import ACCOUNT, BUCKET, IMAGE, PREFIX, REGION, account, by, options, planned, promoted, release
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.change.models import Change
 from local_runner.cloud.operations.promote import Gate, UnverifiedError, apply
 from local_runner.cloud.release.lock import LockedError, drop_left_lock, promotion_lock
+from local_runner.cloud.release.model import with_image
 from local_runner.cloud.resources.bucket import Bucket
+from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.names import Names
+from local_runner.cloud.target.target import Target
 
 
 # --------------------------------------------------------------------------------------------------- as it should
@@ -58,7 +63,7 @@ def test_environment_values_reach_the_definition(aws, tmp_path):
         kms_key_id="1111",
         network={"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]},
     )
-    document = json.loads(desired.definition(IMAGE))
+    document = with_image(desired.template, IMAGE)
     defaults = {item["Name"]: item.get("DefaultValue") for item in document["Parameters"]}
     assert (defaults["ProcessingInstanceCount"], defaults["MaxBadRatio"]) == (3, 0.2)
     arguments = document["Steps"][0]["Arguments"]
@@ -80,7 +85,7 @@ def test_an_edit_shows_exactly_that_edit(aws, tmp_path):
     script = next(item for item in desired.code if item.path == "processing/transform.py")
     edited.write_bytes(script.file.read_bytes() + b"# one\n# two\n")
     changed = release_with(desired, script, edited)
-    changes = {change.resource: change for change in planned(aws, changed).changes}
+    changes: dict[str, Change] = {change.resource: change for change in planned(aws, changed).changes}
     assert set(changes) == {"code", "pipeline", "release"}
     fields = {field.path: field.after for field in changes["pipeline"].fields}
     assert fields == {"code of Transform": "transform.py +2 -0"}
@@ -106,7 +111,7 @@ def test_one_that_is_cut_off_after_any_write_ends_the_same_when_repeated(proxy, 
     aws = Aws(REGION)
     desired = release(aws, tmp_path)
     first = planned(aws, desired)
-    apply(first, desired, aws, options())
+    apply(first, desired, options())
     clean, writes = account(aws), len(proxy.writes)
     assert writes > 15
     for number in range(1, writes + 1):
@@ -114,12 +119,12 @@ def test_one_that_is_cut_off_after_any_write_ends_the_same_when_repeated(proxy, 
         proxy.clear()
         proxy.rule = cut_after(number, proxy)
         with suppress(AwsError):  # all but the last ones, which take the lock away
-            apply(first, desired, aws, options())
+            apply(first, desired, options())
         assert len(proxy.writes) >= number
         proxy.clear()
         # The lock of the one that was cut off is this process's, which is not gone.
         if (left := planned(aws, desired)).changes:
-            apply(left, desired, aws, options(), break_lock=True)
+            apply(left, desired, options(), break_lock=True)
         found = account(aws)
         assert {**found, "objects": without_lock(found)} == clean, f"cut off after write {number}"
 
@@ -224,7 +229,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_who_holds_the_lock(aws, tmp_
 
     def promote(plan):
         try:
-            outcomes.append(apply(plan, desired, Aws(REGION), options()).number)
+            outcomes.append(apply(plan, by(Aws(REGION), desired), options()).number)
         except CloudError as error:
             outcomes.append(error)
 
@@ -242,23 +247,24 @@ def test_of_two_at_once_one_wins_and_the_other_says_who_holds_the_lock(aws, tmp_
 
 def test_a_lock_is_held_broken_and_over(aws):
     aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    target = Target(Environment(name="dev", prefix="p"), Names("FlightsDaily", "dev"), aws)
     asked = {"Bucket": BUCKET, "Key": "p/promotion.lock"}
-    with promotion_lock(aws, BUCKET, "p"):
+    with promotion_lock(target):
         with (
             pytest.raises(LockedError, match=r"holds the lock: arn:aws.*--break-lock"),
-            promotion_lock(aws, BUCKET, "p"),
+            promotion_lock(target),
         ):
             pass
-        with promotion_lock(aws, BUCKET, "p", break_lock=True):
+        with promotion_lock(target, break_lock=True):
             pass
-    assert aws.find("s3", "head_object", "404", **asked) is None
+    assert aws.find("s3", "head_object", **asked) is None
     lock = {"holder": "somebody", "machine": "elsewhere", "process": os.getpid(), "since": "then"}
     soon, before = (datetime.now(UTC) + timedelta(minutes=sign) for sign in (1, -1))
     aws.call("s3", "put_object", **asked, Body=json.dumps({**lock, "expires": soon.isoformat()}).encode())
-    with pytest.raises(LockedError, match="somebody on elsewhere"), promotion_lock(aws, BUCKET, "p"):
+    with pytest.raises(LockedError, match="somebody on elsewhere"), promotion_lock(target):
         pass
     aws.call("s3", "put_object", **asked, Body=json.dumps({**lock, "expires": before.isoformat()}).encode())
-    with promotion_lock(aws, BUCKET, "p"):
+    with promotion_lock(target):
         pass
 
 
@@ -285,14 +291,18 @@ def test_the_gate_is_closed_for_what_did_not_run(aws, tmp_path):
     assert (record["verified_by"], record["unverified_reason"]) == (None, "a hotfix")
 
 
+def bucket(name, aws):
+    return Bucket(Target(Environment(name="dev", bucket=name), Names("FlightsDaily", "dev"), aws))
+
+
 def test_another_account_and_missing_or_foreign_buckets(aws, proxy, tmp_path):
     with pytest.raises(CloudError, match="is in the account 999999999999, and these credentials are for 123456789012"):
         release(aws, tmp_path, account="999999999999")
     with pytest.raises(CloudError, match="There is no bucket 'not-there'"):
-        Bucket("not-there", False, ACCOUNT, {}).plan(aws)
+        bucket("not-there", aws).plan(aws)
     proxy.rule = lambda call: "AccessDenied" if call.startswith("s3:HEAD /theirs") else None
     with pytest.raises(CloudError, match="'theirs' is there, but it is not one of the account"):
-        Bucket("theirs", False, ACCOUNT, {}).plan(Aws(REGION))
+        bucket("theirs", aws).plan(Aws(REGION))
 
 
 def test_credentials_that_are_missing_or_over(proxy, tmp_path, monkeypatch):
@@ -323,25 +333,26 @@ def test_a_large_definition_goes_by_its_place_in_s3(aws, tmp_path):
     assert [key.startswith(f"{PREFIX}/definitions/") for key in keys] == [True]
     live = aws.call("sagemaker", "describe_pipeline", PipelineName="FlightsDaily-dev")["PipelineDefinition"]
     # The emulator answers with Python's way of writing it, where the service has the text.
-    assert ast.literal_eval(live) == json.loads(large.definition(IMAGE))
+    assert ast.literal_eval(live) == with_image(large.template, IMAGE)
 
 
 def test_the_lock_of_one_that_is_gone_goes_and_that_of_one_at_work_stays(aws, tmp_path):
-    promoted(aws, release(aws, tmp_path))
-    asked = {"Bucket": BUCKET, "Key": f"{PREFIX}/promotion.lock"}
+    desired = release(aws, tmp_path)
+    promoted(aws, desired)
+    target, asked = desired.target, {"Bucket": BUCKET, "Key": f"{PREFIX}/promotion.lock"}
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     for process, left in ((os.getpid(), True), (gone.pid, False)):
         lock = {"machine": socket.gethostname(), "process": process, "expires": expires}
         aws.call("s3", "put_object", **asked, Body=json.dumps(lock).encode())
-        drop_left_lock(aws, BUCKET, PREFIX)
-        assert (aws.find("s3", "head_object", "404", **asked) is not None) is left
+        drop_left_lock(target)
+        assert (aws.find("s3", "head_object", **asked) is not None) is left
     for text in (b"", b"[]", b"{}", b'{"expires": 1}'):  # nobody's, as far as can be told: it stays, and nothing breaks
         aws.call("s3", "put_object", **asked, Body=text)
-        drop_left_lock(aws, BUCKET, PREFIX)
-        with pytest.raises(LockedError), promotion_lock(aws, BUCKET, PREFIX):
+        drop_left_lock(target)
+        with pytest.raises(LockedError), promotion_lock(target):
             pass
-    with promotion_lock(aws, BUCKET, PREFIX, break_lock=True):
+    with promotion_lock(target, break_lock=True):
         pass
-    assert aws.find("s3", "head_object", "404", **asked) is None
+    assert aws.find("s3", "head_object", **asked) is None

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from moto.events.models import EventPattern, EventPatternParser
 from support import cloud_samples as samples
-from support.cloud_samples import NAMES, PLACE
+from support.cloud_samples import AWS, NAMES, TARGET
 from support.values import there
 
 from local_runner.cloud.account.aws import AwsError, CloudError
-from local_runner.cloud.account.retry import once_assumable
+from local_runner.cloud.account.retry import retry_until_assumable
 
 ROLE = NAMES.execution_role
 ALERTS = {"email": "on-call@example.com"}
@@ -97,7 +97,7 @@ def test_a_role_of_somebody_else_is_left_alone(aws):
 def test_a_role_that_is_given_is_not_made():
     arn = "arn:aws:iam::123456789012:role/theirs"
     parts = samples.parts(role_arn=arn, schedule={**samples.SCHEDULE, "role_arn": arn})
-    assert (parts.execution_role, parts.start_role, parts.execution_role_arn) == (None, None, arn)
+    assert (parts.execution_role, parts.start_role, parts.target.execution_role_arn) == (None, None, arn)
     assert there(parts.schedule.desired).request["Target"]["RoleArn"] == arn
 
 
@@ -117,7 +117,7 @@ def test_a_new_role_is_waited_for():
             raise answers.pop()
         return "done"
 
-    assert once_assumable(write, sleep=waits.append) == "done"
+    assert retry_until_assumable(write, sleep=waits.append) == "done"
     assert waits == [1.0, 2.0, 4.0]
 
 
@@ -129,7 +129,7 @@ def test_a_role_that_stays_unknown_and_other_errors_are_told():
             raise AwsError(message, "scheduler:CreateSchedule", code)
 
         with pytest.raises(AwsError):
-            once_assumable(write, sleep=waits.append, patience=20)
+            retry_until_assumable(write, sleep=waits.append, patience=20)
         seconds, _ = sum(waits), waits.clear()
         return seconds
 
@@ -147,10 +147,10 @@ def test_alerts_are_made_once(aws):
         ("alert rule", "create"),
     ]
     assert promote(aws, alerts, alerts=ALERTS) == []
-    topic = PLACE.arn("sns", "Flights-dev-failed")
+    topic = AWS.arn("sns", "Flights-dev-failed")
     policy = json.loads(aws.call("sns", "get_topic_attributes", TopicArn=topic)["Attributes"]["Policy"])
     ours = next(item for item in policy["Statement"] if item["Sid"] == "LocalRunnerAlerts")
-    assert ours["Condition"] == {"ArnEquals": {"aws:SourceArn": PLACE.arn("events", "rule/Flights-dev-failed")}}
+    assert ours["Condition"] == {"ArnEquals": {"aws:SourceArn": AWS.arn("events", "rule/Flights-dev-failed")}}
     assert len(policy["Statement"]) == 2  # the owner's own statement is kept
     (target,) = aws.call("events", "list_targets_by_rule", Rule="Flights-dev-failed")["Targets"]
     assert target["Arn"] == topic
@@ -172,7 +172,7 @@ def test_the_rule_is_on_failed_executions_of_this_pipeline(aws):
     event: Any = {
         "source": "aws.sagemaker",
         "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
-        "detail": {"currentPipelineExecutionStatus": "Failed", "pipelineArn": PLACE.pipeline_arn},
+        "detail": {"currentPipelineExecutionStatus": "Failed", "pipelineArn": TARGET.pipeline_arn},
     }
 
     def matches(**detail):
@@ -180,9 +180,9 @@ def test_the_rule_is_on_failed_executions_of_this_pipeline(aws):
         return EventPattern(rule["EventPattern"], pattern).matches_event(shown)
 
     assert matches()
-    assert matches(pipelineArn=PLACE.pipeline_arn.lower())
+    assert matches(pipelineArn=TARGET.pipeline_arn.lower())
     assert not matches(currentPipelineExecutionStatus="Succeeded")
-    assert not matches(pipelineArn=PLACE.arn("sagemaker", "pipeline/Other"))
+    assert not matches(pipelineArn=AWS.arn("sagemaker", "pipeline/Other"))
 
 
 def test_the_message_is_lines_of_text_with_fields_of_the_event():

@@ -4,16 +4,16 @@ import json
 
 import pytest
 from support import cloud_samples as samples
-from support.cloud_samples import NAMES, PLACE, QUEUE, SCHEDULE
+from support.cloud_samples import AWS, NAMES, QUEUE, SCHEDULE, TARGET
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
-from local_runner.cloud.change.models import in_order
+from local_runner.cloud.change.models import deletions_last
 from local_runner.cloud.resources.schedule import find_schedule
 from local_runner.cloud.schedules.request import settings_of
 from local_runner.cloud.schedules.ticks import next_ticks
 
-START = PLACE.arn("iam", "role/Flights-dev-start", region=False)
+START = AWS.arn("iam", "role/Flights-dev-start", region=False)
 PATTERN = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": ["raw-data"]}}}
 RULE = {"kind": "rule", "event_pattern": PATTERN, "parameters": {"Day": "$.detail.object.key"}}
 
@@ -33,7 +33,7 @@ class Cycle:
 
     def promote(self, **settings):
         resource, changes = self.plan(**settings)
-        for change in in_order(changes):
+        for change in deletions_last(changes):
             change.apply(self.aws)
         self.previous = resource.desired and json.loads(json.dumps(resource.desired.request))
         return changes
@@ -66,7 +66,7 @@ def test_a_schedule_is_created_once(aws, cycle):
     assert found["ScheduleExpressionTimezone"] == "Europe/Berlin"
     assert found["State"] == "ENABLED"
     assert found["Target"] == {
-        "Arn": PLACE.pipeline_arn,
+        "Arn": TARGET.pipeline_arn,
         "RoleArn": START,
         "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 3},
         "SageMakerPipelineParameters": {
@@ -174,7 +174,7 @@ def test_what_the_settings_turned_off_they_turn_on(aws, cycle):
 
 
 def test_a_schedule_that_starts_something_else_is_left_alone(aws, cycle):
-    other = PLACE.arn("sagemaker", "pipeline/Other")
+    other = AWS.arn("sagemaker", "pipeline/Other")
     target = {"Arn": other, "RoleArn": START}
     window = {"Mode": "OFF"}
     aws.call(
@@ -191,7 +191,7 @@ def test_a_rule_takes_paths_into_the_event(aws, cycle):
     rule = aws.call("events", "describe_rule", Name="Flights-dev")
     (target,) = aws.call("events", "list_targets_by_rule", Rule="Flights-dev")["Targets"]
     assert json.loads(rule["EventPattern"]) == PATTERN
-    assert target["Arn"] == PLACE.pipeline_arn
+    assert target["Arn"] == TARGET.pipeline_arn
     assert target["SageMakerPipelineParameters"] == {
         "PipelineParameterList": [{"Name": "Day", "Value": "$.detail.object.key"}]
     }

@@ -1,4 +1,4 @@
-"""A schedule in words: ``every day at 06:00 Europe/Berlin``. No I/O."""
+"""When a schedule starts the pipeline, as a text for people: ``every day at 06:00 Europe/Berlin``. No I/O."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _MOST_TIMES = 4
 
 
 def describe_schedule(request: Mapping[str, Any]) -> str:
-    """What a request of a schedule or rule means; one that cannot be read is told as it is written."""
+    """What a request of a schedule or rule means; one that cannot be read is shown as it is written."""
     if request.get("ScheduleExpression"):
         timezone = str(request.get("ScheduleExpressionTimezone") or "UTC")
         try:
-            words = in_words(str(request["ScheduleExpression"]), timezone)
+            text = describe_expression(str(request["ScheduleExpression"]), timezone)
         except ValueError:
-            words = f"{request['ScheduleExpression']} {timezone}"
+            text = f"{request['ScheduleExpression']} {timezone}"
     else:
-        words = f"on events {request['EventPattern']}" if request.get("EventPattern") else "never"
-    return f"{words} (paused)" if request.get("State") == "DISABLED" else words
+        text = f"on events {request['EventPattern']}" if request.get("EventPattern") else "never"
+    return f"{text} (paused)" if request.get("State") == "DISABLED" else text
 
 
-def in_words(expression: str, timezone: str = "UTC") -> str:
-    """The expression in words. Raises ValueError where it is none."""
+def describe_expression(expression: str, timezone: str = "UTC") -> str:
+    """When the expression starts something. Raises ValueError where it is none."""
     match parse_expression(expression):
         case Rate(value=value, unit=unit):
             return f"every {unit}" if value == 1 else f"every {value} {unit}s"
@@ -42,20 +42,20 @@ def in_words(expression: str, timezone: str = "UTC") -> str:
 
 
 def _days(cron: Cron) -> str:
-    words = _day_of_month(cron.day_of_month) if cron.day_of_month != "?" else _day_of_week(cron.day_of_week)
+    text = _day_of_month(cron.day_of_month) if cron.day_of_month != "?" else _day_of_week(cron.day_of_week)
     if len(cron.months) < len(_MONTHS):
-        words = words.removesuffix(" of the month")
-        words += (
+        text = text.removesuffix(" of the month")
+        text += (
             f" {'of' if cron.day_of_month not in ('?', '*') else 'in'} {_listed([_MONTHS[m - 1] for m in cron.months])}"
         )
     first, last = cron.years[0], cron.years[-1]
     if len(cron.years) < len(range(1970, 2200)):
-        words += (
+        text += (
             f" in {first} to {last}"
             if cron.years == tuple(range(first, last + 1)) and first < last
             else (f" in {_listed([str(year) for year in cron.years])}")
         )
-    return words
+    return text
 
 
 def _day_of_month(field: str) -> str:
@@ -106,5 +106,5 @@ def _spans(numbers: Sequence[int]) -> str:
     return _listed([str(number) for number in numbers])
 
 
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _listed(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

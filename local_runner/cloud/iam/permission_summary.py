@@ -1,11 +1,11 @@
-"""What a role may do, in plain words, by the Sids of its statements. No I/O."""
+"""What a role may do, in a line for people, by the Sids of its statements. No I/O."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-_WORDS = {
+_SUMMARIES = {
     "Read": "read from S3",
     "Write": "write to S3",
     "ListBucket": "list buckets",
@@ -29,12 +29,12 @@ _WORDS = {
     "StartPipeline": "start the pipeline",
     "DeadLetters": "send to the dead-letter queue",
 }
-"""In the order in which they are told."""
+"""Sid -> what it allows, in the order in which it is shown."""
 
 
-def permission_words(sids: Iterable[str]) -> str:
+def permission_summary(sids: Iterable[str]) -> str:
     """What statements of these Sids allow: "read from S3, run processing jobs"; others' by their Sid."""
     # A policy has one statement for each bucket that is listed, with a number.
     names = {re.sub(r"(?<=^ListBucket)\d+$", "", sid) for sid in sids}
-    known = [words for name, words in _WORDS.items() if name in names]
-    return ", ".join(dict.fromkeys([*known, *(f"statement {name}" for name in sorted(names - _WORDS.keys()))]))
+    known = [summary for name, summary in _SUMMARIES.items() if name in names]
+    return ", ".join(dict.fromkeys([*known, *(f"statement {name}" for name in sorted(names - _SUMMARIES.keys()))]))

@@ -1,4 +1,7 @@
-"""A schedule laid over what is there, so that what others set is kept. No I/O."""
+"""A three-way merge of a schedule: what is there, what the release before set, what is wanted. No I/O.
+
+What others set is kept.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from local_runner.cloud.change.fields import Leaves, leaves, nested, same
-from local_runner.cloud.schedules.request import OFF_IN_SETTINGS, OURS, PARAMETER_LIST, WHOLE, DesiredSchedule
+from local_runner.cloud.schedules.request import OFF_IN_SETTINGS, PARAMETER_LIST, WHOLE, WHOLLY_OURS, DesiredSchedule
 
 
-def overlaid(
+def merged_request(
     live: Mapping[str, Any], desired: DesiredSchedule, previous: Mapping[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
     """The request that changes ``live`` to what is wanted, and keeps what others set.
@@ -22,7 +25,7 @@ def overlaid(
     wanted = leaves(without_past_start(desired.request, now), WHOLE)
     before = leaves(previous or {}, WHOLE)
     merged: Leaves = {
-        path: leaf for path, leaf in old.items() if path in wanted or (path not in before and path not in OURS)
+        path: leaf for path, leaf in old.items() if path in wanted or (path not in before and path not in WHOLLY_OURS)
     }
     for path, leaf in wanted.items():
         kept = path in old and path in desired.defaults and (path not in before or same(before[path], leaf))
