@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from machine import cannot, no_sandbox, refuse_undeclared, set_up
+from support.machine import cannot, no_sandbox, refuse_undeclared, set_up
+from support.project import PROJECT
 
 from local_runner.engines import Engine
 from local_runner.errors import EngineError
 from local_runner.project import Project
 
-PROJECT = Path(__file__).resolve().parent.parent
 STATE = PROJECT / ".local_runner"
 
 # No deadlines, which a busy machine and coverage break. The first draw in a fresh clone makes hypothesis's tables of

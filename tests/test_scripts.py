@@ -90,7 +90,7 @@ def test_validate_keeps_the_good_rows_of_one_day(validated: Path) -> None:
     assert files == [f"dt={DAY}/EWR.csv", f"dt={DAY}/JFK.csv", f"dt={DAY}/LGA.csv"]
     clean = pd.concat(pd.read_csv(path) for path in validated.rglob("*.csv"))
     assert len(clean) == 842 - 11
-    assert clean["split"].value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.05)
+    assert list(clean["split"]).count("test") / len(clean) == pytest.approx(0.2, abs=0.05)
 
 
 def test_validate_takes_the_date_of_a_timestamp(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_transform_scales_and_encodes(validated: Path, model: Path, tmp_path: Pa
     assert len(train) + len(test) == 831
     # Fitted on the training rows: those, and only those, come out with mean 0 and deviation 1.
     assert train[["hour", "distance", "dep_delay"]].mean().abs().max() < 1e-9
-    assert train["distance"].std(ddof=0) == pytest.approx(1)
+    assert float(train["distance"].to_numpy().std()) == pytest.approx(1)
     assert (train.filter(like="carrier_").sum(axis=1) == 1).all()
     assert list(train.columns) == list(test.columns)
 
@@ -234,7 +234,7 @@ def test_transform_scales_and_encodes(validated: Path, model: Path, tmp_path: Pa
 def test_fit_does_not_depend_on_the_size_of_its_chunks(validated: Path, model: Path) -> None:
     whole = fit.joblib.load(model / "model.joblib")
     small = load("fit")
-    small.CHUNK_ROWS = 7
+    vars(small)["CHUNK_ROWS"] = 7
     chunked = small.fit(validated / "clean")
     assert chunked["scaler"].mean_ == pytest.approx(whole["scaler"].mean_)
     assert [list(names) for names in chunked["encoder"].categories_] == [

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def load_shapes(shape: str, cache_dir: Path) -> Shapes:
     return shapes
 
 
+@cache  # of the installed botocore, for every state directory of this process
 def _extract(request: str) -> Shapes:
     from botocore.loaders import Loader  # costs 0.3 s with the model; needed once per version
 

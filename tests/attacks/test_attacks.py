@@ -13,12 +13,14 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.definitions import pipeline, processing, s3_input, s3_output, write
+from support.project import PROJECT
 
 from local_runner.engines.hot.worker import end_workers
 from local_runner.events import Silent
@@ -27,7 +29,6 @@ from local_runner.project import Project
 from local_runner.run.pipeline import run_pipeline
 from local_runner.run.request import RunRequest
 
-PROJECT = Path(__file__).resolve().parents[2]
 STATE = PROJECT / ".local_runner"
 JOBS = Path(__file__).with_name("jobs")
 SECONDS = os.environ.get("ATTACK_SECONDS", "2")
@@ -61,35 +62,20 @@ class Attacker:
         self,
         script: str,
         *arguments: object,
-        inputs: Sequence[Mapping[str, Any]] = (),
+        inputs: Sequence[dict[str, Any]] = (),
         upload_mode: str = "EndOfJob",
         max_runtime: int = 300,
     ) -> StepExecution:
-        definition = self.directory / "definition.json"
-        code = {"S3Uri": f"s3://attack/code/{script}", "LocalPath": CODE, "S3DataType": "S3Prefix"}
-        request = {
-            "AppSpecification": {
-                "ImageUri": "local/processing",
-                "ContainerEntrypoint": ["python3", f"{CODE}/{script}"],
-                **({"ContainerArguments": [str(each) for each in arguments]} if arguments else {}),
-            },
-            "RoleArn": "arn:aws:iam::000000000000:role/none",
-            "ProcessingInputs": [*inputs, {"InputName": "code", "S3Input": {**code, "S3InputMode": "File"}}],
-            "ProcessingOutputConfig": {
-                "Outputs": [
-                    {
-                        "OutputName": "out",
-                        "S3Output": {"S3Uri": "s3://attack/out", "LocalPath": OUT, "S3UploadMode": upload_mode},
-                    }
-                ]
-            },
-            "ProcessingResources": {
-                "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
-            },
-            "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime},
-        }
-        steps = [{"Name": "Attack", "Type": "Processing", "Arguments": request}]
-        definition.write_text(json.dumps({"Version": "2020-12-01", "Steps": steps}))
+        application: dict[str, Any] = {"ContainerEntrypoint": ["python3", f"{CODE}/{script}"]}
+        if arguments:
+            application["ContainerArguments"] = [str(each) for each in arguments]
+        step = processing(
+            "Attack",
+            inputs=[*inputs, s3_input("code", f"s3://attack/code/{script}", LocalPath=CODE)],
+            outputs=[s3_output("out", "s3://attack/out", LocalPath=OUT, S3UploadMode=upload_mode)],
+            members={"AppSpecification": application, "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime}},
+        )
+        definition = write(self.directory / "definition.json", pipeline(step))
         asked = RunRequest(
             target=str(definition),
             engine="sandbox" if self.engine == "sandbox" else "docker",

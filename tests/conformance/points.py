@@ -1,7 +1,9 @@
-"""The points of the conformance suite: one directory each, a scenario (``tests/scenario.py``) and a ``point.toml``.
+"""The points of the conformance suite: ``PART/NAME/`` with a scenario (``support/scenario.py``) and a ``point.toml``.
 
-``point.toml`` has the ``title``, the ``part`` of docs/CONFORMANCE.md, the AWS ``source`` (a page or an API shape),
-``our_choice`` (whether AWS documents nothing), and for each engine what its run comes to:
+What a step runs is a file of its own, ``data/given/code/run.sh`` or ``run.py``, an input of the step; one command may
+stand in ``definition.json``. ``point.toml`` has the ``title``, the AWS ``source`` (a page or an API shape),
+``our_choice`` (whether AWS documents nothing), ``generated`` where the pipeline reads more than 4 KB (by path below
+``data/``, a ``text`` and how many ``times`` it is repeated), and for each engine what its run comes to:
 
 - ``as documented``, or ``our choice`` where AWS documents nothing: ``expected.json`` holds;
 - ``as here``: the same, for the stock SDK where AWS documents nothing;
@@ -16,28 +18,39 @@ Reads these files. Runs nothing.
 
 from __future__ import annotations
 
+import shutil
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 DIRECTORY = Path(__file__).resolve().parent
 ENGINES = ("docker", "sandbox", "sdk")
-STOCK_PART = "Training, Transform and Model"
-PARTS = (
-    "Configuration files",
-    "Command and environment",
-    "How a job ends",
-    "Inputs",
-    "Outputs",
-    "Several hosts, network, limits",
-    "Parameters and values",
-    "Conditions",
-    "Order, failures and retries",
-    STOCK_PART,
-    "Lambda, Callback and EMR",
-    "Refused by name",
-)
+STOCK_PART = "stock"
+PARTS = {
+    "config": "Configuration files",
+    "command": "Command and environment",
+    "end": "How a job ends",
+    "input": "Inputs",
+    "output": "Outputs",
+    "hosts": "Several hosts, network, limits",
+    "value": "Parameters and values",
+    "condition": "Conditions",
+    "order": "Order, failures and retries",
+    "stock": "Training, Transform and Model",
+    "function": "Lambda, Callback and EMR",
+    "refused": "Refused by name",
+}
+"""The directories of the points, and the heading of each in docs/CONFORMANCE.md."""
+
+
+class Generated(TypedDict):
+    """What a file of a point's data holds: ``text``, as many ``times``."""
+
+    text: str
+    times: int
 
 
 @dataclass(frozen=True)
@@ -46,15 +59,32 @@ class Point:
 
     directory: Path
     title: str
-    part: str
     source: str
     our_choice: bool
     outcomes: dict[str, str]
+    generated: Mapping[str, Generated]
+
+    @property
+    def part(self) -> str:
+        """One of PARTS."""
+        return self.directory.parent.name
 
     @property
     def name(self) -> str:
         """The directory's name."""
         return self.directory.name
+
+    def data(self, scratch: Path) -> Path:
+        """The directory of its buckets: its own, or a copy in ``scratch`` where there is data to generate."""
+        own = self.directory / "data"
+        if not self.generated:
+            return own
+        if own.is_dir():
+            shutil.copytree(own, scratch, dirs_exist_ok=True)
+        for name, content in self.generated.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_text(content["text"] * content["times"], encoding="utf-8")
+        return scratch
 
     def kind(self, engine: str) -> str:
         """The outcome on an engine without what follows the colon."""
@@ -68,14 +98,15 @@ class Point:
 @cache
 def points() -> tuple[Point, ...]:
     """All points, in the order of the table."""
-    found = [_point(file.parent) for file in sorted(DIRECTORY.glob("*/point.toml"))]
-    return tuple(sorted(found, key=lambda point: (PARTS.index(point.part), point.name)))
+    order = list(PARTS)
+    found = [_point(file.parent) for file in sorted(DIRECTORY.glob("*/*/point.toml"))]
+    return tuple(sorted(found, key=lambda point: (order.index(point.part), point.name)))
 
 
 def _point(directory: Path) -> Point:
     document = tomllib.loads((directory / "point.toml").read_text(encoding="utf-8"))
     outcomes = {engine: document.pop(engine) for engine in ENGINES}
-    point = Point(directory, outcomes=outcomes, **document)
+    point = Point(directory, outcomes=outcomes, generated=document.pop("generated", {}), **document)
     agrees = {"our choice", "as here"} if point.our_choice else {"as documented"}
     for engine in ENGINES:
         kind = point.kind(engine)

@@ -40,10 +40,10 @@ def render(of: Iterable[Point]) -> str:
 
 
 def _sections(of: list[Point]) -> Iterator[str]:
-    for part in PARTS:
+    for part, heading in PARTS.items():
         rows = [point for point in of if point.part == part]
         if rows:
-            yield f"## {part}\n"
+            yield f"## {heading}\n"
             yield "| Point | AWS source | docker | sandbox | stock SDK |\n|---|---|---|---|---|"
             yield from map(_row, rows)
             yield ""

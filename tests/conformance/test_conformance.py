@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from points import DIRECTORY, ENGINES, STOCK_PART, Point, points
-from scenario import buckets, differences, expectation, files
+from points import DIRECTORY, ENGINES, PARTS, STOCK_PART, Point, points
+from support.scenario import buckets, differences, expectation, files
 from table import DOCUMENT, render
 
 from local_runner.cli.local import EXIT_CODES, cli
@@ -123,19 +123,24 @@ def images(request: pytest.FixtureRequest, point: Point) -> Mapping[str, str]:
 
 @pytest.mark.parametrize(("point", "name"), RUNS)
 def test_point(
-    point: Point, name: str, engine_of: Callable[[str], Engine], images: Mapping[str, str], states: Path
+    point: Point,
+    name: str,
+    engine_of: Callable[[str], Engine],
+    images: Mapping[str, str],
+    states: Path,
+    tmp_path: Path,
 ) -> None:
-    engine, state, data = engine_of(name), states / name, point.directory / "data"
+    engine, state, data = engine_of(name), states / name, point.data(tmp_path)
     if (state / "s3").exists():
         remove(state / "s3")  # what another point left
     before = files(data)
     if point.kind(name).startswith("refused"):
         with pytest.raises(InvalidPipelineError) as refused:
-            _run(point, engine, state, images)
+            _run(point, data, engine, state, images)
         assert point.detail(name) in str(refused.value)
         return
     expected = expectation(point.directory / "expected.json")
-    record, found = _run(point, engine, state, images)
+    record, found = _run(point, data, engine, state, images)
     missed = found(expected)
     if point.kind(name) == "differs":
         assert missed, "it does not differ"
@@ -147,7 +152,7 @@ def test_point(
 
 
 def _run(
-    point: Point, engine: Engine, state: Path, images: Mapping[str, str]
+    point: Point, data: Path, engine: Engine, state: Path, images: Mapping[str, str]
 ) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], list[str]]]:
     """Run the point: the record, and what tells its differences to an expectation."""
     document = point.directory / "definition.json"
@@ -157,7 +162,7 @@ def _run(
     request = RunRequest(
         target=str(document),
         parameters=dict(options["parameters"]),
-        data=buckets(point.directory),
+        data=buckets(data),
         faults=options["faults"],
         images=images,
     )
@@ -177,6 +182,12 @@ def _unlisted(expected: Mapping[str, Any], record: Mapping[str, Any]) -> set[str
     )
 
 
+def test_every_point_is_in_a_part() -> None:
+    found = {file.parent for name in ("definition.json", "point.toml") for file in DIRECTORY.rglob(name)}
+    assert found == {point.directory for point in points()}
+    assert {point.part for point in points()} == set(PARTS)
+
+
 def test_the_committed_table_is_what_the_points_say() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == render(points()), "run: make conformance"
 
@@ -188,3 +199,5 @@ def test_a_point_is_complete(point: Point) -> None:
     assert written == {engine for engine in ENGINES if point.kind(engine) == "differs"}
     assert (point.directory / "expected.json").is_file() or point.kind("docker").startswith("refused")
     assert point.source
+    stored = files(point.directory / "data")
+    assert {name: len(content) for name, content in stored.items() if len(content) > 4096} == {}, "to be generated"

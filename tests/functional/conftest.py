@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import link_caches
+from support.project import link_caches
 
 
 @pytest.fixture

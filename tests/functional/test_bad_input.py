@@ -14,18 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import (
-    PROGRAM,
-    PROJECT,
-    Finished,
-    Running,
-    definition,
-    link_caches,
-    local_runner,
-    processing,
-    write,
-)
-from machine import needs_program
+from support.command_line import PROGRAM, Finished, Running, in_process, local_runner
+from support.definitions import pipeline, processing, write
+from support.machine import needs_program
+from support.project import PROJECT, link_caches
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which only root may")
 
@@ -42,7 +34,7 @@ def refused(tmp_path: Path, state: Path) -> Check:
             target.write_bytes(document.encode() if isinstance(document, str) else document)
         else:
             target = write(tmp_path / "target.json", document)
-        return refusal(local_runner(command, target, *arguments, "--state", state, cwd=tmp_path))
+        return refusal(in_process(command, target, *arguments, "--state", state, cwd=tmp_path))
 
     return check
 
@@ -57,11 +49,11 @@ def refusal(done: Finished) -> str:
 @pytest.mark.parametrize("command", ["run", "validate", "compile"])
 def test_a_target_that_is_no_file(tmp_path: Path, command: str):
     (tmp_path / "directory").mkdir()
-    said = refusal(local_runner(command, "nowhere.json", cwd=tmp_path))
+    said = refusal(in_process(command, "nowhere.json", cwd=tmp_path))
     assert "nowhere.json cannot be read: No such file" in said
     assert "TARGET is a pipeline.py or a definition JSON file" in said
-    assert "directory cannot be read: Is a directory" in refusal(local_runner(command, "directory", cwd=tmp_path))
-    assert "There is no file nowhere.py" in refusal(local_runner(command, "nowhere.py:build", cwd=tmp_path))
+    assert "directory cannot be read: Is a directory" in refusal(in_process(command, "directory", cwd=tmp_path))
+    assert "There is no file nowhere.py" in refusal(in_process(command, "nowhere.py:build", cwd=tmp_path))
 
 
 def test_no_project_here(tmp_path: Path):
@@ -89,15 +81,15 @@ def test_no_project_here(tmp_path: Path):
 )
 def test_broken_settings(tmp_path: Path, text: str | bytes, wanted: list[str]):
     (tmp_path / "local_runner.toml").write_bytes(text.encode() if isinstance(text, str) else text)
-    target = write(tmp_path / "fine.json", definition(processing("A")))
-    said = refusal(local_runner("validate", target, cwd=tmp_path))
+    target = write(tmp_path / "fine.json", pipeline(processing("A")))
+    said = refusal(in_process("validate", target, cwd=tmp_path))
     assert all(part in said for part in wanted), said
     assert "Mapped" in said or "local_runner.toml" in said
 
 
 @pytest.mark.sandbox
 def test_files_that_cannot_be_used(tmp_path: Path):
-    target = write(tmp_path / "fine.json", definition(processing("A")))
+    target = write(tmp_path / "fine.json", pipeline(processing("A")))
     (tmp_path / "local_runner.toml").mkdir()
     assert "local_runner.toml cannot be read" in refusal(local_runner("validate", target, cwd=tmp_path))
     (tmp_path / "local_runner.toml").rmdir()
@@ -112,7 +104,7 @@ def test_files_that_cannot_be_used(tmp_path: Path):
 
 @pytest.mark.programs("setpriv")
 def test_a_file_that_may_not_be_read(tmp_path: Path):
-    target = write(tmp_path / "fine.json", definition(processing("A")))
+    target = write(tmp_path / "fine.json", pipeline(processing("A")))
     target.chmod(0)
     # Root reads what is closed to all others, unless it gives that up.
     prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
@@ -151,7 +143,7 @@ def test_what_is_no_definition(refused: Check, text: str | bytes, wanted: str):
     ],
 )
 def test_options_that_make_no_sense(refused: Check, arguments: list[str]):
-    said = refused(definition(processing("A")), *arguments)
+    said = refused(pipeline(processing("A")), *arguments)
     assert arguments[0] in said
     assert "local-runner run" in said
 
@@ -237,13 +229,13 @@ _PROPERTY = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.Repo
     ],
 )
 def test_one_fault_is_told_where_it_stands(refused: Check, tmp_path: Path, steps: list[Any], wanted: list[str]):
-    said = refused(definition(*steps))
+    said = refused(pipeline(*steps))
     assert all(part in said for part in wanted), said
     assert not (tmp_path / "state/runs").exists()
 
 
 def test_ten_faults_are_ten_lines(refused: Check):
-    broken = definition(
+    broken = pipeline(
         processing("A", inputs={"raw": "s3://b/raw"}),  # nothing provides it
         _with_request("Dots", *_OUTPUT, "S3Uri", value="s3://b/../x"),
         processing("A"),  # a name twice
@@ -266,18 +258,18 @@ def test_ten_faults_are_ten_lines(refused: Check):
 
 def test_a_day_is_wanted(tmp_path: Path, state: Path):
     target = tmp_path / "flights.json"
-    assert local_runner("compile", "-o", target, "--state", state).returncode == 0
+    assert in_process("compile", "-o", target, "--state", state).returncode == 0
     data = (
         "--map",
         f"s3://sagemaker-local/flights={PROJECT}/data/sample",
         "--map",
         f"s3://sagemaker-local/code={PROJECT}",
     )
-    said = refusal(local_runner("run", target, *data, cwd=tmp_path))
+    said = refusal(in_process("run", target, *data, cwd=tmp_path))
     assert "has 1 problem" in said
     assert "parameter 'ProcessingDate' has no value" in said
     assert "-p ProcessingDate=VALUE" in said
-    done = local_runner("validate", target, *data, "--date", "2013-01-01", cwd=tmp_path)
+    done = in_process("validate", target, *data, "--date", "2013-01-01", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -331,7 +323,7 @@ def test_neither_engine_is_one_error_that_says_what_to_install(state: Path):
 
 @pytest.mark.sandbox
 def test_auto_without_docker_says_what_would_be_different(environment: Path, tmp_path: Path, state: Path):
-    target = write(tmp_path / "a.json", definition(processing("A", "echo here")))
+    target = write(tmp_path / "a.json", pipeline(processing("A", "echo here")))
     done = local_runner("run", target, "--state", state, changes={"DOCKER_HOST": "unix:///nowhere"})
     assert done.returncode == 0, done.stderr
     assert "Engine: sandbox. No Docker engine answers at unix:///nowhere" in done.stdout
@@ -389,7 +381,7 @@ SCRIPT = "import sys\nprint('line one')\nsys.stdout.flush()\nraise ValueError('t
 def test_a_script_that_raises(engine: str, tmp_path: Path, state: Path):
     (tmp_path / "script.py").write_text(SCRIPT)
     step = processing("A", "python3 in/code/script.py", inputs={"code": "s3://b/script.py"}, instances=2)
-    target = write(tmp_path / "a.json", definition(step))
+    target = write(tmp_path / "a.json", pipeline(step))
     data = ("--map", f"s3://b/script.py={tmp_path}/script.py")
     record = failed(local_runner("run", target, *data, "--json", "--engine", engine, "--state", state))
     reason = reason_of(record, "A").splitlines()
@@ -403,7 +395,7 @@ def test_a_script_that_raises(engine: str, tmp_path: Path, state: Path):
 def test_an_entrypoint_that_is_not_there(engine: str, tmp_path: Path, state: Path, program: str):
     step = processing("A")
     step["Arguments"]["AppSpecification"]["ContainerEntrypoint"] = [program]
-    target = write(tmp_path / "a.json", definition(step))
+    target = write(tmp_path / "a.json", pipeline(step))
     record = failed(local_runner("run", target, "--json", "--engine", engine, "--state", state))
     reason = reason_of(record, "A")
     assert reason.startswith("algo-1 exited with code 127 (the entrypoint was not found)")
@@ -427,7 +419,7 @@ def test_a_full_disk(engine: str, tmp_path: Path, small_disk: Path):
     state = link_caches(small_disk / "state")
     small = processing("Small", "echo 1 > out/o/f", outputs={"o": "s3://b/small"})
     big = processing("Big", "head -c 8000000 /dev/zero > out/o/f", outputs={"o": "s3://b/big"}, DependsOn=["Small"])
-    target = write(tmp_path / "a.json", definition(small, big))
+    target = write(tmp_path / "a.json", pipeline(small, big))
     done = local_runner("run", target, "--json", "--engine", engine, "--state", state)
     record = failed(done)
     assert "No space left on device" in reason_of(record, "Big")
@@ -435,7 +427,7 @@ def test_a_full_disk(engine: str, tmp_path: Path, small_disk: Path):
     assert (state / "s3/b/small/f").read_text() == "1\n"
     assert not (state / "s3/b/big").exists()
     # What was given up leaves room for the next run.
-    target = write(tmp_path / "b.json", definition(small))
+    target = write(tmp_path / "b.json", pipeline(small))
     assert local_runner("run", target, "--engine", engine, "--state", state).returncode == 0
 
 
@@ -443,7 +435,7 @@ def test_a_full_disk(engine: str, tmp_path: Path, small_disk: Path):
 def test_a_disk_that_is_full_from_the_start(engine: str, tmp_path: Path, small_disk: Path):
     state = link_caches(small_disk / "state")
     subprocess.run(["dd", "if=/dev/zero", f"of={small_disk}/fill", "bs=4k"], capture_output=True)
-    target = write(tmp_path / "a.json", definition(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
+    target = write(tmp_path / "a.json", pipeline(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
     done = local_runner("run", target, "--engine", engine, "--state", state)
     assert done.returncode in (1, 2)
     said = done.stdout + done.stderr
@@ -501,7 +493,7 @@ def test_an_engine_that_dies(
     script = "echo half > out/o/f; echo at work; sleep 60"
     second = processing("Second", script, outputs={"o": "s3://b/second"}, instances=instances, DependsOn=["First"])
     third = processing("Third", DependsOn=["First"], instances=2)
-    target = write(tmp_path / "a.json", definition(first, second, third))
+    target = write(tmp_path / "a.json", pipeline(first, second, third))
     address, process = mortal_engine
     arguments = ("--json", "--engine", "docker", "--max-parallel", "1", "--state", state)
     run = Running(tmp_path / "run", "run", target, *arguments, changes={"DOCKER_HOST": address})
@@ -517,7 +509,7 @@ def test_an_engine_that_dies(
     assert (state / "s3/b/first/f").read_text() == "1\n"
     assert not (state / "s3/b/second").exists()
     # The next run, on the engine as it is again, removes what that one could not.
-    again = write(tmp_path / "b.json", definition(first))
+    again = write(tmp_path / "b.json", pipeline(first))
     assert local_runner("run", again, "--engine", "docker", "--no-cache", "--state", state).returncode == 0
     left = subprocess.run(
         [needs_program("docker"), "ps", "-aq", "--filter", f"label=local-runner.run={run.record['id']}"],

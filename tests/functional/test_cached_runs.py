@@ -8,16 +8,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_line import Running, definition, local_runner, processing, write
+from support.command_line import Running, local_runner
+from support.definitions import pipeline, processing, write
 
 SCRIPT = "cat in/data/* > out/out/all; echo $LEVEL >> out/out/all; echo said; echo done > /opt/ml/output/message"
 
 
-def pipeline(tmp_path: Path, script: str = SCRIPT) -> Path:
+def cat_of_data(tmp_path: Path, script: str = SCRIPT) -> Path:
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data/a").write_text("one")
     step = processing("Only", script, inputs={"data": "s3://in"}, outputs={"out": "s3://b/out"})
-    return write(tmp_path / "p.json", definition(step))
+    return write(tmp_path / "p.json", pipeline(step))
 
 
 def arguments(tmp_path: Path, file: Path, state: Path, engine: str) -> list[str]:
@@ -25,7 +26,7 @@ def arguments(tmp_path: Path, file: Path, state: Path, engine: str) -> list[str]
 
 
 def test_the_second_run_is_cached_and_the_same(tmp_path: Path, state: Path, engine: str) -> None:
-    file = pipeline(tmp_path)
+    file = cat_of_data(tmp_path)
     command = [*arguments(tmp_path, file, state, engine), "--json"]
     (first,), (again,) = (json.loads(local_runner(*command).stdout)["steps"] for _ in range(2))
     assert (first["cached"], again["cached"]) == (False, True)
@@ -47,7 +48,7 @@ def test_the_second_run_is_cached_and_the_same(tmp_path: Path, state: Path, engi
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("environment")
 def test_a_killed_run_leaves_no_entry_and_two_runs_at_once_agree(tmp_path: Path, state: Path) -> None:
-    file = pipeline(tmp_path, f"{SCRIPT}; sleep 1")
+    file = cat_of_data(tmp_path, f"{SCRIPT}; sleep 1")
     command = [*arguments(tmp_path, file, state, "sandbox"), "--json"]
     killed = Running(tmp_path / "killed", *command)
     killed.wait_for("Executing")
@@ -63,7 +64,7 @@ def test_a_killed_run_leaves_no_entry_and_two_runs_at_once_agree(tmp_path: Path,
 @pytest.mark.docker
 @pytest.mark.usefixtures("processing_image")
 def test_another_image_is_another_key(tmp_path: Path, state: Path, processing_image: str) -> None:
-    file = pipeline(tmp_path)
+    file = cat_of_data(tmp_path)
     command = [*arguments(tmp_path, file, state, "docker"), "--json"]
     assert not json.loads(local_runner(*command).stdout)["steps"][0]["cached"]
     named = json.loads(local_runner(*command, "--image", processing_image).stdout)["steps"][0]

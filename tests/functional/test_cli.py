@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROGRAM, PROJECT, definition, environment, link_caches, local_runner, processing, write
+from support.command_line import PROGRAM, environment, in_process, local_runner
+from support.definitions import pipeline, processing, write
+from support.project import PROJECT, link_caches
 
 KEYS = [
     *("id", "pipeline", "status", "engine", "hot", "failure_reason"),
@@ -40,7 +42,7 @@ def record(text: str) -> dict[str, Any]:
 
 
 def failing(tmp_path: Path) -> Path:
-    return write(tmp_path / "fails.json", definition(processing("Good"), processing("Bad", "echo oh no >&2; exit 3")))
+    return write(tmp_path / "fails.json", pipeline(processing("Good"), processing("Bad", "echo oh no >&2; exit 3")))
 
 
 # ------------------------------------------------------------------------------------------------------ --json
@@ -93,7 +95,7 @@ def test_quiet_says_the_failures_and_the_last_line_only(engine: str, tmp_path: P
     assert done.returncode == 1
     assert "Bad failed" in done.stdout
     assert "Good" not in done.stdout
-    fine = write(tmp_path / "fine.json", definition(processing("Good", "echo much to say")))
+    fine = write(tmp_path / "fine.json", pipeline(processing("Good", "echo much to say")))
     done = local_runner("run", fine, "--quiet", "--engine", engine, "--state", state)
     assert done.returncode == 0
     assert len(done.stdout.strip().splitlines()) == 1
@@ -121,7 +123,7 @@ def typed(tmp_path: Path) -> Path:
     names = [parameter["Name"] for parameter in parameters]
     joined = {"Std:Join": {"On": "|", "Values": [{"Get": f"Parameters.{name}"} for name in names]}}
     step["Arguments"]["Environment"] = {"ALL": joined}
-    return write(tmp_path / "typed.json", definition(step, parameters=parameters))
+    return write(tmp_path / "typed.json", pipeline(step, parameters=parameters))
 
 
 def test_parameters_reach_the_job_with_their_types(engine: str, tmp_path: Path, state: Path):
@@ -135,7 +137,7 @@ def test_parameters_reach_the_job_with_their_types(engine: str, tmp_path: Path, 
 
 def test_parameters_of_a_wrong_type_or_name_are_told_together(tmp_path: Path, state: Path):
     given = ("-p", "Text=d", "-p", "Whole=1.5", "-p", "Number=x", "-p", "Truth=2", "-p", "Txet=a")
-    done = local_runner("validate", typed(tmp_path), *given, "--state", state)
+    done = in_process("validate", typed(tmp_path), *given, "--state", state)
     assert done.returncode == 2
     assert "5 problems" in done.stderr
     for name in ("Text", "Whole", "Number", "Truth", "Txet"):
@@ -154,7 +156,7 @@ def theirs(tmp_path: Path) -> dict[str, Any]:
     for name in "ab":
         (tmp_path / f"raw/dt=2024-01-01/{name}.txt").write_text(f"{name}\n")
     (tmp_path / "run.sh").write_text("cat $1/*\n")
-    return definition(
+    return pipeline(
         processing("Sum", script, image=THEIR_IMAGE, inputs=inputs, outputs={"sum": "s3://their-bucket/sum"})
     )
 
@@ -194,13 +196,13 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
     processing_image: str, tmp_path: Path, theirs: dict[str, Any], state: Path
 ):
     target = write(tmp_path / "sum.json", theirs)
-    done = local_runner("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
+    done = in_process("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
     assert done.returncode == 2
     assert "2 problems" in done.stderr
     assert "--map s3://their-bucket/raw/dt=2024-01-01=DIR" in done.stderr
     assert "--map s3://their-bucket/code/run.sh=DIR" in done.stderr
     maps = ("--map", "s3://their-bucket/raw=raw", "--map", "s3://their-bucket/code/run.sh=run.sh")
-    done = local_runner("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
+    done = in_process("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
     assert done.returncode == 2
     assert THEIR_IMAGE in done.stderr
     assert "--image URI=TAG" in done.stderr
@@ -208,8 +210,8 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
 
 
 def test_target_can_name_a_function_of_a_file(state: Path):
-    named = local_runner("compile", "pipeline.py:build", "--state", state)
-    default = local_runner("compile", "--state", state)
+    named = in_process("compile", "pipeline.py:build", "--state", state)
+    default = in_process("compile", "--state", state)
     assert named.returncode == default.returncode == 0
     assert named.stdout == default.stdout
     steps = json.loads(named.stdout)["Steps"]
@@ -221,14 +223,14 @@ def test_compile_to_a_file_that_runs_like_its_source(tmp_path: Path, state: Path
     done = local_runner("compile", "-o", file, "--state", state)
     assert (done.returncode, done.stdout) == (0, "")
     assert str(file) in done.stderr
-    assert file.read_text() == local_runner("compile", "--state", state).stdout
-    done = local_runner("validate", file, "--date", "2013-01-01", "--state", state)
+    assert file.read_text() == in_process("compile", "--state", state).stdout
+    done = in_process("validate", file, "--date", "2013-01-01", "--state", state)
     assert (done.returncode, done.stdout) == (0, "definition is valid: 6 steps, 6 parameters.\n")
 
 
 def test_compile_into_a_pipe_that_closes(tmp_path: Path, state: Path):
     steps = [processing(f"Step{number}") for number in range(200)]  # more than a pipe holds
-    target = write(tmp_path / "long.json", definition(*steps))
+    target = write(tmp_path / "long.json", pipeline(*steps))
     command = f'"$@" compile {target} --state {state} | head -1'
     done = subprocess.run(
         ["sh", "-c", command, "sh", *PROGRAM], env=environment(), cwd=PROJECT, capture_output=True, text=True
@@ -238,7 +240,7 @@ def test_compile_into_a_pipe_that_closes(tmp_path: Path, state: Path):
 
 # ----------------------------------------------------------------------------------------------------- the rest
 def test_state_holds_everything_a_run_leaves(engine: str, tmp_path: Path):
-    target = write(tmp_path / "one.json", definition(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
+    target = write(tmp_path / "one.json", pipeline(processing("A", "echo 1 > out/o/f", outputs={"o": "s3://b/k"})))
     state = link_caches(tmp_path / "elsewhere")
     before = {path.name for path in PROJECT.iterdir()}
     done = local_runner("run", target, "--json", "--engine", engine, "--state", state)
@@ -252,7 +254,7 @@ def test_state_holds_everything_a_run_leaves(engine: str, tmp_path: Path):
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_max_parallel(engine: str, tmp_path: Path, state: Path, at_once: int):
     script = f"date +%s%N; sleep {1 if at_once == 1 else 3}; date +%s%N"
-    target = write(tmp_path / "two.json", definition(processing("A", script), processing("B", script)))
+    target = write(tmp_path / "two.json", pipeline(processing("A", script), processing("B", script)))
     done = local_runner("run", target, "--json", "--engine", engine, "--max-parallel", str(at_once), "--state", state)
     assert done.returncode == 0, done.stderr
     times = [[int(line) for line in Path(step["log"]).read_text().split()] for step in record(done.stdout)["steps"]]
@@ -275,14 +277,14 @@ def test_validate_runs_nothing(state: Path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command_has_an_example(command: str):
-    done = local_runner(command, "-h")
+    done = in_process(command, "-h")
     assert done.returncode == 0
     assert re.search(r"Examples?:\n +(local-runner|docker run .*local-runner) ", done.stdout)
-    assert local_runner(command, "--help").stdout == done.stdout
+    assert in_process(command, "--help").stdout == done.stdout
 
 
 def test_every_command_is_listed_and_has_help():
-    done = local_runner("-h")
+    done = in_process("-h")
     listed = re.findall(r"^  (\w+)  ", done.stdout.split("Commands:")[1], re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
 
@@ -307,9 +309,15 @@ def test_shell_completion(shell: str):
 
 
 # -------------------------------------------------------------------------------------------------- same rows
-@pytest.fixture(scope="session")
-def rows_of_one(processing_image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return rows("docker", 1, link_caches(tmp_path_factory.mktemp("one") / "state"))
+@pytest.fixture(scope="module")
+def same_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state directory for all engines and numbers: what none of them changes comes out of the step cache."""
+    return link_caches(tmp_path_factory.mktemp("same") / "state")
+
+
+@pytest.fixture(scope="module")
+def rows_of_one(processing_image: str, same_state: Path) -> dict[str, Any]:
+    return rows("docker", 1, same_state)
 
 
 def rows(engine: str, instances: int, state: Path) -> dict[str, Any]:
@@ -335,13 +343,14 @@ def rows(engine: str, instances: int, state: Path) -> dict[str, Any]:
         pytest.param("sandbox", 2, marks=[pytest.mark.docker, pytest.mark.sandbox]),
     ],
 )
+@pytest.mark.xdist_group("same rows")
 def test_same_rows_on_each_engine_and_with_any_number_of_instances(
-    rows_of_one: dict[str, Any], request: pytest.FixtureRequest, state: Path, engine: str, instances: int
+    rows_of_one: dict[str, Any], request: pytest.FixtureRequest, same_state: Path, engine: str, instances: int
 ):
     import pandas
 
     request.getfixturevalue("environment" if engine == "sandbox" else "processing_image")
-    found = rows(engine, instances, state)
+    found = rows(engine, instances, same_state)
     assert found.keys() == rows_of_one.keys() == {"train", "test"}
     for name, frame in found.items():
         assert len(frame) > 100

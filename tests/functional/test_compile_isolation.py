@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import cannot
+from support.machine import cannot
 
 from local_runner.engines.sandbox import engine as sandbox
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROJECT, local_runner
+from support.command_line import local_runner
+from support.project import PROJECT
 
 NAMES = [
     *("Python", "uv, pip", "Package index", "SageMaker SDK", "Project", "Docker engine", "Docker compose"),
@@ -24,7 +25,7 @@ NOWHERE = {"DOCKER_HOST": "unix:///nowhere"}
 
 
 def doctor(
-    tmp_path: Path, cwd: Path = PROJECT, **changes: str
+    tmp_path: Path, cwd: Path = PROJECT, /, **changes: str
 ) -> tuple[int, dict[str, Any], dict[str, dict[str, str]]]:
     """The exit code, the object that --json prints, and its checks by name."""
     done = local_runner("doctor", "--json", "--state", tmp_path / "state", cwd=cwd, changes=changes)

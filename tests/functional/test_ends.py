@@ -12,17 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command_line import (
-    PROGRAM,
-    PROJECT,
-    Running,
-    definition,
-    environment,
-    link_caches,
-    local_runner,
-    processing,
-    write,
-)
+from support.command_line import PROGRAM, Running, environment, local_runner
+from support.definitions import pipeline, processing, write
+from support.project import PROJECT, link_caches
 
 from local_runner.storage import runs
 
@@ -69,7 +61,7 @@ def test_a_signal_before_the_execution(tmp_path: Path, number: signal.Signals):
 @pytest.mark.sandbox
 def test_a_signal_in_the_middle_of_an_exec_of_text(tmp_path: Path):
     """As dataclasses use it. Python would end itself by SIGINT, however the exception was handled."""
-    write(tmp_path / "p.json", definition(ONE))
+    write(tmp_path / "p.json", pipeline(ONE))
     library = tmp_path / "lib"
     library.mkdir()
     text = "import os, time\nos.write(2, b'importing\\n')\ntime.sleep(60)"
@@ -82,11 +74,12 @@ def test_a_signal_in_the_middle_of_an_exec_of_text(tmp_path: Path):
     assert run.end(20) == 130
 
 
-def test_nohup_goes_on(tmp_path: Path):
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("environment")
+def test_nohup_goes_on(tmp_path: Path, state: Path):
     path = write(
-        tmp_path / "p.json", definition(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
+        tmp_path / "p.json", pipeline(processing("First", "sleep 2; echo 1 > out/o/f", outputs={"o": "s3://b/f"}))
     )
-    state = tmp_path / "state"
     command = ["nohup", *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list((state / "runs").glob("*/work/First")) and process.poll() is None:
@@ -104,9 +97,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.mark.sandbox
-def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path):
-    path = write(tmp_path / "p.json", definition(processing("First", "echo begun; sleep 60")))
-    state = tmp_path / "state"
+@pytest.mark.usefixtures("environment")
+def test_a_terminal_that_is_closed_stops_the_run_in_good_order(tmp_path: Path, state: Path):
+    path = write(tmp_path / "p.json", pipeline(processing("First", "echo begun; sleep 60")))
     outside, inside = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", IN_A_TERMINAL, *PROGRAM, "run", str(path), "--engine", "sandbox", "--state", str(state)],
@@ -178,7 +171,7 @@ def test_what_a_killed_open_left_is_swept(tmp_path: Path):
 
 
 def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
-    path = write(tmp_path / "p.json", definition(ONE))
+    path = write(tmp_path / "p.json", pipeline(ONE))
     (tmp_path / "state/runs/abc/lock").mkdir(parents=True)
     for command in (("run", path, "--engine", "sandbox"), ("clean",)):
         done = local_runner(*command, "--state", tmp_path / "state")
@@ -189,7 +182,7 @@ def test_a_directory_in_the_place_of_a_lock(tmp_path: Path):
 @pytest.mark.sandbox
 def test_a_directory_in_the_place_of_any_lock_of_the_state(tmp_path: Path):
     """Every lock that a run makes, whichever there are: what is told names it, or the run does without it."""
-    path = write(tmp_path / "p.json", definition(ONE))
+    path = write(tmp_path / "p.json", pipeline(ONE))
     state = link_caches(tmp_path / "state")
     command = ("run", path, "--engine", "sandbox", "--state", state)
     assert local_runner(*command).returncode == 0
@@ -212,8 +205,9 @@ def test_a_directory_in_the_place_of_any_lock_of_the_state(tmp_path: Path):
 @pytest.mark.sandbox
 @pytest.mark.programs("unshare")
 @pytest.mark.parametrize("command", [("why", "First"), ("clean", "--dry-run"), ("clean",)], ids=" ".join)
+@pytest.mark.usefixtures("environment")
 def test_a_state_directory_that_is_read_only(tmp_path: Path, command: tuple[str, ...]):
-    path, state = write(tmp_path / "p.json", definition(ONE)), tmp_path / "state"
+    path, state = write(tmp_path / "p.json", pipeline(ONE)), link_caches(tmp_path / "state", "cache/venv")
     assert local_runner("run", path, "--engine", "sandbox", "--state", state).returncode == 0
     arguments = (*command, *((path, "--engine", "sandbox") if command[0] == "why" else ()), "--state", state)
     mounted = f'mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec "$@"'

@@ -7,12 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from support.jobs import processing_job
+from support.values import until
 
 from local_runner.engines import Engine
 from local_runner.execution.contract import collect, stage
@@ -26,24 +27,9 @@ PYTHON = ("python3", "-c")
 
 
 def job(code: str, **changes: Any) -> ProcessingJob:
-    made = ProcessingJob(
-        name="pipelines-x-Step",
-        image_uri="local/processing",
-        entrypoint=(*PYTHON, dedent(code)),
-        arguments=None,
-        environment={},
-        inputs=(ProcessingInput("raw", "s3://b/in", RAW),),
-        outputs=(ProcessingOutput("out", "s3://b/out", OUT),),
-        instance_count=1,
-        instance_type="ml.m5.xlarge",
-        max_runtime=60,
-        network_isolation=False,
-        request={
-            "AppSpecification": {"ImageUri": "local/processing"},
-            "ProcessingResources": {"ClusterConfig": {}},
-        },
-    )
-    return replace(made, **changes)
+    inputs = (ProcessingInput("raw", "s3://b/in", RAW),)
+    outputs = (ProcessingOutput("out", "s3://b/out", OUT),)
+    return processing_job("python3", "-c", dedent(code), **{"inputs": inputs, "outputs": outputs, **changes})
 
 
 class Bench:
@@ -219,7 +205,7 @@ def test_stop_is_a_signal_then_a_kill(bench: Bench) -> None:
         time.sleep(60)
     """
     stop = threading.Event()
-    threading.Thread(target=lambda: (_until(lambda: "up" in bench.said()), stop.set())).start()
+    threading.Thread(target=lambda: (until(lambda: "up" in bench.said()), stop.set())).start()
     _, result = bench.run(job(code), stop)
     assert result.stopped == "interrupted"
     assert bench.said() == ["up", "asked to stop"]
@@ -228,7 +214,7 @@ def test_stop_is_a_signal_then_a_kill(bench: Bench) -> None:
 def test_stop_kills_what_does_not_listen(bench: Bench) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     stop = threading.Event()
-    threading.Thread(target=lambda: (_until(lambda: "up" in bench.said()), stop.set())).start()
+    threading.Thread(target=lambda: (until(lambda: "up" in bench.said()), stop.set())).start()
     started = time.monotonic()
     _, result = bench.run(job(code), stop)
     assert result.stopped == "interrupted"
@@ -258,9 +244,3 @@ def test_nothing_is_left_behind(bench: Bench) -> None:
     assert str(bench.root) not in mounts
     remove(bench.run_.work)
     assert not bench.run_.work.exists()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)

@@ -15,7 +15,10 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from command_line import PROJECT, Running, definition, link_caches, processing, write
+from support.command_line import Running
+from support.definitions import pipeline, processing, write
+from support.jobs import processing_job
+from support.project import PROJECT, link_caches
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines import MOST_PROCESSES, Engine
@@ -24,7 +27,7 @@ from local_runner.engines.host_log import keep_of_logs
 from local_runner.engines.hot.engine import HotEngine
 from local_runner.engines.hot.worker import end_workers
 from local_runner.execution.contract import collect, stage
-from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
+from local_runner.models import ProcessingInput, ProcessingOutput
 from local_runner.storage.local_s3 import Source, Storage
 from local_runner.storage.runs import new_execution_id, open_run
 
@@ -75,21 +78,13 @@ class Bench:
         storage = Storage(
             self.root / f"s3-{self.count}", (Source("s3://b/in", self.root / "data"), Source("s3://b/code", scripts))
         )
-        job = ProcessingJob(
-            name="pipelines-x-Step",
-            image_uri="local/processing",
-            entrypoint=("python3", f"{CODE}/job.py"),
-            arguments=("--one", "two words", "$HOME"),
-            environment={"GIVEN": "a b"},
-            inputs=(ProcessingInput("raw", "s3://b/in", RAW), ProcessingInput("code", "s3://b/code", CODE)),
-            outputs=(ProcessingOutput("out", f"s3://b/out-{self.count}", OUT),),
-            instance_count=1,
-            instance_type="ml.m5.large",
-            max_runtime=60,
-            network_isolation=False,
-            request={"AppSpecification": {}, "ProcessingResources": {"ClusterConfig": {}}},
-        )
-        job = replace(job, **changes)
+        given: dict[str, Any] = {
+            "arguments": ("--one", "two words", "$HOME"),
+            "environment": {"GIVEN": "a b"},
+            "inputs": (ProcessingInput("raw", "s3://b/in", RAW), ProcessingInput("code", "s3://b/code", CODE)),
+            "outputs": (ProcessingOutput("out", f"s3://b/out-{self.count}", OUT),),
+        }
+        job = processing_job("python3", f"{CODE}/job.py", **{**given, **changes})
         run = open_run(self.root / "state", new_execution_id())
         try:
             engine.prepare([job])
@@ -428,7 +423,7 @@ def test_killed_runner_takes_its_hot_job_along(tmp_path: Path, processing_image:
     )
     step = processing("Loop", inputs={"code": "s3://b/code"}, outputs={"o": "s3://b/o"})
     step["Arguments"]["AppSpecification"]["ContainerEntrypoint"] = ["python3", "/opt/ml/processing/in/code/job.py"]
-    target = write(tmp_path / "definition.json", definition(step))
+    target = write(tmp_path / "definition.json", pipeline(step))
     arguments: Sequence[str | Path] = ("run", target, "--hot", "--state", state, "--map", f"s3://b/code={code}")
     try:
         running = Running(tmp_path / "run", *arguments, "--engine", "docker")
@@ -454,7 +449,7 @@ def _eventually(look: Any, seconds: float = 30) -> Any:
 
 def test_a_hot_run_is_marked_and_takes_nothing_to_a_cold_one(state: Path, processing_image: str) -> None:
     """``hot`` in the record; what a hot run left in the step cache is not taken by a full run."""
-    from command_line import local_runner
+    from support.command_line import local_runner
 
     def run(*more: str) -> dict[str, Any]:
         done = local_runner("run", "--engine", "docker", "--json", "--state", state, *more, cwd=PROJECT)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.definitions import pipeline, processing, write
+from support.jobs import processing_job
 
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.docker.instances import Machine
@@ -38,15 +40,13 @@ class Project:
 
     def run(self, code: str, instance_type: str, *options: str) -> tuple[dict[str, Any], str]:
         """The record of the step, and all that was said."""
-        arguments = {
-            "AppSpecification": {"ImageUri": "job", "ContainerEntrypoint": ["python3", "-c", code]},
+        members = {
+            "AppSpecification": {"ContainerEntrypoint": ["python3", "-c", code]},
             "ProcessingResources": {
                 "ClusterConfig": {"InstanceCount": 1, "InstanceType": instance_type, "VolumeSizeInGB": 1}
             },
-            "RoleArn": "arn:aws:iam::000000000000:role/local-runner",
         }
-        step = {"Name": "Fill", "Type": "Processing", "Arguments": arguments}
-        (self.root / "d.json").write_text(json.dumps({"Version": "2020-12-01", "Steps": [step]}))
+        write(self.root / "d.json", pipeline(processing("Fill", image="job", members=members)))
         command = ["run", "d.json", "--engine", "docker", "--image", self.image, "--json", *options]
         done = subprocess.run(
             [sys.executable, "-m", "local_runner", *command],
@@ -122,17 +122,4 @@ def test_the_memory_is_the_reason(tmp_path: Path, processing_image: str, code: s
 
 
 def job(code: str) -> ProcessingJob:
-    return ProcessingJob(
-        name="job",
-        image_uri="job",
-        entrypoint=("python3", "-c", code),
-        arguments=None,
-        environment={},
-        inputs=(),
-        outputs=(),
-        instance_count=1,
-        instance_type="ml.t3.medium",
-        max_runtime=60,
-        network_isolation=False,
-        request={"AppSpecification": {"ImageUri": "job"}, "ProcessingResources": {"ClusterConfig": {}}},
-    )
+    return processing_job("python3", "-c", code, image_uri="job", instance_type="ml.t3.medium")

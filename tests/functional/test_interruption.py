@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Running, definition, local_runner, processing, write
+from support.command_line import Running, local_runner
+from support.definitions import pipeline, processing, write
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root may")
 
@@ -28,7 +29,7 @@ def long(state: Path, instances: int = 2) -> Path:
     second = processing(
         "Second", script, inputs=raw, outputs={"o": "s3://b/second"}, instances=instances, DependsOn=["First"]
     )
-    return write(state.parent / "long.json", definition(FIRST, second))
+    return write(state.parent / "long.json", pipeline(FIRST, second))
 
 
 def started(engine: str, state: Path) -> Running:
@@ -100,7 +101,7 @@ def test_a_killed_run_is_swept_by_the_next(engine: str, tmp_path: Path, state: P
         assert left_behind(state)["networks"]
     assert left_behind(state)["work"]
     assert not (state / "s3/b/second").exists()
-    again = write(tmp_path / "again.json", definition(FIRST))
+    again = write(tmp_path / "again.json", pipeline(FIRST))
     done = local_runner("run", again, "--engine", engine, "--state", state)
     assert done.returncode == 0, done.stdout + done.stderr
     assert nothing_is_left(state)
@@ -128,12 +129,12 @@ def test_two_runs_at_once_on_one_state_directory(engine: str, tmp_path: Path, st
         first = processing("First", script, outputs={"o": "s3://b/both"}, instances=2)
         check = "test -s in/x/both && test -s in/x/own-" + str(number)
         second = processing("Second", check, inputs={"x": "s3://b/both"}, DependsOn=["First"])
-        target = write(tmp_path / f"{number}.json", definition(first, second, first | {"Name": "Third"}))
+        target = write(tmp_path / f"{number}.json", pipeline(first, second, first | {"Name": "Third"}))
         runs.append(Running(tmp_path / f"run-{number}", "run", target, "--json", "--engine", engine, "--state", state))
     # A third one comes and goes, and so sweeps, while they are at work.
     for run in runs:
         run.wait_for("Executing")
-    done = local_runner("run", write(tmp_path / "3.json", definition(FIRST)), "--engine", engine, "--state", state)
+    done = local_runner("run", write(tmp_path / "3.json", pipeline(FIRST)), "--engine", engine, "--state", state)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [run.end() for run in runs] == [0, 0], runs[0].said + runs[1].said
     assert {run.record["status"] for run in runs} == {"Succeeded"}
@@ -165,7 +166,7 @@ def test_an_ordinary_user_owns_all_that_a_run_leaves(processing_image: str, ordi
     step = processing("A", script, inputs={"raw": "s3://b/raw"}, outputs={"o": "s3://b/o"}, instances=2)
     (ordinary_home / "raw").mkdir()
     (ordinary_home / "raw/a").write_text("1\n")
-    write(ordinary_home / "a.json", definition(step))
+    write(ordinary_home / "a.json", pipeline(step))
     state = ordinary_home / "state"
     for path in (ordinary_home, *ordinary_home.rglob("*")):
         os.chown(path, user, user, follow_symlinks=False)

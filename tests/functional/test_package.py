@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, definition, processing, write
+from support.definitions import pipeline, processing, write
+from support.project import PROJECT
 
 from local_runner.image.sandbox_packages import find_uv
 
@@ -76,7 +77,7 @@ def empty(tmp_path: Path) -> Path:
     (tmp_path / "data/rows").write_text("7\n")
     write(
         tmp_path / "definition.json",
-        definition(
+        pipeline(
             processing(
                 "Copy",
                 "python3 -c 'import json; print(json.load(open(\"in/d/rows\")) * 6)' > out/o/answer",
@@ -165,7 +166,7 @@ def test_requirements_of_the_settings_are_installed(program: Path, empty: Path) 
     (empty / "packages.txt").write_text(f"--no-index\nanswer @ file://{path}\n")
     (empty / "local_runner.toml").write_text('[image]\nrequirements = "packages.txt"\n')
     step = processing("Import", "python3 -c 'import answer'")
-    write(empty / "definition.json", definition(step))
+    write(empty / "definition.json", pipeline(step))
     done = call(program, "run", "definition.json", "--engine", "sandbox", cwd=empty)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"the packages of {empty / 'packages.txt'}" in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Each directory of ``tests/pipelines`` is a scenario (``tests/scenario.py``) that runs on each engine.
+"""Each directory of ``tests/pipelines`` is a scenario (``tests/support/scenario.py``) that runs on each engine.
 
 A new behaviour is a new directory. What AWS promises is in ``tests/conformance``.
 """
@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, local_runner
-from scenario import buckets, differences, expectation, files
+from support.command_line import local_runner
+from support.project import PROJECT
+from support.scenario import buckets, differences, expectation, files
 
 CASES = sorted(path.parent for path in (PROJECT / "tests/pipelines").glob("*/definition.json"))
 
@@ -19,7 +20,7 @@ CASES = sorted(path.parent for path in (PROJECT / "tests/pipelines").glob("*/def
 def test_scenario(case: Path, engine: str, state: Path):
     expected = expectation(case / "expected.json")
     before = files(case / "data")
-    maps = [f"--map={uri}={directory}" for uri, directory in buckets(case).items()]
+    maps = [f"--map={uri}={directory}" for uri, directory in buckets(case / "data").items()]
     arguments = [*maps, *expected.get("arguments", ())]
     hosts_own = {"AWS_ACCESS_KEY_ID": "theirs", "AWS_SECRET_ACCESS_KEY": "secret", "MY_SECRET": "secret"}
     done = local_runner(

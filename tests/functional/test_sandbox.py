@@ -16,9 +16,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from support.jobs import processing_job
 
 import local_runner
 from local_runner.engines import MOST_PROCESSES
@@ -30,29 +32,6 @@ from local_runner.storage import job_tree
 
 pytestmark = pytest.mark.sandbox
 ENVIRONMENT = Path(sys.prefix)
-
-
-def processing_job(
-    *entrypoint: str,
-    hosts: int = 1,
-    environment: Mapping[str, str] = {},
-    isolated: bool = False,
-    max_runtime: int = 60,
-) -> ProcessingJob:
-    return ProcessingJob(
-        name="pipelines-abc-Step-xyz",
-        image_uri="local/processing",
-        entrypoint=entrypoint,
-        arguments=None,
-        environment=environment,
-        inputs=(),
-        outputs=(),
-        instance_count=hosts,
-        instance_type="ml.m5.xlarge",
-        max_runtime=max_runtime,
-        network_isolation=isolated,
-        request={},
-    )
 
 
 class Sandbox:
@@ -71,7 +50,7 @@ class Sandbox:
         inputs: Sequence[tuple[str, Sequence[Path]]] = (),
         binds: Sequence[tuple[str, Path]] = (),
         stop: threading.Event | None = None,
-        on_line: Callable[[str, str], None] = lambda host, line: None,
+        on_line: Callable[[str, str], object] = lambda host, line: None,
     ) -> JobResult:
         self.lines.clear()
 
@@ -104,11 +83,10 @@ class Sandbox:
     def said(self, host: str = "algo-1") -> list[str]:
         return [line for name, line in self.lines if name == host]
 
-    def sh(self, script: str, **arguments: object) -> list[str]:
+    def sh(self, script: str, *, environment: Mapping[str, str] = {}, **arguments: Any) -> list[str]:
         """What a shell script printed; it must succeed."""
-        environment = arguments.pop("environment", {})
         job = processing_job("/bin/sh", "-c", script, environment=environment)
-        result = self.run(job, **arguments)  # type: ignore[arg-type]
+        result = self.run(job, **arguments)
         assert result.succeeded, (result, self.said())
         return self.said()
 
@@ -353,7 +331,7 @@ TALK = textwrap.dedent("""
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_hosts_resolve_and_reach_each_other(sandbox: Sandbox, isolated: bool):
-    result = sandbox.run(processing_job("python", "-c", TALK, hosts=3, isolated=isolated))
+    result = sandbox.run(processing_job("python", "-c", TALK, instance_count=3, network_isolation=isolated))
     assert result.succeeded, (result, sandbox.lines)
     assert sorted(sandbox.said()) == ["hello from algo-2", "hello from algo-3"]
     assert [host.host for host in result.hosts] == ["algo-1", "algo-2", "algo-3"]
@@ -361,7 +339,7 @@ def test_hosts_resolve_and_reach_each_other(sandbox: Sandbox, isolated: bool):
 
 def test_each_host_has_its_own_result_log_and_files(sandbox: Sandbox):
     script = "echo I am $HOSTNAME; test ! -e /tmp/mine && touch /tmp/mine; sleep 0.2; test $HOSTNAME != algo-2"
-    result = sandbox.run(processing_job("sh", "-c", script, hosts=3))
+    result = sandbox.run(processing_job("sh", "-c", script, instance_count=3))
     assert [host.exit_code for host in result.hosts] == [0, 1, 0]
     assert not result.succeeded
     assert [sandbox.log(f"algo-{n}").read_text() for n in (1, 2, 3)] == [f"I am algo-{n}\n" for n in (1, 2, 3)]
@@ -381,7 +359,7 @@ def test_network_isolation_leaves_only_loopback(sandbox: Sandbox):
         port = str(server.getsockname()[1])
         assert sandbox.run(processing_job("python", "-c", script, port)).succeeded
         assert sandbox.said()[0] == "connected"
-        assert sandbox.run(processing_job("python", "-c", script, port, isolated=True)).succeeded
+        assert sandbox.run(processing_job("python", "-c", script, port, network_isolation=True)).succeeded
         assert sandbox.said()[0] == "refused"
         assert sandbox.said()[1].split()[0] == "lo"
 
@@ -406,7 +384,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
         if len(sandbox.lines) == 2:
             stop.set()
 
-    result = sandbox.run(processing_job("sh", "-c", script, hosts=2), stop=stop, on_line=both_ready)
+    result = sandbox.run(processing_job("sh", "-c", script, instance_count=2), stop=stop, on_line=both_ready)
     assert time.monotonic() - started < 10
     assert [host.exit_code for host in result.hosts] == [137, 137]
     assert result.stopped == "interrupted"

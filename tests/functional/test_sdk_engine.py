@@ -6,13 +6,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from support.jobs import processing_job
+from support.values import until
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines import Engine
@@ -33,21 +34,9 @@ EXAMPLE_DAY = "2013-01-02"
 
 
 def job(code: str, **changes: Any) -> ProcessingJob:
-    made = ProcessingJob(
-        name="pipelines-x-Step",
-        image_uri="local/processing",
-        entrypoint=("python3", "-c", dedent(code)),
-        arguments=None,
-        environment={},
-        inputs=(ProcessingInput("raw", "s3://b/in", RAW),),
-        outputs=(ProcessingOutput("out", "s3://b/out", OUT), ProcessingOutput("second", "s3://b/second", SECOND)),
-        instance_count=1,
-        instance_type="ml.m5.xlarge",
-        max_runtime=60,
-        network_isolation=False,
-        request={"AppSpecification": {"ImageUri": "local/processing"}, "ProcessingResources": {"ClusterConfig": {}}},
-    )
-    return replace(made, **changes)
+    inputs = (ProcessingInput("raw", "s3://b/in", RAW),)
+    outputs = (ProcessingOutput("out", "s3://b/out", OUT), ProcessingOutput("second", "s3://b/second", SECOND))
+    return processing_job("python3", "-c", dedent(code), **{"inputs": inputs, "outputs": outputs, **changes})
 
 
 class Bench:
@@ -86,7 +75,7 @@ class Bench:
         return [line for _, line in self.lines]
 
     def until_said(self, text: str) -> None:
-        _until(lambda: text in self.said())
+        until(lambda: text in self.said())
 
 
 def _files(directory: Path) -> dict[str, bytes]:
@@ -125,13 +114,6 @@ def _containers(run_id: str) -> list[dict[str, Any]]:
         return client.api.containers(all=True, filters={"label": f"{LABEL_RUN}={run_id}"})
     finally:
         client.close()
-
-
-def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # ------------------------------------------------------------------------------------------------- what is the same

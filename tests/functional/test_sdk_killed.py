@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.values import until
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines.docker.sweep import LABEL_RUN
@@ -51,7 +50,7 @@ def test_a_killed_runner(tmp_path: Path, processing_image: str, both: bool) -> N
     run_id = new_execution_id()
     command = [sys.executable, "-c", RUNNER, str(tmp_path / "state"), processing_image]
     with subprocess.Popen([*command, run_id, "600"]) as runner:
-        _until(lambda: "running" in _containers(run_id) or runner.poll() is not None)
+        until(lambda: "running" in _containers(run_id) or runner.poll() is not None)
         assert runner.poll() is None
         directory = Path(tempfile.gettempdir()) / _found(run_id)[0]["Labels"][LABEL]
         assert directory.is_dir()
@@ -63,8 +62,8 @@ def test_a_killed_runner(tmp_path: Path, processing_image: str, both: bool) -> N
     if both:
         assert _containers(run_id)
         subprocess.run([*command, new_execution_id(), "0"], check=True)
-    _until(lambda: not _found(run_id) and not directory.exists())
-    _until(lambda: not _networks() or not _alone())
+    until(lambda: not _found(run_id) and not directory.exists())
+    until(lambda: not _networks() or not _alone())
 
 
 def _found(run_id: str) -> list[dict[str, Any]]:
@@ -101,10 +100,3 @@ def _alone() -> bool:
         except BlockingIOError:
             return False
         return True
-
-
-def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

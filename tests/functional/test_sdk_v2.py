@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, local_runner
+from support.command_line import local_runner
+from support.project import PROJECT
 
 from local_runner.image.sandbox_packages import find_uv
 from local_runner.storage.files import locked

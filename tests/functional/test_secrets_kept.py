@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Finished, definition, local_runner, processing, write
+from support.command_line import Finished, local_runner
+from support.definitions import pipeline, processing, write
 
 TOKEN, PASSWORD, LITERAL = "tok-0f\"'9'-4711", "pass word&0815", "literal-value-33"
 GIVEN = ("-p", f"ApiToken={TOKEN}", "-p", f"Plain={PASSWORD}")
@@ -69,14 +70,14 @@ def holding(state: Path, *finished: Finished) -> list[str]:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Mapping[str, tuple[str | Path, ...]]:
+def targets(tmp_path: Path) -> Mapping[str, tuple[str | Path, ...]]:
     """The arguments for a pipeline that succeeds, and for one whose second step fails."""
     script = tmp_path / "prints.py"
     script.write_text(PRINTS)
     parameters = [{"Name": name, "Type": "String"} for name in ("ApiToken", "Plain")]
-    good = write(tmp_path / "succeeds.json", definition(step("Good", instances=2), parameters=parameters))
-    alone = write(tmp_path / "alone.json", definition(step("Good"), parameters=parameters))
-    bad = write(tmp_path / "fails.json", definition(step("Good"), step("Bad", code="3"), parameters=parameters))
+    good = write(tmp_path / "succeeds.json", pipeline(step("Good", instances=2), parameters=parameters))
+    alone = write(tmp_path / "alone.json", pipeline(step("Good"), parameters=parameters))
+    bad = write(tmp_path / "fails.json", pipeline(step("Good"), step("Bad", code="3"), parameters=parameters))
     return {
         name: (path, "--map", f"{CODE}={script}")
         for name, path in (("succeeds", good), ("alone", alone), ("fails", bad))
@@ -84,35 +85,35 @@ def pipeline(tmp_path: Path) -> Mapping[str, tuple[str | Path, ...]]:
 
 
 def test_nothing_that_is_kept_or_shown_holds_a_secret(
-    pipeline: Mapping[str, tuple[str | Path, ...]], engine: str, state: Path
+    targets: Mapping[str, tuple[str | Path, ...]], engine: str, state: Path
 ) -> None:
     run = ("run", "--engine", engine, "--state", state)
-    done = [local_runner(*run, *pipeline["succeeds"], *GIVEN)]
+    done = [local_runner(*run, *targets["succeeds"], *GIVEN)]
     assert done[0].returncode == 0, done[0].stderr
     assert "visible-level" in (state / "s3/made/Good/file").read_text()
-    done.append(local_runner(*run, *pipeline["fails"], *GIVEN, "--json"))
+    done.append(local_runner(*run, *targets["fails"], *GIVEN, "--json"))
     assert done[1].returncode == 1, done[1].stderr
     record = json.loads(done[1].stdout)
     bad = next(each for each in record["steps"] if each["name"] == "Bad")
     assert "***" in bad["failure_reason"]
     assert Path(bad["log"]).read_text().count("***") >= 8
-    done.append(local_runner(*run, *pipeline["fails"], "--resume"))
+    done.append(local_runner(*run, *targets["fails"], "--resume"))
     assert (done[2].returncode, "-p ApiToken=VALUE -p Plain=VALUE" in done[2].stderr) == (2, True)
-    done.append(local_runner(*run, *pipeline["fails"], "--resume", *GIVEN, "--quiet"))
-    done.append(local_runner(*run, *pipeline["fails"], *GIVEN[:2], "-p", f"Plian={PASSWORD}"))
+    done.append(local_runner(*run, *targets["fails"], "--resume", *GIVEN, "--quiet"))
+    done.append(local_runner(*run, *targets["fails"], *GIVEN[:2], "-p", f"Plian={PASSWORD}"))
     assert done[4].returncode == 2
     if engine != "sdk":
-        done.append(local_runner("why", "Good", *pipeline["succeeds"], *GIVEN, "--engine", engine, "--state", state))
+        done.append(local_runner("why", "Good", *targets["succeeds"], *GIVEN, "--engine", engine, "--state", state))
         assert done[-1].returncode == 0, done[-1].stderr
     assert holding(state, *done) == []
 
 
 @pytest.mark.docker
 def test_hot_workers_hold_none_either(
-    pipeline: Mapping[str, tuple[str | Path, ...]], state: Path, processing_image: str
+    targets: Mapping[str, tuple[str | Path, ...]], state: Path, processing_image: str
 ) -> None:
     try:
-        done = local_runner("run", *pipeline["alone"], "--hot", "--json", *GIVEN, "--state", state)
+        done = local_runner("run", *targets["alone"], "--hot", "--json", *GIVEN, "--state", state)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["hot"] is True, done.stderr[:2000]
         assert holding(state, done) == []

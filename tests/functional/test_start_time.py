@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import definition, processing, write
+from support.definitions import pipeline, processing, write
+from support.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 STATE = PROJECT / ".local_runner"
 
 SLOW = {"asyncio", "boto3", "botocore", "jinja2", "numpy", "pandas", "paramiko", "pydantic", "rich", "sagemaker"}
@@ -88,7 +88,7 @@ def test_a_docker_run_imports_the_docker_package_and_nothing_slower(state: Path)
 @pytest.mark.docker
 @pytest.mark.usefixtures("processing_image")
 def test_a_cached_run_needs_no_engine(state: Path) -> None:
-    file = write(state / "one.json", definition(processing("Only", "echo", outputs={"out": "s3://b/out"})))
+    file = write(state / "one.json", pipeline(processing("Only", "echo", outputs={"out": "s3://b/out"})))
     imports("run", file, "--state", state)
     found = imports("run", file, "--state", state)
     assert "local_runner.step_cache.steps" in found

@@ -15,9 +15,10 @@ from typing import Any
 
 import boto3
 import pytest
-from command_line import definition, local_runner, processing, write
 from moto.server import ThreadedMotoServer
-from scenario import files
+from support.command_line import local_runner
+from support.definitions import pipeline, processing, write
+from support.scenario import files
 
 from local_runner.docker_host.connection import connect
 from local_runner.engines.sdk.engine import SdkEngine
@@ -70,7 +71,7 @@ def test_stock_local_mode_leaves_the_same_objects(state: Path, processing_image:
         for key, content in objects.items():
             (directory / key).parent.mkdir(parents=True, exist_ok=True)
             (directory / key).write_bytes(content)
-    document = write(state.parent / "definition.json", definition(step))
+    document = write(state.parent / "definition.json", pipeline(step))
     done = local_runner("run", document, "--map", f"s3://given={given}", "--engine", "docker", "--state", state)
     assert done.returncode == 0, done.stderr
 

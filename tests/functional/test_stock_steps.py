@@ -11,7 +11,9 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from command_line import Finished, definition, local_runner, processing, write
+from support.command_line import Finished, local_runner
+from support.definitions import pipeline, processing, write
+from support.values import there
 
 from local_runner.docker_host.connection import connect
 
@@ -169,7 +171,7 @@ def run(state: Path, image: str, engine: str, *steps: dict[str, Any]) -> tuple[F
     (data / "x.csv").write_text("1\n2\n")
     (data / "sub" / "y.csv").write_text("10\n")
     (data / "words.txt").write_text("many\n")
-    document = write(state.parent / "definition.json", definition(*steps))
+    document = write(state.parent / "definition.json", pipeline(*steps))
     done = local_runner(
         *("run", document, "--map", f"s3://b/in={data}", "--image", f"models={image}", "--engine", engine, "--json"),
         *("--max-parallel", "4", "--state", state),
@@ -191,9 +193,9 @@ def test_a_model_is_trained_and_used(state: Path, image: str, engine: str) -> No
     assert archives.parts[-3] == "models"
     assert archives.name == "output"
     with tarfile.open(archives / "model.tar.gz") as tar:
-        assert json.load(tar.extractfile("model.json")) == {"factor": 3, "most": 40}
+        assert json.load(there(tar.extractfile("model.json"))) == {"factor": 3, "most": 40}
     with tarfile.open(archives / "output.tar.gz") as tar:
-        assert json.load(tar.extractfile("report.json")) == {"values": [1, 2, 40]}
+        assert json.load(there(tar.extractfile("report.json"))) == {"values": [1, 2, 40]}
 
 
 def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None:
@@ -224,7 +226,7 @@ def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None
 
 
 def test_without_docker_they_are_refused_before_anything_runs(state: Path) -> None:
-    document = write(state.parent / "definition.json", definition(MAKE, training("Train", factor="3")))
+    document = write(state.parent / "definition.json", pipeline(MAKE, training("Train", factor="3")))
     nowhere = {"DOCKER_HOST": "unix:///nowhere"}
     done = local_runner("run", document, "--engine", "sandbox", "--state", state, changes=nowhere)
     assert done.returncode == 2

@@ -13,12 +13,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from command_line import PROGRAM, environment, link_caches
-from machine import needs_program
+from support.command_line import PROGRAM, environment
+from support.machine import needs_program
+from support.project import PROJECT, link_caches
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("hot")]
 
-PROJECT = Path(__file__).resolve().parents[2]
 
 PIPELINE = """
     from sagemaker.core.processing import ScriptProcessor

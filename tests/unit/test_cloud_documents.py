@@ -3,10 +3,12 @@
 import json
 import re
 
-import cloud_samples as samples
 import pytest
 from cfnlint.api import ManualArgs, lint
-from cloud_samples import AWS, BUCKET, IMAGE, QUEUE, TARGET, get, parts, processing, sample
+from support import cloud_samples as samples
+from support.cloud_samples import AWS, BUCKET, IMAGE, QUEUE, TARGET, flight_step, parts, sample
+from support.definitions import get
+from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
@@ -51,7 +53,7 @@ def statements(policy):
 
 
 def execution(document=None, **settings):
-    return statements(parts(document, **settings).execution_role.policy)
+    return statements(there(parts(document, **settings).execution_role).policy)
 
 
 def as_list(value):
@@ -117,7 +119,7 @@ def test_the_image_s_repository_is_the_only_one():
     found = execution()
     assert found["PullImages"]["Resource"] == [AWS.arn("ecr", "repository/local-runner/flights")]
     assert "PullImages" not in execution(
-        sample() | {"Steps": [processing("A", "s3://a/b", "s3://c/d", image="other:1")]}
+        sample() | {"Steps": [flight_step("A", "s3://a/b", "s3://c/d", image="other:1")]}
     )
 
 
@@ -146,7 +148,7 @@ def test_what_roles_may_do_is_told_in_words():
     steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
     made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
     for role in (made.execution_role, made.start_role):
-        for sid in statements(role.policy):
+        for sid in statements(there(role).policy):
             assert "statement" not in permission_summary([sid]), "there are words for it"
     assert permission_summary(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
@@ -156,12 +158,12 @@ def test_the_role_hands_itself_to_sagemaker_and_to_nobody_else():
     assert passing["Resource"] == [TARGET.execution_role_arn]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     theirs = "arn:aws:iam::123456789012:role/of-one-step"
-    step = processing("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
+    step = flight_step("Other", "s3://a/b", "s3://c/d", RoleArn=theirs)
     assert execution(sample(step))["PassRoles"]["Resource"] == [TARGET.execution_role_arn, theirs]
 
 
 def test_the_start_role_starts_this_pipeline_for_this_account():
-    role = parts(schedule=EVERYTHING["schedule"]).start_role
+    role = there(parts(schedule=EVERYTHING["schedule"]).start_role)
     found = statements(role.policy)
     assert found["StartPipeline"]["Resource"] == [TARGET.pipeline_arn, TARGET.pipeline_arn.lower()]
     assert found["DeadLetters"]["Resource"] == [QUEUE]
@@ -170,7 +172,7 @@ def test_the_start_role_starts_this_pipeline_for_this_account():
 
 def test_what_cannot_be_computed_is_told():
     emr = {"Name": "Spark", "Type": "EMR", "Arguments": {}}
-    place = processing("Late", get("Parameters.Where"), "s3://results/x")
+    place = flight_step("Late", get("Parameters.Where"), "s3://results/x")
     document = sample(emr, place, parameters=[{"Name": "Where", "Type": "String"}])
     schedule = {**samples.SCHEDULE, "parameters": {"Day": "x", "Where": "s3://late/x"}}
     said = "\n".join(parts(document, schedule=schedule).notes)
@@ -182,7 +184,9 @@ def test_what_cannot_be_computed_is_told():
 
 
 def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
-    steps = [processing(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)]
+    steps = [
+        flight_step(f"Step{n}", f"s3://bucket-{n}/{'in' * 20}", f"s3://bucket-{n}/{'out' * 20}") for n in range(40)
+    ]
     with pytest.raises(CloudError, match=r"IAM takes 10240.*role_arn"):
         parts(sample(*steps))
     assert parts(sample(*steps), role_arn=TARGET.execution_role_arn).execution_role is None
@@ -212,9 +216,9 @@ def test_cloudformation_passes_its_linter(settings):
 def test_the_template_says_what_a_promotion_would_send():
     made = parts(**EVERYTHING)
     resources = release_template(made, json.dumps(sample()))["Resources"]
-    assert resources["Schedule"]["Properties"] == made.schedule.desired.request
+    assert resources["Schedule"]["Properties"] == there(made.schedule.desired).request
     role = resources["ExecutionRole"]["Properties"]
-    assert role["Policies"][0]["PolicyDocument"] == made.execution_role.policy
+    assert role["Policies"][0]["PolicyDocument"] == there(made.execution_role).policy
     assert json.loads(resources["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]) == sample()
     alert = resources["AlertRule"]["Properties"]
     assert alert["EventPattern"] == json.loads(made.alerts.rule()["EventPattern"])
@@ -240,7 +244,7 @@ def test_terraform_says_what_a_promotion_would_send(settings):
     for name, role in (("execution", made.execution_role), ("start", made.start_role)):
         block = resources.get("aws_iam_role_policy", {}).get(name)
         assert bool(block) == bool(role and role.wanted)
-        assert not block or json.loads(block["policy"]) == role.policy
+        assert not block or json.loads(block["policy"]) == there(role).policy
     for blocks in resources.values():
         for block in blocks.values():
             for wanted in block.get("depends_on", []):

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.jobs import processing_job
 
 from local_runner.execution.continuous import LOOK_SECONDS, uploading
-from local_runner.models import BindMount, ProcessingJob, ProcessingOutput, StagedHost, StagedJob
+from local_runner.models import BindMount, ProcessingOutput, StagedHost, StagedJob
 from local_runner.storage.local_s3 import Storage
 
 LOCAL_PATH = "/opt/ml/processing/output/o"
@@ -26,7 +27,7 @@ def storage(tmp_path: Path) -> Storage:
 def job(tmp_path: Path) -> StagedJob:
     """A job of two hosts with one Continuous output."""
     output = ProcessingOutput("o", "s3://b/o", LOCAL_PATH, "Continuous")
-    request = ProcessingJob("j", "i", ("true",), None, {}, (), (output,), 2, "ml.t3.medium", 60, False, {})
+    request = processing_job("true", outputs=(output,), instance_count=2)
     hosts: list[StagedHost] = []
     for name in request.hosts:
         (tmp_path / name).mkdir()

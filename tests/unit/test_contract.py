@@ -11,45 +11,28 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.definitions import processing_request, s3_output
+from support.jobs import processing_job
 
 from local_runner.execution.contract import OUTPUT_PATH, collect, shard, stage
 from local_runner.models import HostResult, JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
 from local_runner.storage.local_s3 import DataError, S3Object, Source, Storage
 
-REQUEST: dict[str, Any] = {
-    "AppSpecification": {"ImageUri": "image", "ContainerEntrypoint": ["python3", "x.py"]},
-    "ProcessingInputs": [
-        {"InputName": "raw", "S3Input": {"S3Uri": "s3://b/in", "LocalPath": "/opt/ml/processing/raw"}}
-    ],
-    "ProcessingOutputConfig": {
-        "Outputs": [
-            {
-                "OutputName": "out",
-                "S3Output": {
-                    "S3Uri": "s3://b/out",
-                    "LocalPath": "/opt/ml/processing/out",
-                    "S3UploadMode": "EndOfJob",
-                },
-            }
-        ]
-    },
-    "ProcessingResources": {
-        "ClusterConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}
-    },
-    "RoleArn": "arn:aws:iam::000000000000:role/r",
-}
-JOB = ProcessingJob(
-    name="pipelines-x-Step",
+RAW, OUT = "/opt/ml/processing/raw", "/opt/ml/processing/out"
+REQUEST = processing_request(
+    [{"InputName": "raw", "S3Input": {"S3Uri": "s3://b/in", "LocalPath": RAW}}],  # all that has to be said
+    [s3_output("out", "s3://b/out", LocalPath=OUT)],
+    2,
+    AppSpecification={"ImageUri": "image", "ContainerEntrypoint": ["python3", "x.py"]},
+)
+JOB = processing_job(
+    "python3",
+    "x.py",
     image_uri="image",
-    entrypoint=("python3", "x.py"),
-    arguments=None,
     environment={"A": "1"},
-    inputs=(ProcessingInput("raw", "s3://b/in", "/opt/ml/processing/raw", distribution="ShardedByS3Key"),),
-    outputs=(ProcessingOutput("out", "s3://b/out", "/opt/ml/processing/out"),),
+    inputs=(ProcessingInput("raw", "s3://b/in", RAW, distribution="ShardedByS3Key"),),
+    outputs=(ProcessingOutput("out", "s3://b/out", OUT),),
     instance_count=2,
-    instance_type="ml.m5.xlarge",
-    max_runtime=60,
-    network_isolation=False,
     request=REQUEST,
 )
 
@@ -95,7 +78,7 @@ def test_processing_job_config_has_every_documented_key(tmp_path: Path, storage:
     assert config["StoppingCondition"] == {"MaxRuntimeInSeconds": 60}
     assert config["ProcessingInputs"][0]["S3Input"] == {
         "S3Uri": "s3://b/in",
-        "LocalPath": "/opt/ml/processing/raw",
+        "LocalPath": RAW,
         "S3DataDistributionType": "FullyReplicated",
         "S3CompressionType": "None",
         "S3InputMode": "File",
@@ -120,7 +103,7 @@ def test_an_input_without_objects_fails_as_in_the_cloud(tmp_path: Path, storage:
 def test_outputs_of_all_hosts_become_one_and_only_files_count(tmp_path: Path, storage: Storage) -> None:
     staged = lay_out(tmp_path, storage)
     for number in (0, 1):
-        out = place(staged, number, "/opt/ml/processing/out")
+        out = place(staged, number, OUT)
         (out / f"part-{number}").write_text(str(number))
         (out / "empty").mkdir()
         (out / "link").symlink_to("/etc/passwd")
@@ -134,7 +117,7 @@ def test_outputs_of_all_hosts_become_one_and_only_files_count(tmp_path: Path, st
 
 def test_a_failure_names_host_code_and_last_lines_and_publishes_nothing(tmp_path: Path, storage: Storage) -> None:
     staged = lay_out(tmp_path, storage)
-    (place(staged, 0, "/opt/ml/processing/out") / "half").write_text("")
+    (place(staged, 0, OUT) / "half").write_text("")
     (place(staged, 1, OUTPUT_PATH) / "message").write_text("no rows")
     staged.hosts[1].log.write_text("".join(f"line {number}\n" for number in range(100)))
     collected = collect(staged, ended(0, 3), storage)
@@ -162,23 +145,23 @@ CONTINUOUS = replace(JOB, outputs=(replace(JOB.outputs[0], upload_mode="Continuo
 
 def test_what_a_stopped_job_wanted_uploaded_is_kept(tmp_path: Path, storage: Storage) -> None:
     staged = lay_out(tmp_path, storage, CONTINUOUS)
-    (place(staged, 0, "/opt/ml/processing/out") / "written").write_text("")
+    (place(staged, 0, OUT) / "written").write_text("")
     collected = collect(staged, replace(ended(143, 0), stopped="max_runtime"), storage)
     assert [path.name for path in collected.outputs["out"].iterdir()] == ["written"]
 
 
 def test_a_host_that_was_lost_may_still_write_and_is_left_alone(tmp_path: Path, storage: Storage) -> None:
     staged = lay_out(tmp_path, storage, CONTINUOUS)
-    (place(staged, 0, "/opt/ml/processing/out") / "written").write_text("")
+    (place(staged, 0, OUT) / "written").write_text("")
     result = JobResult((HostResult("algo-1", None, "the engine stopped answering"), HostResult("algo-2", 0)))
     assert collect(staged, result, storage).outputs == {}
-    assert (place(staged, 0, "/opt/ml/processing/out") / "written").exists()
+    assert (place(staged, 0, OUT) / "written").exists()
 
 
 def test_of_outputs_of_which_one_cannot_be_kept_none_is_published(tmp_path: Path, storage: Storage) -> None:
     two = (JOB.outputs[0], ProcessingOutput("more", "s3://b/more", "/opt/ml/processing/more"))
     staged = lay_out(tmp_path, storage, replace(JOB, outputs=two))
-    (place(staged, 0, "/opt/ml/processing/out") / "good").write_text("")
+    (place(staged, 0, OUT) / "good").write_text("")
     more = place(staged, 0, "/opt/ml/processing/more")
     Path(os.fsdecode(os.fsencode(more) + b"/\xff")).touch()
     collected = collect(staged, ended(0, 0), storage)
@@ -190,9 +173,9 @@ def test_of_outputs_of_which_one_cannot_be_kept_none_is_published(tmp_path: Path
 
 def test_a_file_of_one_host_that_is_a_folder_of_another_fails_the_job(tmp_path: Path, storage: Storage) -> None:
     staged = lay_out(tmp_path, storage)
-    (place(staged, 0, "/opt/ml/processing/out") / "x").write_text("")
-    (place(staged, 1, "/opt/ml/processing/out") / "x").mkdir()
-    (place(staged, 1, "/opt/ml/processing/out") / "x" / "y").write_text("")
+    (place(staged, 0, OUT) / "x").write_text("")
+    (place(staged, 1, OUT) / "x").mkdir()
+    (place(staged, 1, OUT) / "x" / "y").write_text("")
     assert "as a file and as a folder" in str(collect(staged, ended(0, 0), storage).failure_reason)
 
 

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,7 +24,7 @@ def settings(expression, timezone="UTC", **more):
     return ScheduleSettings(expression=expression, timezone=timezone, **more)
 
 
-def shown(expression, now, timezone=BERLIN, **more):
+def shown(expression, now, timezone=BERLIN, **more: Any):
     return [str(tick) for tick in next_ticks(settings(expression, timezone, **more), now)]
 
 
@@ -202,7 +203,7 @@ def test_a_day_of_a_rate_has_24_hours():
 
 
 def test_start_and_end_date_are_kept_and_read_in_the_time_zone():
-    more = {"start_date": datetime(2026, 4, 2, 6), "end_date": datetime(2026, 4, 3, 6)}
+    more: dict[str, Any] = {"start_date": datetime(2026, 4, 2, 6), "end_date": datetime(2026, 4, 3, 6)}
     assert shown("cron(0 6 * * ? *)", NOW, **more) == ["Thu 2026-04-02 06:00 CEST", "Fri 2026-04-03 06:00 CEST"]
     assert shown("cron(0 6 * * ? *)", datetime(2026, 5, 1, tzinfo=UTC), **more) == []
     assert not fires(settings("cron(0 6 1 * ? *)", BERLIN, **more), NOW)

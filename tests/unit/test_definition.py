@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_definition import compare, condition, daily, fail, get, join, pipeline, processing, s3_output, text
+from support.definitions import compare, condition, daily, fail, get, join, pipeline, processing, s3_output, text
 
 from local_runner.definition.parser import inspect_definition, parse_definition
 from local_runner.definition.syntax import Comparison, JsonGet

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.definitions import processing, s3_input
 
 from local_runner.cloud.change.definition import code_summary, definition_changes
 from local_runner.cloud.desired.binding import set_network_and_keys, set_parameter_defaults
@@ -15,12 +16,8 @@ OLD, NEW = (f"s3://b/p/code/{digit * 64}/fit.py" for digit in "ab")
 
 
 def step(name: str, code: str = OLD, image: str = "i@sha256:1", **arguments: Any) -> dict[str, Any]:
-    inputs = [{"InputName": "code", "S3Input": {"S3Uri": code}}]
-    return {
-        "Name": name,
-        "Type": "Processing",
-        "Arguments": {"AppSpecification": {"ImageUri": image}, "ProcessingInputs": inputs, **arguments},
-    }
+    inputs = [s3_input("code", code)]
+    return processing(name, inputs=inputs, image=image, members=arguments)
 
 
 def definition(*steps: dict[str, Any], default: str = "1") -> dict[str, Any]:

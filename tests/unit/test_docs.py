@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from support.project import PROJECT
 
 from local_runner.cli.local import cli
 from local_runner.engines.sandbox.engine import DIFFERENCES
 
-PROJECT = Path(__file__).resolve().parents[2]
 PATTERNS = ("*.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md", ".github/**/*.md")
 DOCUMENTS = sorted(path for pattern in PATTERNS for path in PROJECT.glob(pattern))
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

@@ -6,96 +6,21 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.definitions import condition_on, fail, pipeline
+from support.executions import Project, chained, statuses
 
-from local_runner.engines.fake import FakeEngine, FakeHost
-from local_runner.events import Silent
-from local_runner.models import Execution
-from local_runner.project import Project as OpenProject
-from local_runner.run.pipeline import run_pipeline
-from local_runner.run.request import RunRequest
-
-Steps = Mapping[str, Callable[[FakeHost], int | None]]
-
-
-def processing(name: str, reads: tuple[str, ...] = (), count: int = 1, **more: Any) -> dict[str, Any]:
-    """A Processing step with one output ``out``, reading the ``out`` of other steps or S3 URIs."""
-    inputs = [
-        {
-            "InputName": f"in-{number}",
-            "S3Input": {
-                "S3Uri": uri
-                if uri.startswith("s3://")
-                else {"Get": f"Steps.{uri}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"},
-                "LocalPath": f"/opt/ml/processing/in-{number}",
-                "S3DataType": "S3Prefix",
-                "S3InputMode": "File",
-                "S3DataDistributionType": "ShardedByS3Key" if count > 1 else "FullyReplicated",
-            },
-        }
-        for number, uri in enumerate(reads)
-    ]
-    output = {"S3Uri": f"s3://b/out/{name}", "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"}
-    cluster = {"InstanceCount": count, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
-    arguments: dict[str, Any] = {
-        "AppSpecification": {"ImageUri": "local/processing", "ContainerEntrypoint": ["true"]},
-        "ProcessingResources": {"ClusterConfig": cluster},
-        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "out", "S3Output": output}]},
-        "RoleArn": "arn:aws:iam::000000000000:role/r",
-    }
-    if inputs:
-        arguments["ProcessingInputs"] = inputs
-    return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
-
-
-def condition(name: str, on: Any, if_steps: list[Any], else_steps: list[Any]) -> dict[str, Any]:
-    conditions = [{"Type": "Equals", "LeftValue": on, "RightValue": True}]
-    return {
-        "Name": name,
-        "Type": "Condition",
-        "Arguments": {"Conditions": conditions, "IfSteps": if_steps, "ElseSteps": else_steps},
-    }
-
-
-def fail(name: str, message: Any) -> dict[str, Any]:
-    return {"Name": name, "Type": "Fail", "Arguments": {"ErrorMessage": message}}
-
-
-class Project:
-    """A directory with a definition in it, run on the fake engine."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.state = root / ".local_runner"
-        self.engine = FakeEngine()
-
-    def run(self, definition: list[Any], functions: Steps | None = None, /, **request: Any) -> Execution:
-        document = {"Version": "2020-12-01", "Parameters": request.pop("Parameters", []), "Steps": definition}
-        return self.run_document(document, functions, **request)
-
-    def run_document(self, document: Any, functions: Steps | None = None, /, **request: Any) -> Execution:
-        """Run what a definition file holds. ``listener`` may be given as well; local_runner.toml counts if there."""
-        listener = request.pop("listener", Silent())
-        file = self.root / "definition.json"
-        file.write_text(json.dumps(document))
-        self.engine = FakeEngine(functions or {})
-        wanted = RunRequest(target=str(file), **request)
-        return run_pipeline(OpenProject.at(self.root, self.state, listener.note), wanted, listener, self.engine)[1]
+from local_runner.engines.fake import FakeHost
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
-
-
-def statuses(execution: Execution) -> dict[str, str]:
-    return {step.name: step.status for step in execution.steps}
 
 
 def test_outputs_flow_from_step_to_step(project: Project) -> None:
@@ -104,7 +29,7 @@ def test_outputs_flow_from_step_to_step(project: Project) -> None:
         host.write("out", "b", (layer / "a").read_text() + "!")
 
     execution = project.run(
-        [processing("First"), processing("Second", ("First",))],
+        [chained("First"), chained("Second", ("First",))],
         {"First": lambda host: host.write("out", "a", "hello"), "Second": second},
     )
     assert execution.status == "Succeeded"
@@ -119,7 +44,7 @@ def test_a_step_can_read_what_describe_says_of_an_earlier_job(project: Project) 
     def second(host: FakeHost) -> None:
         seen.update(host.staged.job.environment, name=host.staged.job.name)
 
-    step = processing("Second_Step", ("First",))
+    step = chained("Second_Step", ("First",))
     step["Arguments"]["Environment"] = {
         "CREATED": {"Get": "Steps.First.CreationTime"},
         "STARTED": {"Get": "Steps.First.ProcessingStartTime"},
@@ -127,7 +52,7 @@ def test_a_step_can_read_what_describe_says_of_an_earlier_job(project: Project) 
         "NAME": {"Get": "Steps.First.ProcessingJobName"},
     }
     execution = project.run(
-        [processing("First"), step], {"First": lambda host: host.write("out", "a", "b"), "Second_Step": second}
+        [chained("First"), step], {"First": lambda host: host.write("out", "a", "b"), "Second_Step": second}
     )
     assert execution.status == "Succeeded", execution.failure_reason
     assert execution.started <= seen["CREATED"] <= seen["STARTED"] <= seen["ENDED"] <= execution.ended
@@ -137,7 +62,7 @@ def test_a_step_can_read_what_describe_says_of_an_earlier_job(project: Project) 
 
 def test_a_failure_stops_what_depends_on_it_and_nothing_else(project: Project) -> None:
     execution = project.run(
-        [processing("Bad"), processing("After", ("Bad",)), processing("Beside"), processing("Later", ("Beside",))],
+        [chained("Bad"), chained("After", ("Bad",)), chained("Beside"), chained("Later", ("Beside",))],
         {
             "Bad": lambda host: host.print("no such column") or 3,
             "Beside": lambda host: host.write("out", "x", "x"),
@@ -156,9 +81,9 @@ def test_the_branch_not_taken_does_not_run_nor_what_depends_on_it(project: Proje
     flag = {"Name": "Flag", "Type": "Boolean"}
     execution = project.run(
         [
-            condition("Check", {"Get": "Parameters.Flag"}, [processing("Yes")], [processing("No")]),
-            processing("AfterYes", DependsOn=["Yes"]),
-            processing("AfterCheck", DependsOn=["Check"]),
+            condition_on("Check", {"Get": "Parameters.Flag"}, [chained("Yes")], [chained("No")]),
+            chained("AfterYes", DependsOn=["Yes"]),
+            chained("AfterCheck", DependsOn=["Check"]),
         ],
         Parameters=[flag],
         parameters={"Flag": value},
@@ -181,7 +106,7 @@ def test_a_condition_on_a_property_file_ends_in_a_fail_step_that_says_the_number
         },
     }
     files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
-    steps = [processing("Validate", PropertyFiles=files), check]
+    steps = [chained("Validate", PropertyFiles=files), check]
     execution = project.run(steps, {"Validate": lambda host: host.write("out", "r.json", '{"bad": {"ratio": 0.25}}')})
     assert execution.status == "Failed"
     assert execution.failure_reason == "Step 'TooBad': ratio 0.25"
@@ -191,7 +116,7 @@ def test_a_condition_on_a_property_file_ends_in_a_fail_step_that_says_the_number
 def test_a_report_that_is_not_there_fails_the_condition_with_its_uri(project: Project) -> None:
     value = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Validate.PropertyFiles.Report"}, "Path": "x"}}
     files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
-    execution = project.run([processing("Validate", PropertyFiles=files), condition("Check", value, [], [])])
+    execution = project.run([chained("Validate", PropertyFiles=files), condition_on("Check", value, [], [])])
     assert execution.status == "Failed"
     assert "s3://b/out/Validate/r.json" in str(execution.step("Check").failure_reason)
 
@@ -201,8 +126,8 @@ def test_a_report_that_is_not_there_fails_the_condition_with_its_uri(project: Pr
     [("Completed", 0, True), ("Completed", 1, False), ("Failed", 1, True), ("Failed", 0, False), ("Any", 1, True)],
 )
 def test_depends_on_triggers(project: Project, trigger: str, code: int, runs: bool) -> None:
-    after = processing("After", DependsOn=[{"Step": "First", "Trigger": trigger}])
-    execution = project.run([processing("First"), after], {"First": lambda host: code})
+    after = chained("After", DependsOn=[{"Step": "First", "Trigger": trigger}])
+    execution = project.run([chained("First"), after], {"First": lambda host: code})
     assert ("After" in statuses(execution)) is runs
 
 
@@ -219,7 +144,7 @@ def test_ready_steps_run_side_by_side_up_to_the_limit(project: Project) -> None:
             running -= 1
 
     names = [f"S{number}" for number in range(6)]
-    project.run([processing(name) for name in names], dict.fromkeys(names, work), max_parallel=3)
+    project.run([chained(name) for name in names], dict.fromkeys(names, work), max_parallel=3)
     assert most == 3
 
 
@@ -229,7 +154,7 @@ def test_shards_log_per_host_and_one_log_of_all(project: Project) -> None:
     for name in "abcd":
         (data / name).write_text(name)
     execution = project.run(
-        [processing("Step", ("s3://b/in",), count=2)],
+        [chained("Step", ("s3://b/in",), count=2)],
         {"Step": lambda host: host.print(" ".join(sorted(file.name for file in host.input("in-0")[0].iterdir())))},
         data={"s3://b/in": data},
     )
@@ -244,7 +169,7 @@ def test_stopping_keeps_what_finished_and_starts_nothing(project: Project) -> No
         host.stop.set()
 
     execution = project.run(
-        [processing("First"), processing("Second", ("First",)), processing("Third", ("Second",))],
+        [chained("First"), chained("Second", ("First",)), chained("Third", ("Second",))],
         {"First": lambda host: host.write("out", "a", "a"), "Second": interrupt},
     )
     assert execution.status == "Stopped"
@@ -255,7 +180,7 @@ def test_stopping_keeps_what_finished_and_starts_nothing(project: Project) -> No
 
 def test_an_input_without_objects_fails_the_step_not_the_runner(project: Project) -> None:
     (project.root / "data").mkdir()
-    execution = project.run([processing("Step", ("s3://b/in/dt=9/",))], data={"s3://b/in": project.root / "data"})
+    execution = project.run([chained("Step", ("s3://b/in/dt=9/",))], data={"s3://b/in": project.root / "data"})
     assert execution.status == "Failed"
     assert "found no objects under s3://b/in/dt=9/" in str(execution.failure_reason)
 
@@ -266,7 +191,7 @@ def test_a_selection_reads_what_it_is_given_for_the_steps_left_out(project: Proj
     (given_ / "f").write_text("given")
     seen: list[str] = []
     execution = project.run(
-        [processing("First"), processing("Second", ("First",))],
+        [chained("First"), chained("Second", ("First",))],
         {"Second": lambda host: seen.append((host.input("in-0")[0] / "f").read_text())},
         steps=["Second"],
         data={"First.out": given_},
@@ -281,7 +206,7 @@ def test_a_job_that_only_the_execution_knows_gets_its_code(project: Project) -> 
     (project.root / "script.py").write_text("print(1)")
     files = [{"PropertyFileName": "Report", "OutputName": "out", "FilePath": "r.json"}]
     value = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.First.PropertyFiles.Report"}, "Path": "mode"}}
-    second = processing("Second", ("s3://sagemaker-local/code/script.py",))
+    second = chained("Second", ("s3://sagemaker-local/code/script.py",))
     second["Arguments"]["AppSpecification"]["ContainerArguments"] = [value]
     seen: list[str] = []
 
@@ -289,7 +214,7 @@ def test_a_job_that_only_the_execution_knows_gets_its_code(project: Project) -> 
         seen.extend([(host.input("in-0")[0] / "script.py").read_text(), *(host.staged.job.arguments or ())])
 
     execution = project.run(
-        [processing("First", PropertyFiles=files), second],
+        [chained("First", PropertyFiles=files), second],
         {"First": lambda host: host.write("out", "r.json", '{"mode": "full"}'), "Second": read_code},
     )
     assert execution.status == "Succeeded", execution.failure_reason
@@ -307,7 +232,7 @@ def test_editing_a_script_during_a_run_changes_nothing_of_it(project: Project) -
         script.write_text("new")
 
     project.run(
-        [processing("First", (uri,)), processing("Second", (uri,), DependsOn=["First"])],
+        [chained("First", (uri,)), chained("Second", (uri,), DependsOn=["First"])],
         {"First": read_and_edit, "Second": read_and_edit},
     )
     assert seen == ["old", "old"]
@@ -315,7 +240,7 @@ def test_editing_a_script_during_a_run_changes_nothing_of_it(project: Project) -
 
 
 def test_the_record_is_kept_and_the_scratch_space_is_not(project: Project) -> None:
-    execution = project.run([processing("Step")])
+    execution = project.run([chained("Step")])
     run = project.state / "runs" / execution.id
     record = json.loads((run / "execution.json").read_text())
     assert record["status"] == "Succeeded"
@@ -327,7 +252,7 @@ def test_a_full_disk_is_the_steps_failure_with_a_reason(project: Project) -> Non
     def full(host: FakeHost) -> None:
         raise OSError(28, "No space left on device", str(project.root))
 
-    execution = project.run([processing("Step"), processing("Beside")], {"Step": full})
+    execution = project.run([chained("Step"), chained("Beside")], {"Step": full})
     assert statuses(execution) == {"Step": "Failed", "Beside": "Succeeded"}
     assert "No space left on device" in str(execution.step("Step").failure_reason)
 
@@ -336,7 +261,7 @@ def test_execution_variables_have_the_clouds_form(project: Project) -> None:
     names = ("StartDateTime", "CurrentDateTime", "PipelineName", "PipelineArn", "PipelineExecutionId",
              "PipelineExecutionArn", "ProcessingJobName")  # fmt: skip
     seen: dict[str, dict[str, str]] = {}
-    steps = [processing("First"), processing("Second", DependsOn=["First"])]
+    steps = [chained("First"), chained("Second", DependsOn=["First"])]
     for step in steps:
         step["Arguments"]["Environment"] = {name: {"Get": f"Execution.{name}"} for name in names}
 
@@ -365,15 +290,15 @@ def test_json_get_reads_an_object_by_its_uri(project: Project) -> None:
     given_uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Parameters.Day"}, "settings.json"]}}
     written = {"Std:Join": {"On": "/", "Values": [
         {"Get": "Steps.First.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}, "r.json"]}}  # fmt: skip
-    second = processing("Second")
+    second = chained("Second")
     second["Arguments"]["Environment"] = {
         "MODE": {"Std:JsonGet": {"S3Uri": given_uri, "Path": "modes[0].name"}},
         "ROWS": {"Std:JsonGet": {"S3Uri": written, "Path": "$.rows['a b']"}},
     }
-    check = condition("Check", {"Std:JsonGet": {"S3Uri": written, "Path": "ok"}}, [second], [])
+    check = condition_on("Check", {"Std:JsonGet": {"S3Uri": written, "Path": "ok"}}, [second], [])
     seen: list[str] = []
     execution = project.run(
-        [processing("First"), check],
+        [chained("First"), check],
         {
             "First": lambda host: host.write("out", "r.json", '{"ok": true, "rows": {"a b": "12"}}'),
             "Second": lambda host: seen.extend(host.staged.job.environment.values()),
@@ -386,7 +311,7 @@ def test_json_get_reads_an_object_by_its_uri(project: Project) -> None:
 
 
 def test_json_get_of_an_object_that_is_not_there_fails_the_step_with_its_uri(project: Project) -> None:
-    step = processing("Step")
+    step = chained("Step")
     step["Arguments"]["Environment"] = {"X": {"Std:JsonGet": {"S3Uri": "s3://b/none.json", "Path": "x"}}}
     assert "s3://b/none.json" in str(project.run([step]).step("Step").failure_reason)
 
@@ -407,7 +332,7 @@ def test_a_described_pipeline_runs_no_more_steps_at_once_than_it_allows(
             running -= 1
 
     names = [f"S{number}" for number in range(5)]
-    definition = {"Version": "2020-12-01", "Steps": [processing(name) for name in names]}
+    definition = pipeline(*map(chained, names))
     described = {
         "PipelineName": "p",
         "PipelineDefinition": json.dumps(definition),
@@ -438,7 +363,7 @@ def test_any_graph_runs_each_step_once_after_what_it_reads(
         return host.staged.step in failing
 
     project = Project(tmp_path_factory.mktemp("project"))
-    steps = data.draw(st.permutations([processing(name, reads[name]) for name in names]))
+    steps = data.draw(st.permutations([chained(name, reads[name]) for name in names]))
     execution = project.run(steps, dict.fromkeys(names, work), max_parallel=3)
 
     def runs(name: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_definition import request, s3_input, s3_output
+from support.definitions import processing_request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred
 from local_runner.sagemaker_api import limits
@@ -24,7 +24,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sample() -> dict[str, Any]:
-    return request(
+    return processing_request(
         [s3_input("raw", "s3://b/raw")],
         [s3_output("out", "s3://b/out")],
         Environment={"MODE": "fast"},
@@ -114,7 +114,7 @@ def breaches(name: str, shapes: limits.Shapes) -> Iterator[tuple[str, Any]]:
                 yield "", "\0" * max(least, 1)
         case "integer" | "long":
             yield from [("", least - 1)] if "min" in shape else []
-            yield from [("", most + 1)] if "max" in shape else []
+            yield from [("", most + 1)] if most is not None else []
     yield "", object()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from textwrap import dedent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.definitions import pipeline, processing, write
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import BoundedLog, HostLog, keep_of_logs, step_log
@@ -136,15 +136,7 @@ def test_the_setting(tmp_path: Path, text: str, wrong: bool) -> None:
 def test_a_run_keeps_what_the_setting_says(tmp_path: Path) -> None:
     """Of each host's log and of the step's."""
     (tmp_path / "local_runner.toml").write_text('[local]\nlog_size = "1MB"\n')
-    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
-    arguments = {
-        "RoleArn": "arn:aws:iam::000000000000:role/r",
-        "AppSpecification": {"ImageUri": "image"},
-        "ProcessingResources": {"ClusterConfig": cluster},
-    }
-    step = {"Name": "Loud", "Type": "Processing", "Arguments": arguments}
-    target = tmp_path / "definition.json"
-    target.write_text(json.dumps({"Version": "2020-12-01", "Steps": [step]}))
+    target = write(tmp_path / "definition.json", pipeline(processing("Loud", instances=2)))
 
     def loud(host: FakeHost) -> None:
         for number in range(2000):

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import PROGRAMS, UndeclaredProgramError
+from support.machine import PROGRAMS, UndeclaredProgramError
+from support.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 ESSENTIAL = {"mount", "util-linux"}
 """Packages that every installation of Debian and Ubuntu has."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore import xform_name
@@ -27,14 +28,16 @@ REFUSALS = (
 def operation(call: str) -> OperationModel:
     service, _, name = call.partition(".")
     model = ServiceModel(Loader().load_service_model(service, "service-2"), service)
-    return next(model.operation_model(each) for each in model.operation_names if xform_name(each) == name)
+    names: Any = model.operation_names
+    return next(model.operation_model(each) for each in names if xform_name(each) == name)
 
 
 @pytest.mark.parametrize("call", CODES)
 def test_the_table_has_what_the_service_documents(call: str) -> None:
+    error_shapes: Any = operation(call).error_shapes
     documented = {
         str(shape.metadata.get("error", {}).get("code", shape.name))
-        for shape in operation(call).error_shapes
+        for shape in error_shapes
         if ABSENCE.fullmatch(shape.name) and shape.name != "ValidationException"
     }
     assert documented <= CODES[call]

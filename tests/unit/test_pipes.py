@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.jobs import processing_job
 
 from local_runner.execution.pipes import feeding, offer
-from local_runner.models import InputPipe, ProcessingJob, StagedHost, StagedJob
+from local_runner.models import InputPipe, StagedHost, StagedJob
 
 OBJECTS = st.lists(st.binary(max_size=200_000), min_size=1, max_size=4)
 
@@ -31,9 +32,8 @@ def staged(directory: Path, contents: Sequence[bytes], *, compressed: bool = Fal
         "raw", pipes, directory / "own", tuple(data / f"{number}" for number in range(len(contents))), compressed
     )
     offer(pipe, 0)
-    job = ProcessingJob("j", "i", ("true",), None, {}, (), (), 1, "ml.t3.medium", 60, False, {})
     host = StagedHost("algo-1", (), (), directory / "log", (pipe,))
-    return StagedJob(job, "run", "Step", directory, (host,))
+    return StagedJob(processing_job("true"), "run", "Step", directory, (host,))
 
 
 def pipe_of(job: StagedJob, epoch: int) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_definition import (
+from support.definitions import (
     compare,
     condition,
     daily,
@@ -32,7 +32,7 @@ from sample_definition import (
 from local_runner.definition.expressions import resolve
 from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError
-from local_runner.models import Branch, Dependency, Plan
+from local_runner.models import Branch, Dependency, Plan, ProcessingJob
 from local_runner.planning.planner import PlanRequest, plan
 from local_runner.planning.scope import starting_scope
 
@@ -105,7 +105,7 @@ def chain(*names: str) -> list[Any]:
     steps: list[Any] = []
     for before, name in zip([None, *names], names, strict=False):
         source = output_of(before) if before else "s3://b/raw"
-        steps.append(processing(name, [s3_input("in", source)], [s3_output("out", f"s3://b/{name}")]))
+        steps.append(processing(name, inputs=[s3_input("in", source)], outputs=[s3_output("out", f"s3://b/{name}")]))
     return steps
 
 
@@ -117,7 +117,7 @@ def test_a_whole_pipeline_is_planned() -> None:
     assert gate.waits_for == (Dependency("Validate"),)
     assert set(transform.waits_for) == set(too_bad.waits_for) == {Dependency("Validate"), Dependency("Gate")}
     assert profile.waits_for == (Dependency("Validate"),)
-    assert validate.job is not None
+    assert isinstance(validate.job, ProcessingJob)
     assert validate.job.outputs[0].s3_uri == "s3://b/out/abcdefghijkl/quality"
     assert transform.job is not None
     assert transform.job.instance_count == 2
@@ -214,8 +214,8 @@ def test_an_input_must_come_from_somewhere() -> None:
     ],
 )
 def test_an_earlier_step_provides_what_lies_under_its_output(written: str, read: str, found: bool) -> None:
-    first = processing("A", [], [s3_output("out", written)])
-    definition = pipeline(first, processing("B", [s3_input("in", read)], DependsOn=["A"]))
+    first = processing("A", inputs=[], outputs=[s3_output("out", written)])
+    definition = pipeline(first, processing("B", inputs=[s3_input("in", read)], DependsOn=["A"]))
     if found:
         assert order(planned(definition)) == ["A", "B"]
     else:
@@ -223,8 +223,8 @@ def test_an_earlier_step_provides_what_lies_under_its_output(written: str, read:
 
 
 def test_a_step_must_wait_for_what_it_reads() -> None:
-    first = processing("A", [], [s3_output("out", "s3://b/out")])
-    (problem,) = problems_of(pipeline(first, processing("B", [s3_input("in", "s3://b/out")])))
+    first = processing("A", inputs=[], outputs=[s3_output("out", "s3://b/out")])
+    (problem,) = problems_of(pipeline(first, processing("B", inputs=[s3_input("in", "s3://b/out")])))
     assert "which step 'A' writes, but does not wait for it" in problem
 
 
@@ -307,7 +307,7 @@ def test_unknown_selections_are_named() -> None:
 
 # ------------------------------------------------------------------------------------------------- order and cycles
 def test_a_condition_may_not_wait_for_its_own_branch() -> None:
-    inner = processing("Inner", [], [s3_output("out", "s3://b/x")])
+    inner = processing("Inner", inputs=[], outputs=[s3_output("out", "s3://b/x")])
     gate = condition("Gate", [compare("Equals", 1, 1)], [inner], [], DependsOn=["Inner"])
     (problem,) = problems_of(pipeline(gate))
     assert "steps wait for each other: Gate -> Inner -> Gate" in problem
@@ -366,7 +366,7 @@ def test_ten_faults_are_ten_problems_in_one_go() -> None:
     gate["Arguments"]["Conditions"].append({"Type": "Near"})  # 6: unknown condition
     gate["Arguments"]["IfSteps"][0]["Arguments"]["ProcessingInputs"][0]["S3Input"]["S3Uri"] = output_of("Validate")  # 7
     profile["DependsOn"] = ["Validte"]  # 8: unknown step
-    definition["Steps"].append(processing("Read", [s3_input("in", "s3://c/other")]))  # 9: nobody provides it
+    definition["Steps"].append(processing("Read", inputs=[s3_input("in", "s3://c/other")]))  # 9: nobody provides it
     definition["Steps"] += [fail("One", DependsOn=["Two"]), fail("Two", DependsOn=["One"])]  # 10: a cycle
     found = problems_of(definition)
     assert len(found) == 10, "\n".join(found)
@@ -397,14 +397,14 @@ def test_cloud_settings_without_meaning_here_are_noted_once() -> None:
         step["Arguments"]["NetworkConfig"] = {"VpcConfig": vpc, "EnableNetworkIsolation": True}
     made = planned(pipeline(*steps))
     assert made.notes == ("Ignored on this machine: VpcConfig (steps A, B).",)
-    assert made.steps[0].job is not None
+    assert isinstance(made.steps[0].job, ProcessingJob)
     assert made.steps[0].job.network_isolation
 
 
 def test_inputs_and_outputs_of_other_services_are_refused_by_name() -> None:
     redshift = {"InputName": "rows", "DatasetDefinition": {"RedshiftDatasetDefinition": {}}}
     store = {"OutputName": "features", "FeatureStoreOutput": {"FeatureGroupName": "g"}}
-    found = problems_of(pipeline(processing("A", [redshift], [store])))
+    found = problems_of(pipeline(processing("A", inputs=[redshift], outputs=[store])))
     where = "Steps[0].Arguments.Processing"
     for place, says in (
         (f"{where}Inputs[0].DatasetDefinition: ", "Give the input an S3Input"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_definition import request, s3_input, s3_output
+from support.definitions import processing_request, s3_input, s3_output
 
 from local_runner.definition.paths import Deferred, follow, parse_path
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
@@ -19,8 +19,8 @@ from local_runner.storage.s3_uri import s3_problem
 
 
 def sample() -> dict[str, Any]:
-    return request(
-        [s3_input("raw", "s3://b/raw", S3DataDistributionType="ShardedByS3Key", S3InputMode="File")],
+    return processing_request(
+        [s3_input("raw", "s3://b/raw", S3DataDistributionType="ShardedByS3Key")],
         [s3_output("out", "s3://b/out")],
     )
 
@@ -33,9 +33,9 @@ def test_a_request_becomes_a_job() -> None:
     assert job.entrypoint == ("python3", "run.py")
     assert job.arguments is None
     assert job.inputs == (
-        ProcessingInput("raw", "s3://b/raw", "/opt/ml/processing/input/raw", distribution="ShardedByS3Key"),
+        ProcessingInput("raw", "s3://b/raw", "/opt/ml/processing/in/raw", distribution="ShardedByS3Key"),
     )
-    assert job.outputs == (ProcessingOutput("out", "s3://b/out", "/opt/ml/processing/out"),)
+    assert job.outputs == (ProcessingOutput("out", "s3://b/out", "/opt/ml/processing/out/out"),)
     assert (job.instance_count, job.max_runtime, job.network_isolation) == (1, 86_400, False)
     assert job.request == {**sample(), "ProcessingJobName": "name"}
 
@@ -83,7 +83,7 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         (s3_of_input(LocalPath="/opt/ml/processing"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
         (s3_of_input(LocalPath="/opt/ml/input"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
         (s3_of_input(LocalPath="/opt/ml/processing/../x"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
-        (s3_of_output(LocalPath="/opt/ml/processing/input/raw/"), "R.ProcessingOutputConfig.Outputs[0]", "already"),
+        (s3_of_output(LocalPath="/opt/ml/processing/in/raw/"), "R.ProcessingOutputConfig.Outputs[0]", "already"),
         (the_output(FeatureStoreOutput={}), "R.ProcessingOutputConfig.Outputs[0].FeatureStoreOutput", "yet"),
         (s3_of_output(S3Uri="s3://b//x"), "R.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri", "empty or dotted"),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable
@@ -13,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_executor import Project, processing
+from support.definitions import pipeline, write
+from support.executions import Project, chained
 
 from local_runner.cli.local import cli
 from local_runner.engines.fake import Breakdown, FakeHost
@@ -27,6 +27,10 @@ from local_runner.pytest_plugin import LocalRun
 
 CAPACITY: ServiceException = "SageMaker.CAPACITY_ERROR"
 THROTTLING: ServiceException = "Step.THROTTLING"
+
+
+def times(exception: ServiceException, count: int) -> list[ServiceException]:
+    return [exception] * count
 
 
 class Trial:
@@ -57,7 +61,7 @@ class Trial:
 
 
 def test_the_wait_grows_by_the_backoff_rate() -> None:
-    trial = Trial(*[CAPACITY] * 4, policies=(RetryPolicy((CAPACITY,), interval_seconds=10, backoff_rate=1.5),))
+    trial = Trial(*times(CAPACITY, 4), policies=(RetryPolicy((CAPACITY,), interval_seconds=10, backoff_rate=1.5),))
     assert trial.run().status == "Succeeded"
     assert trial.waits == [10, 15, 22.5, 33.75]
     assert trial.attempts == [1, 2, 3, 4, 5]
@@ -94,7 +98,7 @@ def test_the_first_policy_that_names_the_exception_applies_and_counts_for_itself
 
 def test_expiry_is_counted_from_the_start_of_the_step() -> None:
     policy = RetryPolicy((CAPACITY,), interval_seconds=25, backoff_rate=1, max_attempts=None, expire_after_min=1)
-    trial = Trial(*[CAPACITY] * 9, policies=(policy,))
+    trial = Trial(*times(CAPACITY, 9), policies=(policy,))
     reason = str(trial.run().failure_reason)
     assert trial.waits == [25, 25, 25]
     assert reason.endswith("ExpireAfterMin of its retry policy is 1.")
@@ -109,7 +113,7 @@ def test_waiting_can_be_interrupted() -> None:
 
 def test_no_interval_is_too_long_to_be_waited_for() -> None:
     policy = RetryPolicy((CAPACITY,), interval_seconds=43_200, backoff_rate=1e300, max_attempts=20)
-    trial = Trial(*[CAPACITY] * 20, policies=(policy,))
+    trial = Trial(*times(CAPACITY, 20), policies=(policy,))
     assert trial.run().status == "Succeeded"
     assert max(trial.waits) <= threading.TIMEOUT_MAX
 
@@ -117,7 +121,7 @@ def test_no_interval_is_too_long_to_be_waited_for() -> None:
 @given(faults=st.integers(0, 25), retries=st.integers(0, 20))
 def test_a_step_is_retried_at_most_max_attempts_times(faults: int, retries: int) -> None:
     policy = RetryPolicy((CAPACITY,), max_attempts=retries)
-    trial = Trial(*[CAPACITY] * faults, policies=(policy,))
+    trial = Trial(*times(CAPACITY, faults), policies=(policy,))
     step = trial.run()
     assert len(trial.attempts) == min(faults, retries) + 1
     assert step.status == ("Succeeded" if faults <= retries else "Failed")
@@ -151,7 +155,7 @@ def policy(*exceptions: str, **more: Any) -> dict[str, Any]:
 def test_injected_faults_are_retried_and_the_job_runs_once(project: Project) -> None:
     told = Told()
     execution = project.run(
-        [processing("Fit", **policy(CAPACITY)), processing("After", ("Fit",))],
+        [chained("Fit", **policy(CAPACITY)), chained("After", ("Fit",))],
         {"Fit": lambda host: host.write("out", "m", host.staged.job.name)},
         faults=[Fault("Fit", CAPACITY, 2)],
         listener=told,
@@ -163,7 +167,7 @@ def test_injected_faults_are_retried_and_the_job_runs_once(project: Project) -> 
 
 
 def test_the_reason_of_a_step_that_was_given_up_names_exception_and_attempts(project: Project) -> None:
-    execution = project.run([processing("Fit", **policy(CAPACITY, MaxAttempts=2))], faults=[Fault("Fit", CAPACITY, 9)])
+    execution = project.run([chained("Fit", **policy(CAPACITY, MaxAttempts=2))], faults=[Fault("Fit", CAPACITY, 9)])
     assert project.engine.ran == []
     assert execution.step("Fit").failure_reason == (
         "SageMaker.CAPACITY_ERROR after 3 attempts: Injected by --inject-fault.\nMaxAttempts of its retry policy is 2."
@@ -172,7 +176,7 @@ def test_the_reason_of_a_step_that_was_given_up_names_exception_and_attempts(pro
 
 def test_faults_of_several_kinds_come_one_after_the_other(project: Project) -> None:
     execution = project.run(
-        [processing("Fit", **policy(CAPACITY))],
+        [chained("Fit", **policy(CAPACITY))],
         faults=[Fault("Fit", CAPACITY), Fault("Fit", "SageMaker.RESOURCE_LIMIT")],
     )
     assert "SageMaker.RESOURCE_LIMIT after 2 attempts" in str(execution.failure_reason)
@@ -188,7 +192,7 @@ def test_an_engine_that_breaks_down_is_an_internal_error_and_can_be_retried(proj
         if len(names) == 1:
             raise Breakdown("the daemon died")
 
-    execution = project.run([processing("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": work})
+    execution = project.run([chained("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": work})
     step = execution.step("Fit")
     assert step.status == "Succeeded"
     assert len(set(names)) == 2  # each attempt starts a new job
@@ -203,12 +207,12 @@ def test_an_engine_that_breaks_down_without_a_policy_fails_the_step(project: Pro
     def work(host: FakeHost) -> None:
         raise Breakdown("the daemon died")
 
-    reason = str(project.run([processing("Fit")], {"Fit": work}).step("Fit").failure_reason)
+    reason = str(project.run([chained("Fit")], {"Fit": work}).step("Fit").failure_reason)
     assert reason.startswith("SageMaker.JOB_INTERNAL_ERROR after 1 attempt: algo-1 did not end by itself: the daemon")
 
 
 def test_a_script_that_fails_is_not_retried(project: Project) -> None:
-    project.run([processing("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": lambda host: 1})
+    project.run([chained("Fit", **policy("SageMaker.JOB_INTERNAL_ERROR"))], {"Fit": lambda host: 1})
     assert project.engine.ran == ["Fit"]
 
 
@@ -222,7 +226,7 @@ def test_a_script_that_fails_is_not_retried(project: Project) -> None:
 )
 def test_faults_that_cannot_happen_are_refused(project: Project, fault: Fault, says: str) -> None:
     check = {"Conditions": [{"Type": "Equals", "LeftValue": 1, "RightValue": 1}], "IfSteps": [], "ElseSteps": []}
-    steps = [processing("Fit"), processing("Other"), {"Name": "Check", "Type": "Condition", "Arguments": check}]
+    steps = [chained("Fit"), chained("Other"), {"Name": "Check", "Type": "Condition", "Arguments": check}]
     with pytest.raises(InvalidPipelineError) as raised:
         project.run(steps, faults=[fault], steps=["Fit", "Check"])
     (problem,) = raised.value.problems
@@ -263,7 +267,7 @@ def test_the_command_line_says_which_exceptions_there_are() -> None:
 
 
 def test_the_fixture_local_run_takes_faults(project: Project) -> None:
-    (project.root / "definition.json").write_text(json.dumps({"Version": "2020-12-01", "Steps": [processing("Fit")]}))
+    write(project.root / "definition.json", pipeline(chained("Fit")))
     local_run = LocalRun(project.root, project.root, "auto")
     with pytest.raises(InvalidPipelineError, match=r"--inject-fault Fitt: .* Did you mean 'Fit'\?"):
         local_run(str(project.root / "definition.json"), faults={"Fitt": "Step.THROTTLING:2"})
@@ -279,7 +283,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_an_execution_makes_as_many_attempts_as_the_policy_allows(shared: Project, faults: int, retries: int) -> None:
     told = Told()
     injected = [Fault("Fit", CAPACITY, faults)] if faults else []
-    steps = [processing("Fit", **policy(CAPACITY, MaxAttempts=retries))]
+    steps = [chained("Fit", **policy(CAPACITY, MaxAttempts=retries))]
     execution = shared.run(steps, faults=injected, listener=told)
     assert len(told.starts) == min(faults, retries) + 1
     assert execution.status == ("Succeeded" if faults <= retries else "Failed")

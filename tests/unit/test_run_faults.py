@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_executor import Project, processing, statuses
+from support.definitions import pipeline, write
+from support.executions import Project, chained, statuses
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import InvalidPipelineError, SettingsError
@@ -40,7 +41,7 @@ def problems_of(project: Project, *steps: Any, **request: Any) -> str:
 
 def reads_json(name: str, written_by: str = "Writes", path: str = "uri") -> dict[str, Any]:
     """A step whose input's URI is in a file that another step writes."""
-    step = processing(name, ("s3://b/x",))
+    step = chained(name, ("s3://b/x",))
     step["Arguments"]["ProcessingInputs"][0]["S3Input"]["S3Uri"] = {
         "Std:JsonGet": {"PropertyFile": {"Get": f"Steps.{written_by}.PropertyFiles.file"}, "Path": path}
     }
@@ -48,7 +49,7 @@ def reads_json(name: str, written_by: str = "Writes", path: str = "uri") -> dict
 
 
 def writes_json(name: str = "Writes") -> dict[str, Any]:
-    return processing(name, PropertyFiles=[{"PropertyFileName": "file", "OutputName": "out", "FilePath": "file.json"}])
+    return chained(name, PropertyFiles=[{"PropertyFileName": "file", "OutputName": "out", "FilePath": "file.json"}])
 
 
 def writing(text: str) -> Callable[[FakeHost], None]:
@@ -61,7 +62,7 @@ BAD_URIS = ["s3://b/../../../etc", "s3://../x", "s3:///x", "s3://", "s3:////x", 
 # ---------------------------------------------------------------------------------------------------- planning
 @pytest.mark.parametrize("uri", [uri for uri in BAD_URIS if uri != "/etc"])
 def test_a_uri_that_is_none_is_a_problem_of_the_plan(project: Project, uri: str) -> None:
-    bad = processing("Reads", (uri,))
+    bad = chained("Reads", (uri,))
     bad["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"] = uri
     said = problems_of(project, bad)
     assert "Steps[0].Arguments.ProcessingInputs[0].S3Input.S3Uri" in said
@@ -70,7 +71,7 @@ def test_a_uri_that_is_none_is_a_problem_of_the_plan(project: Project, uri: str)
 
 
 def test_so_is_that_of_a_file_which_std_jsonget_reads(project: Project) -> None:
-    step = processing("Reads")
+    step = chained("Reads")
     step["Arguments"]["Environment"] = {"A": {"Std:JsonGet": {"S3Uri": "s3://b/../../etc/x.json", "Path": "a"}}}
     assert "Steps[0].Arguments.Environment.A" in (said := problems_of(project, step))
     assert "dotted part '..'" in said
@@ -84,7 +85,7 @@ def test_a_property_file_lies_in_its_output(project: Project, path: str) -> None
 
 
 def piped(name: Any) -> dict[str, Any]:
-    step = processing("Reads", ("s3://b/in",))
+    step = chained("Reads", ("s3://b/in",))
     item = step["Arguments"]["ProcessingInputs"][0]
     item["InputName"] = name
     item["S3Input"]["S3InputMode"] = "Pipe"
@@ -113,7 +114,7 @@ def test_also_where_only_the_run_knows_it(project: Project, tmp_path: Path) -> N
 
 
 def test_no_program_is_started_with_a_nul(project: Project) -> None:
-    step = processing("Reads")
+    step = chained("Reads")
     step["Arguments"]["AppSpecification"]["ContainerArguments"] = ["a\0b"]
     step["Arguments"]["Environment"] = {"A": "a\0b"}
     assert problems_of(project, step).count("holds a NUL") == 2
@@ -126,14 +127,14 @@ def test_data_is_mapped_to_uris(project: Project, tmp_path: Path, uri: str) -> N
         local_storage(OpenProject.at(tmp_path, project.state, print), {uri: tmp_path})
     if uri.startswith("s3:"):
         with pytest.raises(SettingsError, match="no S3 URI"):
-            project.run([processing("A")], data={uri: tmp_path})
+            project.run([chained("A")], data={uri: tmp_path})
 
 
 # --------------------------------------------------------------------------------------------- what jobs leave
 @pytest.mark.parametrize("uri", BAD_URIS)
 def test_a_uri_out_of_a_job_leads_nowhere_else(project: Project, uri: str) -> None:
     execution = project.run(
-        [writes_json(), reads_json("Reads"), processing("Beside", ("Writes",))],
+        [writes_json(), reads_json("Reads"), chained("Beside", ("Writes",))],
         {"Writes": writing(json.dumps({"uri": uri}))},
     )
     assert statuses(execution) == {"Writes": "Succeeded", "Reads": "Failed", "Beside": "Succeeded"}
@@ -167,10 +168,10 @@ LEFT = [
 
 @pytest.mark.parametrize("text", LEFT, ids=[text[:30] for text in LEFT])
 def test_a_manifest_or_property_file_of_any_form_fails_its_step(project: Project, text: str) -> None:
-    manifest = processing("Manifest", ("s3://b/out/Writes/file.json",), DependsOn=["Writes"])
+    manifest = chained("Manifest", ("s3://b/out/Writes/file.json",), DependsOn=["Writes"])
     manifest["Arguments"]["ProcessingInputs"][0]["S3Input"]["S3DataType"] = "ManifestFile"
     execution = project.run(
-        [writes_json(), manifest, reads_json("Reads"), processing("Beside", ("Writes",))], {"Writes": writing(text)}
+        [writes_json(), manifest, reads_json("Reads"), chained("Beside", ("Writes",))], {"Writes": writing(text)}
     )
     assert statuses(execution) == {
         "Writes": "Succeeded",
@@ -195,9 +196,8 @@ class Broken(FakeEngine):
 
 
 def test_a_defect_in_one_step_fails_that_step_and_keeps_its_traceback(project: Project) -> None:
-    file = project.root / "definition.json"
-    steps = [processing("Breaks"), processing("After", ("Breaks",)), processing("Beside")]
-    file.write_text(json.dumps({"Version": "2020-12-01", "Steps": steps}))
+    steps = [chained("Breaks"), chained("After", ("Breaks",)), chained("Beside")]
+    file = write(project.root / "definition.json", pipeline(*steps))
     _, execution = run_pipeline(
         OpenProject.at(project.root, project.state, Silent().note), RunRequest(target=str(file)), Silent(), Broken({})
     )
@@ -219,7 +219,7 @@ def ran_once(project: Project) -> tuple[Execution, Path]:
 
 
 def two() -> list[Any]:
-    return [processing("First"), processing("Second", ("First",))]
+    return [chained("First"), chained("Second", ("First",))]
 
 
 def resumed(project: Project, selection: Selection) -> Execution:

@@ -6,22 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.jobs import processing_job
 
 from local_runner.engines.sdk.request import ignored, refused, stock_request
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
 
-JOB = ProcessingJob(
-    name="pipelines-x-Step",
-    image_uri="local/processing",
-    entrypoint=("python3", "run.py"),
+JOB = processing_job(
+    "python3",
+    "run.py",
     arguments=("--date", "2013-01-01"),
     environment={"MODE": "daily"},
     inputs=(ProcessingInput("raw", "s3://b/in", "/opt/ml/processing/raw"),),
     outputs=(ProcessingOutput("out", "s3://b/out", "/opt/ml/processing/out"),),
-    instance_count=1,
-    instance_type="ml.m5.xlarge",
-    max_runtime=60,
-    network_isolation=False,
     request={"RoleArn": "arn:aws:iam::000000000000:role/x"},
 )
 

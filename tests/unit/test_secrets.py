@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.definitions import get, join, pipeline, processing, write
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.engines.host_log import HostLog
@@ -46,27 +47,9 @@ PIECES = (*VALUES, json.dumps(TOKEN)[1:-1], repr(TOKEN)[1:-1], *KEY.split()[2:4]
 
 # ------------------------------------------------------------------------------------------------------- a project
 def job(name: str, arguments: list[Any], environment: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}, name]}}
-    request = {
-        "ProcessingResources": {
-            "ClusterConfig": {
-                "InstanceCount": more.pop("hosts", 1),
-                "InstanceType": "ml.m5.large",
-                "VolumeSizeInGB": 30,
-            }
-        },
-        "AppSpecification": {"ImageUri": "img", "ContainerArguments": arguments},
-        "Environment": environment,
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": "out",
-                    "S3Output": {"S3Uri": uri, "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"},
-                }
-            ]
-        },
-    }
-    return {"Name": name, "Type": "Processing", "Arguments": request, **more}
+    members = {"AppSpecification": {"ContainerArguments": arguments}, "Environment": environment}
+    outputs = {"out": join("s3://b", get("Execution.PipelineExecutionId"), name)}
+    return processing(name, outputs=outputs, members=members, **more)
 
 
 FETCH = {
@@ -86,7 +69,7 @@ FIRST = job(
         "SERVICE_SECRET": LITERAL,
         "LEVEL": "1",
     },
-    hosts=2,
+    instances=2,
 )
 SECOND = job("Second", ["--n"], {"SESSION": {"Get": "Steps.Fetch.OutputParameters['session_token']"}})
 THIRD = job("Third", [{"Get": "Steps.First.Environment.LEVEL"}], {"COPY": {"Get": "Steps.First.Environment.API_TOKEN"}})
@@ -119,8 +102,7 @@ class Project:
         (root / "local_runner.toml").write_text('[local.lambda]\nfetch = "functions.py:fetch"\n')
 
     def request(self, **more: Any) -> RunRequest:
-        target = self.root / "p.json"
-        target.write_text(json.dumps({"Version": "2020-12-01", "Parameters": PARAMETERS, "Steps": self.steps}))
+        target = write(self.root / "p.json", pipeline(*self.steps, parameters=PARAMETERS))
         values = {"DbPassword": PASSWORD, "Plain": TOKEN, "Pem": KEY}
         return RunRequest(target=str(target), **{"parameters": values, "cache": True, **more})
 
@@ -237,9 +219,11 @@ def test_the_cache_goes_by_secrets_and_why_shows_none(project: Project) -> None:
     settings, other = load_settings(project.root), "another-token-0000"
     request = project.request(parameters={"DbPassword": PASSWORD, "Plain": other, "Pem": KEY})
     assert not project.run(parameters=request.parameters).step("First").cached
-    found = explain(
-        OpenProject(settings, project.state, project.shown.write), project.request(engine="sandbox"), "First"
-    )
+
+    def note(text: str) -> None:
+        project.shown.write(text)
+
+    found = explain(OpenProject(settings, project.state, note), project.request(engine="sandbox"), "First")
     project.shown.write("\n".join(found.lines()) + json.dumps(found.record()))
     assert "request.Environment.API_TOKEN" in {change.what for change in found.changes}
     assert other not in project.shown.getvalue()
@@ -501,8 +485,7 @@ def test_runs_that_begin_at_once_agree_on_the_key(tmp_path: Path) -> None:
 
 def test_without_secrets_there_is_no_key(project: Project) -> None:
     project.steps = [job("Third", ["x"], {"LEVEL": "1"})]
-    target = project.root / "p.json"
-    target.write_text(json.dumps({"Version": "2020-12-01", "Steps": project.steps}))
+    target = write(project.root / "p.json", pipeline(*project.steps))
     settings = load_settings(project.root)
     request = RunRequest(target=str(target), cache=True)
     plan_run(OpenProject(settings, project.state, print), request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.definitions import compare, condition, fail, get, join, output_of, parameter, pipeline, processing, write
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import SettingsError
@@ -25,41 +25,17 @@ from local_runner.step_cache.prune import prune_runs, prune_steps
 
 def job(name: str, *reads: str) -> dict[str, Any]:
     """A step with an output ``out`` of this execution, which reads the ``out`` of others."""
-    uri = {"Std:Join": {"On": "/", "Values": ["s3://b", {"Get": "Execution.PipelineExecutionId"}, name]}}
-    arguments: dict[str, Any] = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": "img", "ContainerArguments": [{"Get": "Parameters.Flag"}]},
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": "out",
-                    "S3Output": {"S3Uri": uri, "LocalPath": "/opt/ml/processing/out", "S3UploadMode": "EndOfJob"},
-                }
-            ]
-        },
-        "ProcessingInputs": [
-            {
-                "InputName": other,
-                "S3Input": {
-                    "S3Uri": {"Get": f"Steps.{other}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"},
-                    "LocalPath": f"/opt/ml/processing/{other}",
-                    "S3DataType": "S3Prefix",
-                    "S3InputMode": "File",
-                },
-            }
-            for other in reads
-        ],
-    }
-    return {"Name": name, "Type": "Processing", "Arguments": arguments}
+    return processing(
+        name,
+        inputs={other: output_of(other) for other in reads},
+        outputs={"out": join("s3://b", get("Execution.PipelineExecutionId"), name)},
+        members={"AppSpecification": {"ContainerArguments": [get("Parameters.Flag")]}},
+    )
 
 
 def choice(*inside: dict[str, Any]) -> dict[str, Any]:
-    condition = {"Type": "Equals", "LeftValue": {"Get": "Parameters.Flag"}, "RightValue": "yes"}
-    otherwise = {"Name": "No", "Type": "Fail", "Arguments": {"ErrorMessage": "no"}}
-    arguments = {"Conditions": [condition], "IfSteps": list(inside), "ElseSteps": [otherwise]}
-    return {"Name": "Choice", "Type": "Condition", "DependsOn": ["A"], "Arguments": arguments}
+    equal = compare("Equals", get("Parameters.Flag"), "yes")
+    return condition("Choice", [equal], list(inside), [fail("No", "no")], DependsOn=["A"])
 
 
 STEPS = [job("A"), choice(job("B", "A"), job("C", "B")), job("Other")]
@@ -72,9 +48,7 @@ class Project:
         self.ran: list[str] = []
 
     def run(self, broken: tuple[str, ...] = (), **more: Any) -> Execution:
-        target = self.root / "p.json"
-        parameters = [{"Name": "Flag", "Type": "String", "DefaultValue": "yes"}]
-        target.write_text(json.dumps({"Version": "2020-12-01", "Parameters": parameters, "Steps": STEPS}))
+        target = write(self.root / "p.json", pipeline(*STEPS, parameters=[parameter("Flag", "yes")]))
 
         def function(name: str) -> Callable[[FakeHost], int]:
             def run(host: FakeHost) -> int:
@@ -171,18 +145,23 @@ def test_a_step_that_goes_on_from_an_earlier_execution_is_found_in_the_cache(pro
 
 
 # ------------------------------------------------------------------------------------------------------- cleaning
+def grow_old(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
 def test_pruning_goes_by_age_and_then_by_size(project: Project) -> None:
     project.run(cache=True)
     entries = sorted((project.state / "steps/entries").iterdir())
     assert len(entries) == 4
     old, *others = entries
-    os.utime(old, (time.time() - 1000,) * 2)
+    grow_old(old, 1000)
     assert prune_steps(project.state, max_age=500, max_size=None, dry_run=True).removed == 1
     assert old.exists()
     gone = prune_steps(project.state, max_age=500, max_size=None)
     assert (gone.removed, gone.of) == (1, 4)
     assert not old.exists()
-    os.utime(others[0], (time.time() - 100,) * 2)
+    grow_old(others[0], 100)
     room = sum(path.stat().st_size for entry in others[1:] for path in entry.iterdir())
     assert prune_steps(project.state, max_age=500, max_size=room).removed == 1
     assert not others[0].exists()

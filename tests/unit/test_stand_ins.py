@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_executor import Project, condition, fail, processing, statuses
+from support.definitions import condition_on, fail
+from support.executions import Project, chained, statuses
 
 from local_runner.engines.fake import FakeHost
 from local_runner.errors import InvalidPipelineError, SettingsError
@@ -108,7 +109,7 @@ def test_a_handler_gets_resolved_arguments_and_its_outputs_go_on(project: Projec
         },
     }
     execution = project.run(
-        [processing("First"), count, check], Parameters=[{"Name": "Limit", "Type": "Integer", "DefaultValue": 3}]
+        [chained("First"), count, check], Parameters=[{"Name": "Limit", "Type": "Integer", "DefaultValue": 3}]
     )
     assert execution.failure_reason == "Step 'Many': 6 ok"
     assert statuses(execution) == {"First": "Succeeded", "Count": "Succeeded", "Check": "Succeeded", "Many": "Failed"}
@@ -117,7 +118,7 @@ def test_a_handler_gets_resolved_arguments_and_its_outputs_go_on(project: Projec
 
 def test_a_job_takes_an_output_as_an_argument(project: Project) -> None:
     write(project, "def handler(event, context):\n    return {'mode': 'full'}")
-    second = processing("Second")
+    second = chained("Second")
     second["Arguments"]["AppSpecification"]["ContainerArguments"] = ["--mode", output_of("mode")]
     seen: list[str] = []
     execution = project.run(
@@ -171,7 +172,7 @@ def test_an_exception_fails_the_step_with_the_last_line_of_its_traceback(project
 )
 def test_what_goes_wrong_in_a_function_is_the_steps_failure(project: Project, source: str, says: str) -> None:
     write(project, source)
-    execution = project.run([lambda_step(declared=outputs(rows="Integer")), processing("After", DependsOn=["Count"])])
+    execution = project.run([lambda_step(declared=outputs(rows="Integer")), chained("After", DependsOn=["Count"])])
     assert says in reason(execution)
     assert reason(execution).startswith("functions/count.py:handler")
     assert "After" not in statuses(execution)
@@ -289,7 +290,7 @@ def test_stopping_an_execution_stops_its_function(project: Project) -> None:
         time.sleep(0.2)
         host.stop.set()
 
-    execution = project.run([lambda_step(), processing("Beside")], {"Beside": interrupt}, max_parallel=2)
+    execution = project.run([lambda_step(), chained("Beside")], {"Beside": interrupt}, max_parallel=2)
     assert execution.status == "Stopped"
     assert statuses(execution)["Count"] == "Stopped"
 
@@ -303,7 +304,7 @@ def test_a_stand_in_answers_a_callback(project: Project) -> None:
     )
     steps = [
         callback_step(arguments={"rows": 3}, declared=outputs(approved="Boolean", by="String")),
-        condition("Check", output_of("approved", "Approve"), [fail("Say", output_of("by", "Approve"))], []),
+        condition_on("Check", output_of("approved", "Approve"), [fail("Say", output_of("by", "Approve"))], []),
     ]
     execution = project.run(steps)
     assert execution.failure_reason == "Step 'Say': nobody"
@@ -329,7 +330,7 @@ def test_a_stand_in_for_emr_writes_to_the_local_s3_and_the_next_step_reads_it(pr
         file="spark.py",
         settings='[local.stand_ins]\nSpark = "spark.py:spark"',
     )
-    after = processing("After", ("s3://b/spark",), DependsOn=["Spark"])
+    after = chained("After", ("s3://b/spark",), DependsOn=["Spark"])
     read: list[str] = []
     after["Arguments"]["Environment"] = {
         "STATE": {"Get": "Steps.Spark.Status.State"},
@@ -426,7 +427,7 @@ def test_the_steps_fields_are_checked(project: Project) -> None:
 
 def test_a_value_that_a_failed_step_never_gave_fails_the_step_that_reads_it(project: Project) -> None:
     write(project, "def handler(event, context): raise ValueError('no')")
-    after = processing("After", DependsOn=[{"Step": "Count", "Trigger": "Failed"}])
+    after = chained("After", DependsOn=[{"Step": "Count", "Trigger": "Failed"}])
     after["Arguments"]["Environment"] = {"ROWS": output_of("rows")}
     execution = project.run([lambda_step(declared=outputs(rows="String")), after])
     assert reason(execution, "After") == "A value of its request is not known: step 'Count' has not run."

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.definitions import get, join, output_of, parameter, pipeline, processing
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.events import Silent
@@ -27,51 +28,24 @@ from local_runner.step_cache.key import Signature
 from local_runner.step_cache.store import step_store
 from local_runner.step_cache.why import CloudCache, cloud_cache, differences
 
-EXECUTION = {"Get": "Execution.PipelineExecutionId"}
-
 
 def of_execution(name: str) -> dict[str, Any]:
-    return {"Std:Join": {"On": "/", "Values": ["s3://b/executions", EXECUTION, name]}}
+    return join("s3://b/executions", get("Execution.PipelineExecutionId"), name)
 
 
 def job(name: str, inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A step with an output ``out`` of this execution, and one to a URI that all executions share."""
-    arguments = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": "img", "ContainerArguments": ["--flag", {"Get": "Parameters.Flag"}]},
-        "RoleArn": "arn:aws:iam::000000000000:role/r",
-        "Environment": {"LEVEL": {"Get": "Parameters.Level"}},
-        "ProcessingInputs": [
-            {
-                "InputName": key,
-                "S3Input": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/{key}", "S3DataType": "S3Prefix",
-                            "S3InputMode": "File"},
-            }
-            for key, uri in inputs.items()
-        ],
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {"OutputName": key, "S3Output": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/{key}",
-                                                 "S3UploadMode": "EndOfJob"}}
-                for key, uri in (("out", of_execution(name)), ("shared", f"s3://b/shared/{name}"))
-            ]
-        },
-    }  # fmt: skip
-    return {"Name": name, "Type": "Processing", "Arguments": {**arguments, **more}}
-
-
-def output_of(step: str) -> dict[str, str]:
-    return {"Get": f"Steps.{step}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}
+    members: dict[str, Any] = {
+        "AppSpecification": {"ContainerArguments": ["--flag", get("Parameters.Flag")]},
+        "Environment": {"LEVEL": get("Parameters.Level")},
+        **more,
+    }
+    outputs = {"out": of_execution(name), "shared": f"s3://b/shared/{name}"}
+    return processing(name, image="img", inputs=inputs, outputs=outputs, members=members)
 
 
 STEPS = [job("First", {"data": "s3://in"}), job("Second", {"data": output_of("First"), "more": "s3://in/a"})]
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [{"Name": name, "Type": "String", "DefaultValue": "0"} for name in ("Flag", "Level")],
-    "Steps": STEPS,
-}
+DEFINITION = pipeline(*STEPS, parameters=[parameter("Flag", "0"), parameter("Level", "0")])
 
 
 def work(images: dict[str, str]) -> Callable[[FakeHost], None]:
@@ -122,7 +96,7 @@ class Project:
         """Until what was just written is old enough to be remembered."""
         time.sleep(0.025)
 
-    def run(self, state: Path | None = None, *, during: Callable[[], None] = lambda: None, **more: Any) -> Execution:
+    def run(self, state: Path | None = None, *, during: Callable[[], object] = lambda: None, **more: Any) -> Execution:
         target = self.root / "definition.json"
         target.write_text(json.dumps(self.definition))
         function = work(dict(self.images))
@@ -228,7 +202,7 @@ def test_refresh_and_no_cache(project: Project) -> None:
 
 @pytest.mark.parametrize("where", ["argument", "environment", "time"])
 def test_what_an_argument_tells_of_the_execution_is_part_of_the_key(project: Project, where: str) -> None:
-    value = {"Get": "Execution.StartDateTime"} if where == "time" else EXECUTION
+    value = get("Execution.StartDateTime") if where == "time" else get("Execution.PipelineExecutionId")
     step = json.loads(json.dumps(STEPS[0]))
     if where == "environment":
         step["Arguments"]["Environment"]["ID"] = value

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.jobs import processing_job
 
 from local_runner.engines.docker.sweep import _is_left
 from local_runner.engines.following import Ending
@@ -65,8 +66,7 @@ def test_a_models_archive_makes_regular_files_and_nothing_outside(tmp_path: Path
 
 
 def job(**environment: str) -> ProcessingJob:
-    command = ("python3", "/opt/ml/processing/code/x.py")
-    return ProcessingJob("j", "i", command, None, environment, (), (), 1, "ml.t3.medium", 60, False, {})
+    return processing_job("python3", "/opt/ml/processing/code/x.py", environment=environment)
 
 
 def test_no_environment_leads_a_hot_worker_to_its_own_directories() -> None:

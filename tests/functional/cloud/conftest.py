@@ -7,13 +7,23 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 
+import botocore.session
 import pytest
-from cloud_proxy import Proxy
-from ecr import HTPASSWD, Ecr
-from machine import needs_program
+from support.cloud_proxy import Proxy
+from support.ecr import HTPASSWD, Ecr
+from support.machine import needs_program
 
 from local_runner.cloud.account.aws import Aws
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models():
+    """botocore reads its models, megabytes of JSON, once: not for each session again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

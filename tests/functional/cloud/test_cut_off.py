@@ -1,8 +1,8 @@
 """A program that dies right after any of its writes: the next run ends where one clean run does, with nothing twice."""
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import QUEUE, SCHEDULE
+from support import cloud_samples as samples
+from support.cloud_samples import QUEUE, SCHEDULE
 
 from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.change.models import deletions_last

@@ -7,7 +7,8 @@ the blocking of public access; there, the linter of test_cloud_documents.py has 
 import ast
 import json
 
-from cloud_samples import BUCKET, NAMES, parts, sample
+from support.cloud_samples import BUCKET, NAMES, parts, sample
+from support.values import there
 
 from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
@@ -40,16 +41,16 @@ def test_after_an_export_is_deployed_there_is_nothing_to_promote(aws):
     made = parts(**SETTINGS, schedule=RULE)
     deploy(aws, release_template(made, json.dumps(sample())))
     assert made.schedule.plan(aws) == []
-    assert field_changes(find_rule(aws, NAMES.alert_rule), made.alerts.rule()) == ()
-    assert policy_of(aws, NAMES.execution_role) == made.execution_role.policy
-    assert policy_of(aws, NAMES.start_role) == made.start_role.policy
+    assert field_changes(there(find_rule(aws, NAMES.alert_rule)), made.alerts.rule()) == ()
+    assert policy_of(aws, NAMES.execution_role) == there(made.execution_role).policy
+    assert policy_of(aws, NAMES.start_role) == there(made.start_role).policy
 
 
 def test_what_bootstrap_makes(aws):
     made = parts(**SETTINGS)
     outputs = deploy(aws, bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights"))
     assert outputs == {"ExecutionRoleArn": made.target.execution_role_arn, "StartRoleArn": made.target.start_role_arn}
-    assert policy_of(aws, NAMES.execution_role) == made.execution_role.policy
+    assert policy_of(aws, NAMES.execution_role) == there(made.execution_role).policy
     role = aws.call("iam", "get_role", RoleName=NAMES.execution_role)["Role"]
     assert {"Key": "local-runner:project", "Value": "Flights"} in role["Tags"]
     (repository,) = aws.call("ecr", "describe_repositories")["repositories"]

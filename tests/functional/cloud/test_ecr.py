@@ -4,13 +4,13 @@ import base64
 import io
 import json
 import os
-import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
-from command_line import PROJECT, local_runner
-from ecr import PASSWORD
+from support.command_line import local_runner
+from support.ecr import PASSWORD
+from support.project import copy_of_project
 
 from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.release.model import ImageDestination
@@ -33,10 +33,7 @@ def client():
 @pytest.fixture
 def project(tmp_path, client):
     """The example project, whose image is nothing but a file."""
-    root = tmp_path / f"ecr-test-{os.getpid()}"
-    shutil.copytree(PROJECT / "processing", root / "processing")
-    for name in ("pipeline.py", "local_runner.toml"):
-        shutil.copy(PROJECT / name, root)
+    root = copy_of_project(tmp_path / f"ecr-test-{os.getpid()}")
     (root / "processing" / "Dockerfile").write_text("FROM scratch\nCOPY requirements.txt /\n")
     (root / "processing" / "requirements.txt").write_text("")
     yield root

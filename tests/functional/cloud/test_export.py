@@ -3,15 +3,14 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from cfnlint.api import ManualArgs, lint
+from support.command_line import in_process, local_runner
+from support.project import PROJECT, copy_of_project
+from support.values import there
 
-ROOT = Path(__file__).resolve().parents[3]
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
 ENVIRONMENT = """
 [environments.prod]
@@ -32,15 +31,13 @@ email = "on-call@example.com"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The project of this repository with an environment; the state is kept, so that it compiles once."""
-    root = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "pipeline.py", root)
-    shutil.copytree(ROOT / "processing", root / "processing")
+    root = copy_of_project(tmp_path_factory.mktemp("project"))
     # A file that is not in the project, which the compiler keeps a copy of.
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "profile_day.py"
     shutil.move(root / "processing" / "profile_day.py", elsewhere)
     text = (root / "pipeline.py").read_text()
     (root / "pipeline.py").write_text(text.replace('str(SCRIPTS / "profile_day.py")', repr(str(elsewhere))))
-    settings = (ROOT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
+    settings = (PROJECT / "local_runner.toml").read_text().partition("[environments.")[0] + ENVIRONMENT
     also_reads = f"[pipeline]\nalso_reads = [{json.dumps(str(elsewhere))}]\n"
     (root / "local_runner.toml").write_text(settings.replace("[pipeline]\n", also_reads, 1))
     return root
@@ -52,9 +49,8 @@ def command(project, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
 
-    def run(*arguments):
-        line = [sys.executable, "-m", "local_runner", *arguments]
-        return subprocess.run(line, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    def run(*arguments, by=in_process):
+        return by(*arguments, cwd=project)
 
     return run
 
@@ -65,18 +61,18 @@ def linted(template):
 
 @pytest.mark.slow
 def test_documents_of_the_project(command, project):
-    printed = command("bootstrap", "--env", "prod", "--print")
+    printed = command("bootstrap", "--env", "prod", "--print", by=local_runner)
     assert printed.returncode == 0, printed.stderr
     roles = json.loads(printed.stdout)
     assert roles["Resources"].keys() == {"ExecutionRole", "StartRole", "Bucket", "Repository"}
     assert linted(roles) == []
 
-    written = command("export", "--env", "prod", "-o", "release.json")
+    written = command("export", "--env", "prod", "-o", "release.json", by=local_runner)
     assert written.returncode == 0, written.stderr
     template = json.loads((project / "release.json").read_text())
     assert linted(template) == []
     body = template["Resources"]["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]
-    image = re.search(r"docker push (\S+)", written.stderr)[1]
+    image = there(re.search(r"docker push (\S+)", written.stderr))[1]
     assert re.fullmatch(r"123456789012\.dkr\.ecr\.eu-west-1\.amazonaws\.com/local-runner/flightsdaily:[0-9a-f]+", image)
     assert image in body
     assert "sagemaker-local" not in body
@@ -105,7 +101,7 @@ def test_what_is_missing_is_told(command):
 
 def test_the_workflow_of_the_example():
     """Valid YAML that signs in by OIDC, plans on pull requests and promotes on main, by commands that there are."""
-    workflow = yaml.safe_load((ROOT / "examples" / "ci" / "promote.yml").read_text())
+    workflow = yaml.safe_load((PROJECT / "examples" / "ci" / "promote.yml").read_text())
     triggers = workflow[True]  # YAML reads the key "on" as true
     assert triggers["push"]["branches"] == ["main"]
     assert "pull_request" in triggers

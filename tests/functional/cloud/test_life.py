@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
-from command_line import PROJECT, Running, link_caches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from played_executions import Played, PlayedStep, Service, serving
-from test_promotion import account, release
-from test_promotion import promoted as promoted_release
+from support.command_line import Running, local_runner
+from support.definitions import parameter, pipeline, processing
+from support.played_executions import Played, PlayedStep, Service, serving
+from support.project import PROJECT, link_caches
+from support.promotion import account, release
+from support.promotion import promoted as promoted_release
 
 from local_runner.cli.local import cli
 from local_runner.cloud.account.aws import Aws
@@ -48,24 +51,16 @@ TARGET = Target(ENVIRONMENT, NAMES, Aws(REGION, known_account=ACCOUNT))
 
 
 def step(name, **more):
-    arguments = {
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
-        },
-        "AppSpecification": {"ImageUri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1"},
-        "RoleArn": TARGET.execution_role_arn,
-    }
-    return {"Name": name, "Type": "Processing", "Arguments": arguments, **more}
+    members = {"RoleArn": TARGET.execution_role_arn}
+    return processing(name, image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/x:1", members=members, **more)
 
 
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [
-        {"Name": "ProcessingDate", "Type": "String"},
-        {"Name": "Count", "Type": "Integer", "DefaultValue": 1},
-    ],
-    "Steps": [step("Validate"), step("Profile", DependsOn=["Validate"]), step("Fit", DependsOn=["Profile"])],
-}
+DEFINITION = pipeline(
+    step("Validate"),
+    step("Profile", DependsOn=["Validate"]),
+    step("Fit", DependsOn=["Profile"]),
+    parameters=[parameter("ProcessingDate"), parameter("Count", 1, "Integer")],
+)
 
 
 def record(number: int, **more) -> ReleaseRecord:
@@ -674,7 +669,7 @@ def test_two_promotions_a_rollback_and_the_end(service: Service, aws: Aws, tmp_p
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": part, "layers": [part]}
     pushed = aws.call("ecr", "put_image", repositoryName="flights", imageManifest=json.dumps(manifest), imageTag="1")
     digest = pushed["image"]["imageId"]["imageDigest"]
-    image = {"image_uri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/flights@{digest}"}
+    image: dict[str, Any] = {"image_uri": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/flights@{digest}"}
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
     first = account(aws)
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.4xlarge"))
@@ -696,3 +691,19 @@ def test_two_promotions_a_rollback_and_the_end(service: Service, aws: Aws, tmp_p
     assert not any(left(aws).values()), left(aws)
     promoted_release(aws, release(aws, tmp_path, **image, instance_type="ml.m5.large"))
     assert account(aws)["schedule"] == first["schedule"]
+
+
+def test_the_commands_as_processes(promoted: Service, aws: Aws, state: Path) -> None:
+    """From beginning to end; the other tests run them in their own process."""
+    keep(aws, record(2, definition=json.dumps({**DEFINITION, "Metadata": {"changed": "yes"}})))
+    for arguments, wanted in (
+        (("releases",), "2026-01-02"),
+        (("rollback", "--yes"), "Release 3 is what release 1 was."),
+        (("pause",), f"The schedule {NAME} is paused"),
+        (("status",), "PAUSED"),
+        (("resume",), f"The schedule {NAME}"),
+        (("retire", "--yes-retire", NAME), "Deleted"),
+    ):
+        done = local_runner(*arguments, "--state", state)
+        assert (done.returncode, wanted in done.stdout) == (0, True), (arguments, done)
+    assert not any(left(aws).values()), left(aws)

@@ -3,9 +3,10 @@
 import json
 import re
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import AWS, NAMES
+from support import cloud_samples as samples
+from support.cloud_samples import AWS, NAMES
+from support.values import there
 
 from local_runner.cloud.account.aws import Aws, AwsError
 from local_runner.cloud.operations.retire import plan_retirement, retire
@@ -43,7 +44,7 @@ def target(proxy):
 def promote(target, **settings):
     made = samples.parts(alerts=ALERTS, **settings)
     for resource in (made.execution_role, made.start_role, made.schedule, made.alerts):
-        for change in resource.plan(target.aws):
+        for change in there(resource).plan(target.aws):
             change.apply(target.aws)
     target.aws.call(
         "sagemaker",

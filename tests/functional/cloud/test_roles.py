@@ -1,11 +1,13 @@
 """Roles and alerts against the emulator: made, changed where they drifted, taken away, and never somebody else's."""
 
 import json
+from typing import Any
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import AWS, NAMES, TARGET
 from moto.events.models import EventPattern, EventPatternParser
+from support import cloud_samples as samples
+from support.cloud_samples import AWS, NAMES, TARGET
+from support.values import there
 
 from local_runner.cloud.account.aws import AwsError, CloudError
 from local_runner.cloud.account.retry import retry_until_assumable
@@ -96,7 +98,7 @@ def test_a_role_that_is_given_is_not_made():
     arn = "arn:aws:iam::123456789012:role/theirs"
     parts = samples.parts(role_arn=arn, schedule={**samples.SCHEDULE, "role_arn": arn})
     assert (parts.execution_role, parts.start_role, parts.target.execution_role_arn) == (None, None, arn)
-    assert parts.schedule.desired.request["Target"]["RoleArn"] == arn
+    assert there(parts.schedule.desired).request["Target"]["RoleArn"] == arn
 
 
 def test_the_start_role_goes_with_the_schedule(aws):
@@ -167,14 +169,14 @@ def test_the_rule_is_on_failed_executions_of_this_pipeline(aws):
     rule = aws.call("events", "describe_rule", Name="Flights-dev-failed")
     # The emulator's own matching: it has no TestEventPattern.
     pattern = EventPatternParser(rule["EventPattern"]).parse()
-    event = {
+    event: Any = {
         "source": "aws.sagemaker",
         "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
         "detail": {"currentPipelineExecutionStatus": "Failed", "pipelineArn": TARGET.pipeline_arn},
     }
 
     def matches(**detail):
-        shown = {**event, "detail": {**event["detail"], **detail}}
+        shown: Any = {**event, "detail": {**event["detail"], **detail}}
         return EventPattern(rule["EventPattern"], pattern).matches_event(shown)
 
     assert matches()

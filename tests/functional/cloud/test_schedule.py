@@ -2,9 +2,10 @@
 
 import json
 
-import cloud_samples as samples
 import pytest
-from cloud_samples import AWS, NAMES, QUEUE, SCHEDULE, TARGET
+from support import cloud_samples as samples
+from support.cloud_samples import AWS, NAMES, QUEUE, SCHEDULE, TARGET
+from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.change.models import deletions_last
@@ -43,10 +44,15 @@ def cycle(aws):
     return Cycle(aws)
 
 
+def live(aws):
+    """The schedule in the account, which has to be there."""
+    return there(find_schedule(aws, NAMES.schedule))
+
+
 def by_hand(aws, **fields):
     """What somebody does in the console: changes these fields of the schedule, and no others."""
-    live = find_schedule(aws, NAMES.schedule)
-    aws.call("scheduler", "update_schedule", **{**live, **fields})
+    found = live(aws)
+    aws.call("scheduler", "update_schedule", **{**found, **fields})
 
 
 def changed(changes):
@@ -55,11 +61,11 @@ def changed(changes):
 
 def test_a_schedule_is_created_once(aws, cycle):
     cycle.promote()
-    live = find_schedule(aws, NAMES.schedule)
-    assert live["ScheduleExpression"] == "cron(0 6 * * ? *)"
-    assert live["ScheduleExpressionTimezone"] == "Europe/Berlin"
-    assert live["State"] == "ENABLED"
-    assert live["Target"] == {
+    found = live(aws)
+    assert found["ScheduleExpression"] == "cron(0 6 * * ? *)"
+    assert found["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    assert found["State"] == "ENABLED"
+    assert found["Target"] == {
         "Arn": TARGET.pipeline_arn,
         "RoleArn": START,
         "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 3},
@@ -94,7 +100,7 @@ def test_an_edit_shows_exactly_that_edit(cycle):
 def test_dates_are_compared_as_points_in_time(aws, cycle):
     dates = {"start_date": "2030-01-01T00:00:00", "end_date": "2031-06-01T00:00:00+02:00"}
     cycle.promote(schedule={**SCHEDULE, **dates})
-    assert find_schedule(aws, NAMES.schedule)["StartDate"].isoformat().startswith(("2029-12-31T23:00", "2030-01-01"))
+    assert live(aws)["StartDate"].isoformat().startswith(("2029-12-31T23:00", "2030-01-01"))
     other_way = {"start_date": "2029-12-31T23:00:00+00:00", "end_date": "2031-05-31T22:00:00Z"}
     assert cycle.promote(schedule={**SCHEDULE, **other_way}) == []
 
@@ -103,10 +109,10 @@ def test_the_ticks_of_what_is_in_the_account_are_those_of_the_settings(aws, cycl
     dates = {"start_date": "2030-01-01T00:00:00", "end_date": "2031-06-01T00:00:00"}
     cycle.promote(schedule={**SCHEDULE, **dates})
     recorded = settings_of("scheduler", cycle.previous)
-    live = settings_of("scheduler", find_schedule(aws, NAMES.schedule))
+    found = settings_of("scheduler", live(aws))
     ticks = [str(tick) for tick in next_ticks(recorded, samples.NOW)]
     assert ticks[0] == "Tue 2030-01-01 06:00 CET"
-    assert [str(tick) for tick in next_ticks(live, samples.NOW)] == ticks
+    assert [str(tick) for tick in next_ticks(found, samples.NOW)] == ticks
 
 
 def test_a_start_date_that_has_passed_is_not_sent(aws, cycle):
@@ -114,7 +120,7 @@ def test_a_start_date_that_has_passed_is_not_sent(aws, cycle):
     started = {**SCHEDULE, "start_date": "2020-01-01T00:00:00"}
     cycle.promote(schedule=started)
     assert cycle.promote(schedule=started) == []
-    assert "StartDate" not in find_schedule(aws, NAMES.schedule)
+    assert "StartDate" not in live(aws)
 
 
 def test_what_others_set_is_kept(aws, cycle):
@@ -124,17 +130,17 @@ def test_what_others_set_is_kept(aws, cycle):
         "Description": "Ask the data team before you touch this",
         "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 10},
     }
-    target = find_schedule(aws, NAMES.schedule)["Target"]
+    target = live(aws)["Target"]
     retries = {"MaximumEventAgeInSeconds": 600, "MaximumRetryAttempts": 10}
     by_hand(aws, **theirs, Target={**target, "RetryPolicy": retries, "DeadLetterConfig": {"Arn": QUEUE}})
     assert cycle.promote() == []
 
     changes = cycle.promote(schedule={**SCHEDULE, "expression": "rate(1 day)", "maximum_retry_attempts": 2})
     assert changed(changes).keys() == {"ScheduleExpression", "Target.RetryPolicy.MaximumRetryAttempts"}
-    live = find_schedule(aws, NAMES.schedule)
-    assert {key: live[key] for key in theirs} == theirs
-    assert live["Target"]["RetryPolicy"] == {"MaximumEventAgeInSeconds": 600, "MaximumRetryAttempts": 2}
-    assert live["Target"]["DeadLetterConfig"] == {"Arn": QUEUE}
+    found = live(aws)
+    assert {key: found[key] for key in theirs} == theirs
+    assert found["Target"]["RetryPolicy"] == {"MaximumEventAgeInSeconds": 600, "MaximumRetryAttempts": 2}
+    assert found["Target"]["DeadLetterConfig"] == {"Arn": QUEUE}
 
 
 def test_a_default_that_the_settings_gave_up_comes_back(cycle):
@@ -156,12 +162,12 @@ def test_what_is_paused_stays_paused(aws, cycle):
     assert cycle.notes == [
         "The schedule Flights-dev is paused and stays so. To let it start again: local-runner resume --env dev"
     ]
-    assert find_schedule(aws, NAMES.schedule)["State"] == "DISABLED"
+    assert live(aws)["State"] == "DISABLED"
 
 
 def test_what_the_settings_turned_off_they_turn_on(aws, cycle):
     cycle.promote(schedule={**SCHEDULE, "enabled": False})
-    assert find_schedule(aws, NAMES.schedule)["State"] == "DISABLED"
+    assert live(aws)["State"] == "DISABLED"
     assert changed(cycle.promote())["State"] == ("DISABLED", "ENABLED")
     assert cycle.notes == []
     assert cycle.promote() == []

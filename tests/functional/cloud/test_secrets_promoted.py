@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from cfnlint.api import ManualArgs, lint
-from command_line import PROJECT, link_caches, local_runner
+from support.command_line import in_process
+from support.project import PROJECT, copy_of_project, link_caches
+
+from local_runner.cloud.account.aws import Aws
 
 FIRST, SECOND, IN_SETTINGS = "first-token-0815", "second-token-4711", "third-token-33"
 IMAGE = f"999999999999.dkr.ecr.eu-west-1.amazonaws.com/flights@sha256:{'0' * 64}"
@@ -24,22 +27,13 @@ parameters = {{ ProcessingDate = "<aws.scheduler.scheduled-time>", ApiToken = "{
 
 
 class Project:
-    """This project with one parameter more, in a directory of its own. ``shown`` is all that its commands printed."""
+    """The project with a state directory of its own. ``shown`` is all that its commands printed."""
 
-    def __init__(self, root: Path, aws) -> None:
-        self.root, self.aws = root, aws
+    def __init__(self, root: Path, state: Path, aws: Aws) -> None:
+        self.root, self.state, self.aws = root, link_caches(state), aws
         self.shown = ""
-        self.state = link_caches(root / "state")
         (self.state / "compiled").unlink()
-        text = (PROJECT / "pipeline.py").read_text()
-        text = text.replace(
-            '    processing_date = ParameterString("ProcessingDate")\n',
-            '    processing_date = ParameterString("ProcessingDate")\n    api_token = ParameterString("ApiToken")\n',
-        )
-        (root / "pipeline.py").write_text(
-            text.replace("            processing_date,\n", "            processing_date,\n            api_token,\n")
-        )
-        shutil.copytree(PROJECT / "processing", root / "processing")
+        (self.state / "compiled").symlink_to(root / "compiled")
         self.write(FIRST)
 
     def write(self, token: str, minute: int = 0) -> None:
@@ -48,9 +42,7 @@ class Project:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         given = ("--image-uri", IMAGE) if arguments[0] in ("plan", "promote", "export") else ()
-        done = local_runner(
-            *arguments, *given, "--state", self.state, cwd=self.root, changes={"AWS_REGION": "eu-west-1"}
-        )
+        done = in_process(*arguments, *given, "--state", self.state, cwd=self.root, changes={"AWS_REGION": "eu-west-1"})
         assert done.returncode == code, done.stderr
         self.shown += done.stdout + done.stderr
         return done.stdout + (done.stderr if code else "")
@@ -73,14 +65,27 @@ class Project:
 
     def lies_in(self) -> list[str]:
         """Where a value stands that stands in local_runner.toml and the schedule only."""
-        texts = {str(path): path.read_text(errors="replace") for path in self.state.rglob("*") if path.is_file()}
+        kept = [path for place in (self.state, self.root / "compiled") for path in place.rglob("*") if path.is_file()]
+        texts = {str(path): path.read_text(errors="replace") for path in kept}
         texts |= {"what was shown": self.shown, "the bucket": self.objects()}
         return [where for where, text in texts.items() for token in (FIRST, SECOND, IN_SETTINGS) if token in text]
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This project with one parameter more, compiled once for all tests."""
+    root = copy_of_project(tmp_path_factory.mktemp("project"))
+    given, listed = '    processing_date = ParameterString("ProcessingDate")\n', "            processing_date,\n"
+    text = (PROJECT / "pipeline.py").read_text()
+    text = text.replace(given, given + '    api_token = ParameterString("ApiToken")\n')
+    (root / "pipeline.py").write_text(text.replace(listed, listed + "            api_token,\n"))
+    (root / "compiled").mkdir()
+    return root
+
+
 @pytest.fixture
-def project(tmp_path: Path, aws) -> Project:
-    return Project(tmp_path, aws)
+def project(root: Path, tmp_path: Path, aws: Aws) -> Project:
+    return Project(root, tmp_path / "state", aws)
 
 
 def test_no_secret_of_a_schedule_is_recorded_or_shown(project: Project) -> None:
@@ -152,9 +157,11 @@ def test_an_export_asks_for_secrets(project: Project) -> None:
     assert FIRST not in project.shown
 
 
-def test_a_default_in_the_definition_is_told(project: Project) -> None:
-    text = (project.root / "pipeline.py").read_text()
+def test_a_default_in_the_definition_is_told(root: Path, tmp_path: Path, aws: Aws) -> None:
+    own = shutil.copytree(root, tmp_path / "own")
+    text = (root / "pipeline.py").read_text()
     text = text.replace('ParameterString("ApiToken")', f'ParameterString("ApiToken", default_value="{FIRST}")')
-    (project.root / "pipeline.py").write_text(text)
+    (own / "pipeline.py").write_text(text)
+    project = Project(own, tmp_path / "state", aws)
     assert "The definition holds 1 secret value(s)" in project.run("plan")
     assert FIRST not in project.run("plan", "--json")

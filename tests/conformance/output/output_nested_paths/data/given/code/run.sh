@@ -1,0 +1,2 @@
+echo 1 > /opt/ml/processing/out/one/f
+echo 2 > /opt/ml/processing/out/one/two/g

@@ -1,0 +1,2 @@
+import os, re
+print(bool(re.fullmatch(os.environ['P'], os.environ['V'])))
