@@ -27,6 +27,7 @@ PROGRAMS = {
     "docker-registry": "docker-registry",
     "git": "git",
     "mount": "mount",
+    "prlimit": "util-linux",
     "setpriv": "util-linux",
     "umount": "mount",
     "unshare": "util-linux",

@@ -52,7 +52,7 @@ class DockerEngine:
     """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means.
 
     ``limits`` gives each host the memory and processors of its instance type, no more than ``machine`` has (None: ask
-    the engine); ``note`` is told where that is something else.
+    the engine); ``note`` is told where that is something else. ``most_processes`` is the limit of one container.
     """
 
     state: Path
@@ -62,6 +62,7 @@ class DockerEngine:
     limits: bool = True
     note: Callable[[str], None] = lambda _: None
     machine: Machine | None = None
+    most_processes: int = MOST_PROCESSES
     client: Any = None
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
 
@@ -187,7 +188,7 @@ class DockerEngine:
             # Of memory and swap together: an instance has no swap that a job could live on.
             memswap_limit=limits.memory,
             nano_cpus=limits.cpus and int(limits.cpus * 1e9),
-            pids_limit=MOST_PROCESSES,
+            pids_limit=self.most_processes,
             extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else others,
         )
         networking = None

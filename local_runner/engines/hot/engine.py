@@ -137,6 +137,7 @@ class HotEngine:
             roots=(self.cold.state, *self.roots),
             memory=limits.memory,
             nano_cpus=None if limits.cpus is None else int(limits.cpus * 1e9),
+            most_processes=self.cold.most_processes,
         )
         self._used.add(kind)
         return kind

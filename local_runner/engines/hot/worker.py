@@ -42,7 +42,8 @@ class WorkerKind:
     """What jobs have to share to be run by one worker.
 
     ``roots`` are the directories that hold what jobs read, the state directory, which is written to, first. ``memory``
-    (bytes) and ``nano_cpus`` are limits of the container, and so of all jobs that it runs at a time together.
+    (bytes), ``nano_cpus`` and ``most_processes`` are limits of the container, and so of all jobs
+    that it runs at a time together.
     """
 
     image: str
@@ -51,11 +52,13 @@ class WorkerKind:
     roots: tuple[Path, ...]
     memory: int | None = None
     nano_cpus: int | None = None
+    most_processes: int = MOST_PROCESSES
 
     @property
     def key(self) -> str:
-        parts = [self.image, self.program, self.environment, [*map(str, self.roots)], self.memory, self.nano_cpus]
-        return hashlib.sha256(json.dumps([*parts, _program_version()]).encode()).hexdigest()[:16]
+        limits = [self.memory, self.nano_cpus, self.most_processes]
+        parts = [self.image, self.program, self.environment, [*map(str, self.roots)], limits, _program_version()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property
     def state(self) -> Path:
@@ -76,8 +79,7 @@ class WorkerKind:
 
 @cache
 def _program_version() -> str:
-    parts = b"".join(path.read_bytes() for path in _PARTS)
-    return hashlib.sha256(str(MOST_PROCESSES).encode() + parts).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _PARTS)).hexdigest()
 
 
 def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> None:
@@ -124,7 +126,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         mem_limit=kind.memory,
         memswap_limit=kind.memory,
         nano_cpus=kind.nano_cpus,
-        pids_limit=MOST_PROCESSES,
+        pids_limit=kind.most_processes,
     )
     name = _container(kind)
     try:
