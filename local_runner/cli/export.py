@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_runner.cli.options import project_here, say
+from local_runner.cli.options import env_option, project_here, say, state_option
 
 if TYPE_CHECKING:
     from local_runner.cloud.export.described import Described
-
-env_option = click.option(
-    "--env", "name", default="dev", show_default=True, metavar="NAME", help="[environments.NAME] of local_runner.toml."
-)
-state_option = click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".local_runner"),
-    show_default=True,
-    help="Where compiled definitions are kept.",
-)
 
 
 def register(cli: click.Group) -> None:
@@ -48,7 +37,7 @@ def _described(name: str, state: Path, image_uri: str | None = None) -> Describe
 @env_option
 @click.option("--print", "prints", is_flag=True, required=True, help="Print the template; there is no other way.")
 @state_option
-def bootstrap(name: str, prints: bool, state: Path) -> None:
+def bootstrap(env: str, prints: bool, state: Path) -> None:
     """Print a CloudFormation template of the roles, bucket and repository, for somebody who may create roles.
 
     \b
@@ -59,7 +48,7 @@ def bootstrap(name: str, prints: bool, state: Path) -> None:
     """
     from local_runner.cloud.export.cloudformation import bootstrap_template
 
-    found = _described(name, state)
+    found = _described(env, state)
     click.echo(
         json.dumps(bootstrap_template(found.supporting, bucket=found.bucket, repository=found.repository), indent=2)
     )
@@ -78,7 +67,7 @@ def bootstrap(name: str, prints: bool, state: Path) -> None:
 @click.option("--image-uri", metavar="URI", help="An image that is built elsewhere, in place of the project's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE, not to stdout.")
 @state_option
-def export(name: str, form: str, image_uri: str | None, output: Path | None, state: Path) -> None:
+def export(env: str, form: str, image_uri: str | None, output: Path | None, state: Path) -> None:
     """Write pipeline, roles, schedule and alerts as infrastructure as code. Changes nothing in AWS.
 
     \b
@@ -90,7 +79,7 @@ def export(name: str, form: str, image_uri: str | None, output: Path | None, sta
     from local_runner.cloud.export.terraform import release_configuration
     from local_runner.storage.files import write_atomically
 
-    found = _described(name, state, image_uri)
+    found = _described(env, state, image_uri)
     build = release_template if form == "cloudformation" else release_configuration
     document = json.dumps(build(found.supporting, found.definition, found.desired.target.secrets.names), indent=2)
     if output is None:

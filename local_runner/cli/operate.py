@@ -9,48 +9,23 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_runner.cli.options import project_here, say
+from local_runner.cli.options import Command, PairType, break_lock_option, env_option, project_here, say, state_option
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 
 if TYPE_CHECKING:
     from local_runner.cloud.target.target import Target
     from local_runner.events import Listener
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_DIFFERENT = 3
-
-
-def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for value in values:
-        name, separator, text = value.partition("=")
-        if not separator or not name:
-            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE.", context, parameter)
-        given[name] = text
-    return given
 
 
 def _common(command: Command) -> Command:
     """The options of every command here."""
-    command = click.option(
-        "--state",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path(".local_runner"),
-        show_default=True,
-        help="Where local S3, runs, logs and caches are kept.",
-    )(command)
-    return click.option(
-        "--env", default="dev", show_default=True, metavar="NAME", help="The environment in local_runner.toml."
-    )(command)
-
-
-break_lock_option = click.option(
-    "--break-lock", is_flag=True, help="Take the lock that a promotion left that was cut off."
-)
+    return env_option(state_option(command))
 
 
 def _open(env: str, state: Path) -> Target:
@@ -62,13 +37,13 @@ def _open(env: str, state: Path) -> Target:
 @click.command()
 @_common
 @click.option(
-    "-p", "--param", "parameters", multiple=True, callback=_pairs, help="A parameter (repeatable): NAME=VALUE."
+    "-p", "--param", "given", type=PairType("NAME=VALUE"), multiple=True, help="A pipeline parameter (repeatable)."
 )
 @click.option("--date", metavar="DAY", help="The day to process: sets the date parameter.")
 @click.option("--wait", is_flag=True, help="Show the steps until the execution is over.")
 @click.option("--stop-on-interrupt", is_flag=True, help="With --wait: Ctrl-C stops the execution.")
 def trigger(
-    env: str, state: Path, parameters: dict[str, str], date: str | None, wait: bool, stop_on_interrupt: bool
+    env: str, state: Path, given: tuple[tuple[str, str], ...], date: str | None, wait: bool, stop_on_interrupt: bool
 ) -> None:
     """Start the promoted pipeline; print the execution's id, or with --wait what becomes of it.
 
@@ -84,7 +59,7 @@ def trigger(
     from local_runner.cloud.executions.trigger import start
     from local_runner.settings import load_settings
 
-    target = _open(env, state)
+    target, parameters = _open(env, state), dict(given)
     if date is not None:
         parameters.setdefault(load_settings(Path.cwd()).local.date_parameter, date)
     pipeline = describe_pipeline(target)

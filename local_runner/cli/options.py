@@ -122,6 +122,13 @@ state_option = click.option(
     help="Where local S3, runs, logs and caches are kept.",
 )
 
+env_option = click.option(
+    "--env", default="dev", show_default=True, metavar="NAME", help="[environments.NAME] of local_runner.toml."
+)
+break_lock_option = click.option(
+    "--break-lock", is_flag=True, help="Take the lock that a promotion left that was cut off."
+)
+
 
 def parameter_options(command: Command) -> Command:
     """The options that give a pipeline its values and its data."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from local_runner.cli.options import project_here, say
+from local_runner.cli.options import Command, break_lock_option, env_option, project_here, say, state_option
 
 if TYPE_CHECKING:
     from local_runner.cloud.operations.promote import Gate, Options, ReleasePlan
     from local_runner.cloud.release.model import DesiredRelease
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CHANGES = 3
 
@@ -32,23 +29,10 @@ def register(cli: click.Group) -> None:
 def _options(command: Command) -> Command:
     """The options of both commands."""
     for option in (
-        click.option(
-            "--state",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=Path(".local_runner"),
-            show_default=True,
-            help="Where local runs and compiled definitions are kept.",
-        ),
+        state_option,
         click.option("--adopt", is_flag=True, help="Take over a pipeline of that name that is not this project's."),
         click.option("--image-uri", metavar="URI", help="An image that is built elsewhere; none is pushed."),
-        click.option(
-            "--env",
-            "name",
-            default="dev",
-            show_default=True,
-            metavar="NAME",
-            help="[environments.NAME] of local_runner.toml.",
-        ),
+        env_option,
     ):
         command = option(command)
     return command
@@ -82,7 +66,7 @@ def _prepare(name: str, state: Path, adopt: bool, image_uri: str | None, reason:
 @_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--exit-code", "exit_code", is_flag=True, help="Exit with 3 where there are changes.")
-def plan(name: str, image_uri: str | None, adopt: bool, state: Path, as_json: bool, exit_code: bool) -> None:
+def plan(env: str, image_uri: str | None, adopt: bool, state: Path, as_json: bool, exit_code: bool) -> None:
     """Show what a promotion would change in the AWS account. Reads only.
 
     Exit codes: 0 (with --exit-code: nothing to change), 2 usage, configuration or AWS, 3 changes (with --exit-code).
@@ -96,7 +80,7 @@ def plan(name: str, image_uri: str | None, adopt: bool, state: Path, as_json: bo
     from local_runner.cloud.operations.plan_text import plan_record
     from local_runner.cloud.operations.promote import plan_release
 
-    prepared = _prepare(name, state, adopt, image_uri)
+    prepared = _prepare(env, state, adopt, image_uri)
     planned = plan_release(prepared.desired, prepared.gate, prepared.options)
     if as_json:
         click.echo(json.dumps(plan_record(planned, prepared.desired), default=str))
@@ -115,9 +99,9 @@ def plan(name: str, image_uri: str | None, adopt: bool, state: Path, as_json: bo
     metavar="REASON",
     help="Promote what has not succeeded in a local run; REASON stays in the release's record.",
 )
-@click.option("--break-lock", is_flag=True, help="Take the lock that a promotion left that was cut off.")
+@break_lock_option
 def promote(
-    name: str, image_uri: str | None, adopt: bool, state: Path, yes: bool, reason: str | None, break_lock: bool
+    env: str, image_uri: str | None, adopt: bool, state: Path, yes: bool, reason: str | None, break_lock: bool
 ) -> None:
     """Bring to the AWS account what succeeded in a local run, with its schedule. Shows the plan, asks, does it.
 
@@ -135,7 +119,7 @@ def promote(
     if reason is not None and not reason.strip():
         raise click.UsageError("--allow-unverified needs a reason; it stays in the release's record.")
     began = time.monotonic()
-    prepared = _prepare(name, state, adopt, image_uri, reason)
+    prepared = _prepare(env, state, adopt, image_uri, reason)
     if prepared.gate.verified_by is None and not reason:
         raise UnverifiedError(prepared.gate.refusal())
     planned = plan_release(prepared.desired, prepared.gate, prepared.options)
