@@ -59,8 +59,8 @@ image: $(STAMP) ## Build the processing image, if its content changed
 test: $(STAMP) ## Run all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-test-fast: $(STAMP) ## Run the tests that need no engine and take seconds
-	@$(BIN)/python -m pytest -m "not docker and not sandbox and not slow" $(ARGS)
+test-fast: $(STAMP) ## Run the tests that take less than half a minute together, and need no engine (ARGS= for pytest)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not docker and not sandbox and not slow" tests/unit tests/test_scripts.py $(ARGS)
 
 conformance: $(STAMP) ## Run every point of the contract on every engine, and write docs/CONFORMANCE.md
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -k test_point tests/conformance $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ settings.load_profile("project")
 
 
 sys.addaudithook(refuse_undeclared)
+
+# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP; the programs that tests start would
+# inherit that, and tests send these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)

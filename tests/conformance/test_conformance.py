@@ -158,7 +158,11 @@ def _run(
     document = point.directory / "definition.json"
     file = point.directory / "expected.json"
     arguments = expectation(file).get("arguments", ()) if file.is_file() else ()
-    options = cli.commands["run"].make_context("run", list(arguments)).params
+    options = (
+        cli.commands["run"]
+        .make_context("run", list(arguments), parent=cli.make_context("local-runner", ["run"]))
+        .params
+    )
     request = RunRequest(
         target=str(document),
         parameters=dict(options["parameters"]),

@@ -142,9 +142,8 @@ def build(session, settings):
 """
 
 COMPILE = """
-import json, signal, sys
+import json, sys
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background of a shell
 from local_runner.compile.compiler import compile_pipeline
 from local_runner.project import Project
 root, state = Path(sys.argv[1]), Path(sys.argv[2])

@@ -206,6 +206,7 @@ def test_the_linter_finds_what_is_wrong():
     assert "Efect" in found
 
 
+@pytest.mark.slow
 @variants
 def test_cloudformation_passes_its_linter(settings):
     made = parts(sample(*MANY_STEPS), **settings)

@@ -46,6 +46,7 @@ def uploaded(storage: Storage) -> dict[str, bytes]:
     return {item.name: item.path.read_bytes() for item in storage.list_objects("s3://b/o/").objects}
 
 
+@pytest.mark.slow
 def test_files_of_all_hosts_are_there_while_the_job_runs(storage: Storage, job: StagedJob, tmp_path: Path) -> None:
     with uploading(job, storage):
         (tmp_path / "algo-1" / "d").mkdir()
@@ -55,6 +56,7 @@ def test_files_of_all_hosts_are_there_while_the_job_runs(storage: Storage, job: 
         assert (tmp_path / "algo-2" / "g").read_bytes() == b"2", "the job keeps its files"
 
 
+@pytest.mark.slow
 def test_what_changes_later_is_uploaded_again_and_never_in_place(
     storage: Storage, job: StagedJob, tmp_path: Path
 ) -> None:
@@ -68,6 +70,7 @@ def test_what_changes_later_is_uploaded_again_and_never_in_place(
             assert held.read() == b"one"
 
 
+@pytest.mark.slow
 def test_links_and_pipes_are_no_objects(storage: Storage, job: StagedJob, tmp_path: Path) -> None:
     directory = tmp_path / "algo-1"
     with uploading(job, storage):
@@ -77,6 +80,7 @@ def test_links_and_pipes_are_no_objects(storage: Storage, job: StagedJob, tmp_pa
         assert eventually(lambda: uploaded(storage) == {"f": b"1"})
 
 
+@pytest.mark.slow
 def test_a_file_that_is_written_all_the_time_waits_for_the_end(
     storage: Storage, job: StagedJob, tmp_path: Path
 ) -> None:

@@ -260,6 +260,7 @@ ANY_JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(PLACES), ANY_JSON | st.just(...)), min_size=1, max_size=4))
 def test_no_mutation_of_a_definition_does_more_than_be_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:

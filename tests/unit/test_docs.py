@@ -136,7 +136,8 @@ def test_commands_of_sessions_can_be_given(command: str, monkeypatch: pytest.Mon
     words = words_of(command)
     program = words[0].removeprefix(".venv/bin/")
     if program == "local-runner":
-        cli.commands[words[1]].make_context(words[1], words[2:])
+        outer = cli.make_context(program, words[1:])
+        cli.commands[words[1]].make_context(words[1], words[2:], parent=outer)
     elif program == "make":
         makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
         for word in words[1:]:

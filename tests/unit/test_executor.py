@@ -342,6 +342,7 @@ def test_a_described_pipeline_runs_no_more_steps_at_once_than_it_allows(
     assert seen == most
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_graph_runs_each_step_once_after_what_it_reads(

@@ -145,6 +145,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_json_without_expressions_resolves_to_itself(value: Any) -> None:
     assert got(value) == value

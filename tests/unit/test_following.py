@@ -93,6 +93,7 @@ def test_a_job_that_does_not_end_when_it_is_killed_is_not_waited_for(job: Job) -
     assert job.sent == ["terminate", "kill"]
 
 
+@pytest.mark.slow
 def test_what_outlives_a_job_and_holds_its_output_open_is_not_waited_for(job: Job) -> None:
     job.say(1, b"the last words")
     job.end(0)

@@ -81,6 +81,7 @@ def test_what_is_taken_are_the_regular_files_with_uniform_modes(tree: list[tuple
         assert (victim / "secret").read_bytes() == VICTIM
 
 
+@pytest.mark.slow
 def test_a_tree_deeper_than_any_path_can_be_removed(tmp_path: Path) -> None:
     top = tmp_path / "job"
     top.mkdir()
@@ -165,6 +166,7 @@ def test_nothing_outside_is_read_while_names_are_exchanged(tmp_path: Path, victi
     assert read == {b"own"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_nothing_outside_is_taken_or_removed_while_names_are_exchanged(tmp_path: Path, victim: Path, what: str) -> None:
     for round in range(60):

@@ -89,6 +89,7 @@ def test_the_log_of_all_hosts_is_bounded_too(tmp_path: Path) -> None:
     assert combined.read_text().endswith("algo-1 | line 4999\n")
 
 
+@pytest.mark.slow
 def test_gigabytes_take_no_memory(tmp_path: Path) -> None:
     """300 MB, half of it without any line end, take less than 40 MB beyond what Python itself has."""
     program = """

@@ -32,6 +32,7 @@ def test_what_posix_has_and_what_has_a_path_needs_no_declaration() -> None:
         assert subprocess.run(command, check=False).returncode == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
 def test_where_a_program_is_missing(ci: str, outcome: str, tmp_path: Path) -> None:
     """The tests of this file again, on a PATH with nothing on it."""

@@ -429,6 +429,7 @@ def changes(definition: Any) -> st.SearchStrategy[tuple[Any, list[tuple[tuple[An
     return st.tuples(st.just(definition), st.lists(change, min_size=1, max_size=3))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes(daily()) | changes(services()))
 def test_no_mutation_of_a_definition_does_more_than_be_refused(

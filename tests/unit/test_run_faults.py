@@ -307,6 +307,7 @@ def put(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_mutation_of_a_record_does_more_than_be_refused(

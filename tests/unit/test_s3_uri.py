@@ -272,6 +272,7 @@ def sources() -> list[tuple[str, ast.AST]]:
     return [(file.relative_to(root).as_posix(), ast.parse(file.read_bytes())) for file in files]
 
 
+@pytest.mark.slow
 def test_one_place_takes_s3_uris_apart() -> None:
     """Nothing else partitions, splits or strips what starts with s3://, so that nothing else can forget a rule."""
     apart = {"partition", "rpartition", "split", "removeprefix", "urlparse", "urlsplit"}
@@ -289,6 +290,7 @@ def test_one_place_takes_s3_uris_apart() -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_one_place_reads_json_that_others_wrote() -> None:
     """``json.loads`` lets through what breaks this program later: these are the places that read what nobody else
     writes, or what AWS answers; anything else goes through parse_json or read_record.

@@ -201,6 +201,7 @@ def test_a_function_sees_its_own_modules_and_nothing_of_the_hosts_credentials(
     assert "/work/Count" in reason(execution, "Say")
 
 
+@pytest.mark.slow
 def test_a_function_is_retried_after_exceptions_of_the_service(project: Project) -> None:
     write(project, "def handler(event, context): pass")
     began = time.monotonic()
@@ -222,6 +223,7 @@ def call(tmp_path: Path, source: str, *, type_: str = "Lambda", stop: threading.
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", ["", "print('on', flush=True)", "import os; os.close(1); os.close(2)"])
 def test_a_function_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path, talk: str) -> None:
     source = f"""

@@ -236,6 +236,7 @@ def test_a_failed_job_is_not_cached(project: Project) -> None:
     assert project.ran == ["First", "Second"]
 
 
+@pytest.mark.slow
 def test_what_a_fault_is_injected_into_is_not_cached(project: Project) -> None:
     from local_runner.models import Fault
 
@@ -357,6 +358,7 @@ KINDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 1000)), min_size=1, max_size=8))
 def test_after_any_edits_a_cached_run_is_what_an_uncached_one_is(
@@ -380,6 +382,7 @@ def own(found: dict[str, Any]) -> dict[str, Any]:
     return {name: (*rest, outputs) for name, (*rest, outputs) in found.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(number=st.integers(0, 10_000), at=st.integers(0, 100_000))
 def test_any_byte_of_an_entry_that_is_flipped_is_noticed(

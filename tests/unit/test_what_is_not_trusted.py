@@ -83,6 +83,7 @@ def test_a_script_makes_a_worker_import_modules_and_run_no_programs(tmp_path: Pa
     assert imports_of(script) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still_is_lost_and_holds_nobody_up(tmp_path: Path) -> None:
     directory = tmp_path / "worker"
     directory.mkdir()
