@@ -15,13 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, AnyStr
+from typing import Any, AnyStr
 
 from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, value_text
-
-if TYPE_CHECKING:
-    from local_runner.models import PipelineDefinition
 
 DEFAULT_PATTERNS = (
     *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*SECRET*", "*CREDENTIAL*", "*API_KEY*", "*APIKEY*"),
@@ -107,11 +104,6 @@ class Secrets:
     def learn_from(self, document: Any) -> None:
         """The values under secret names in a request: of its environment, its hyperparameters."""
         self.learn(self.names.values(document))
-
-    def learn_definition(self, definition: PipelineDefinition) -> None:
-        """The defaults of secret parameters, and what the steps' arguments have under secret names."""
-        self.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
-        self.learn_from([dict(step.arguments) for step in definition.steps])
 
     def learn(self, values: Iterable[Any]) -> None:
         """Look for these from now on: texts and numbers, unless they are too short or mean yes, no or nothing."""

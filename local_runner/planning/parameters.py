@@ -10,6 +10,7 @@ from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.jsontext import shorten, value_text
 from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
+from local_runner.secrets import Secrets
 
 # StartPipelineExecution takes texts of at most this length (API shape String1024).
 _LONGEST = 1024
@@ -56,6 +57,12 @@ def parameter_values(
         if value is not None:
             values[name] = value
     return values
+
+
+def learn_secrets(definition: PipelineDefinition, secrets: Secrets) -> None:
+    """Let ``secrets`` know the defaults of secret parameters, and what the steps' arguments have under secret names."""
+    secrets.learn_named({parameter.name: parameter.default for parameter in definition.parameters})
+    secrets.learn_from([dict(step.arguments) for step in definition.steps])
 
 
 def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem]) -> ParameterValue | None:

@@ -9,6 +9,7 @@ from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.execution.functions.settings import configured
 from local_runner.jsontext import value_text
 from local_runner.models import ParameterValue, PipelineDefinition, Plan, ProcessingJob
+from local_runner.planning.parameters import learn_secrets
 from local_runner.planning.planner import PlanRequest, plan
 from local_runner.planning.scope import timestamp
 from local_runner.planning.selection import Selected, select
@@ -123,7 +124,7 @@ def _learn_given(
     secrets: Secrets, definition: PipelineDefinition, settings: Settings, parameters: Mapping[str, str]
 ) -> None:
     """What is secret of a run before it is planned, so that no problem of it shows a value."""
-    secrets.learn_definition(definition)
+    learn_secrets(definition, secrets)
     secrets.learn_named(settings.local.parameters)
     secrets.learn_named(parameters)
 

@@ -28,6 +28,7 @@ from local_runner.errors import InvalidPipelineError
 from local_runner.fingerprint import fingerprint_of, texts_of
 from local_runner.image.tag import content_of, current_tag
 from local_runner.models import PipelineDefinition
+from local_runner.planning.parameters import learn_secrets
 from local_runner.project import Project
 from local_runner.run.definition import load_definition
 from local_runner.run.local_data import local_storage
@@ -95,7 +96,7 @@ def _target(project: Project, environment: Environment, aws: Aws, definition: Pi
     target.check_account()
     secrets.learn_named(environment.parameters)
     secrets.learn_named(environment.schedule.parameters if environment.schedule else {})
-    secrets.learn_definition(definition)
+    learn_secrets(definition, secrets)
     return target
 
 
