@@ -7,7 +7,7 @@
         ├── InvalidPipelineError    problems of the definition or the parameters, all of them
         └── EngineError             no engine can run this; what to install
 
-A step that fails is data in the Execution (exit code 1), not an exception; DataError is how that is said inside a run.
+A step that fails is data in the Execution (exit code 1), not an exception; DataError carries it inside a run.
 Ctrl-C is exit code 130.
 Every message says what is wrong, where it stands, and what to do.
 """
@@ -55,7 +55,7 @@ UNWRITABLE = (errno.EROFS, errno.EACCES)
 
 
 def says_no_room(reason: str) -> bool:
-    """Whether a failure's reason is that a disk is full: the system's words, which also jobs repeat."""
+    """Whether a failure's reason is that a disk is full: the system's message, which jobs repeat, too."""
     return any(os.strerror(number) in reason for number in NO_ROOM)
 
 

@@ -43,7 +43,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Masked:
-    """A listener that is told everything without the secrets in it."""
+    """A listener that gets everything without the secrets in it."""
 
     listener: Listener
     secrets: Secrets

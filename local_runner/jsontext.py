@@ -39,7 +39,7 @@ def parse_json(text: str) -> Any:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether lists and objects lie deeper in each other than NESTING; told without recursion."""
+    """Whether lists and objects lie deeper in each other than NESTING; found without recursion."""
     level: list[Any] = [value]
     for _ in range(NESTING + 1):
         below: list[Any] = []

@@ -7,7 +7,7 @@ MAX_NAME_BYTES = 255
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a directory can have an entry of that name: one that leads nowhere else and is not too long."""
+    """Whether a directory can have an entry of that name: one that stays in that directory and is not too long."""
     if text in ("", ".", "..") or "/" in text or "\0" in text:
         return False
     return is_text(text) and len(text.encode()) <= MAX_NAME_BYTES

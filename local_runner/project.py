@@ -11,7 +11,7 @@ from local_runner.settings import Settings, load_settings
 
 @dataclass(frozen=True)
 class Project:
-    """Where a project's runs happen, and who is told what they are doing.
+    """Where a project's runs happen, and who is shown what they are doing.
 
     ``settings`` are those of its local_runner.toml, ``state`` is its state directory (absolute), and ``note`` gets one
     line for each thing that takes time or that the user should know.

@@ -101,8 +101,8 @@ def clean(
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size
-        gone = prune_steps(state, max_age=older_than, max_size=limit, dry_run=dry_run)
-        click.echo(f"Step cache: {gone.removed} of {gone.of} entries {what} ({gone.size / 1e6:.1f} MB).")
+        pruned = prune_steps(state, max_age=older_than, max_size=limit, dry_run=dry_run)
+        click.echo(f"Step cache: {pruned.removed} of {pruned.of} entries {what} ({pruned.size / 1e6:.1f} MB).")
     if of_runs or not (of_cache or max_size is not None):
-        gone = prune_runs(state, max_age=older_than, dry_run=dry_run)
-        click.echo(f"Executions: {gone.removed} of {gone.of} records {what} ({gone.size / 1e6:.1f} MB).")
+        pruned = prune_runs(state, max_age=older_than, dry_run=dry_run)
+        click.echo(f"Executions: {pruned.removed} of {pruned.of} records {what} ({pruned.size / 1e6:.1f} MB).")

@@ -1,4 +1,4 @@
-"""What commands have in common: the types of their values, the options that say what is run, and who is told of it."""
+"""What commands have in common: the types of their values, the options that say what is run, the project."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _ROLE_CHECKS = ("GetRole", "SimulatePrincipalPolicy")
 def refuse(model: Any, **_: Any) -> None:
     """Handle botocore's before-call event by refusing the call.
 
-    The SDK asks IAM whether a role will do, and goes on where it is not allowed to ask: so it is told.
+    The SDK asks IAM whether a role will do, and goes on where it is not allowed to ask: that is the answer here.
     """
     service = model.service_model.service_name
     if service == "iam" and model.name in _ROLE_CHECKS:

@@ -229,7 +229,7 @@ class _Job:
 def _compile(
     job: _Job, environment: Mapping[str, str], progress: Callable[[str], None], stack: ExitStack
 ) -> dict[str, Any]:
-    """Run the compiling process, keep its uploads, and return its result. CompileError says what it said.
+    """Run the compiling process, keep its uploads, and return its result. CompileError carries its message.
 
     ``stack`` ends whatever is left of the process; until then ``scratch`` is there.
     """

@@ -1,4 +1,4 @@
-"""The SDK's PipelineSession, offline: it answers from what it was told, and its uploads stay on this machine.
+"""The SDK's PipelineSession, offline: it answers from what it was given, and its uploads stay on this machine.
 
 Version 3 of the SDK, or version 2 where the interpreter has that. Whoever imports this has seen to what boto3's default
 session is by then: the SDK's modules make clients of it as they are imported.

@@ -126,7 +126,7 @@ def main(request: Request) -> dict[str, Any]:
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """Say in plain words that a pipeline is compiled offline. Sockets of this machine (a path) may be used.
+    """Say plainly that a pipeline is compiled offline. Sockets of this machine (a path) may be used.
 
     A guard against accidents and no boundary: C calls and other programs get past it.
     """

@@ -88,8 +88,8 @@ class FakeEngine:
                 try:
                     code = function(FakeHost(staged, host, lambda text: log.write(f"{text}\n".encode()), stop))
                     results.append(HostResult(host.name, code or 0))
-                except Breakdown as lost:
-                    results.append(HostResult(host.name, None, str(lost)))
+                except Breakdown as breakdown:
+                    results.append(HostResult(host.name, None, str(breakdown)))
         return JobResult(tuple(results), "interrupted" if stop.is_set() else "")
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ class BoundedLog:
 class HostLog:
     """Appends a host's output to its log file, line by line, and passes each line on.
 
-    All lines are passed on; the file keeps the first and the last of them, and whoever follows is told once.
+    All lines are passed on; the file keeps the first and the last of them, and whoever follows gets one line about it.
 
     stdout and stderr may come from two ``sources``; a line of one is never written into the middle of the other's.
     ``error`` says what went wrong where a write failed (a full disk); the output is then read on regardless, since a
@@ -169,9 +169,9 @@ class HostLog:
     def _append(self, data: bytes) -> None:
         if self.error is None:
             try:
-                told = self._file.left_out
+                noted = self._file.left_out
                 self._file.write(data)
-                if self._file.left_out and not told:
+                if self._file.left_out and not noted:
                     self._on_line(
                         f"[local-runner: the output is large; {self._file.path.name} keeps its first and last part]"
                     )

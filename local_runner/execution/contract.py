@@ -175,9 +175,9 @@ def collect(
     """
     message, invalid = _exit_message(staged)
     reason = _reason(staged, result, message, invalid, faults)
-    lost = any(host.exit_code is None for host in result.hosts)
+    unknown_end = any(host.exit_code is None for host in result.hosts)
     outputs: dict[str, Path] = {}
-    if not lost:  # what may still write is left alone: what it uploaded while it ran is all there is
+    if not unknown_end:  # what may still write is left alone: what it uploaded while it ran is all there is
         taken, refused = _take_outputs(staged, completed=reason is None)
         reason = reason or refused
         outputs = _publish(staged, taken, storage, keep, completed=reason is None)

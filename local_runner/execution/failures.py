@@ -1,4 +1,4 @@
-"""Why a job failed, in words. Reads the ends of logs."""
+"""Why a job failed, as a text for people. Reads the ends of logs."""
 
 from __future__ import annotations
 

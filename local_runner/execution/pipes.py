@@ -71,7 +71,7 @@ def _name(pipe: InputPipe, epoch: int) -> str:
 
 @contextmanager
 def feeding(staged: StagedJob) -> Generator[list[str]]:
-    """Feed the pipes of all hosts for as long as the context lasts; the list gets what could not be read, in words."""
+    """Feed the pipes of all hosts for as long as the context lasts; the list gets what could not be read."""
     over = threading.Event()
     faults: list[str] = []
     feeders = [

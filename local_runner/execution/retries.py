@@ -29,8 +29,8 @@ def with_retries(
 ) -> Ended:
     """The end of the step's last attempt. ``attempt`` makes one, given its number (from 1).
 
-    ``say`` is told of each attempt that is followed by another; ``wait`` waits for seconds, and returns whether the
-    execution is to stop; ``clock`` counts seconds.
+    ``say`` gets a line for each attempt that is followed by another; ``wait`` waits for seconds, and returns whether
+    the execution is to stop; ``clock`` counts seconds.
     """
     started = clock()
     policies = (*planned.step.retry_policies, WITHOUT_POLICY)

@@ -198,7 +198,7 @@ def _whole(process: subprocess.Popen[bytes], stream: IO[bytes], errors: IO[bytes
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()[-8:]
         raise EngineError(
-            "The base image could not be built from Debian packages; mmdebstrap said:\n"
+            "The base image could not be built from Debian packages; mmdebstrap printed:\n"
             + "\n".join(f"  {line}" for line in lines)
             + "\nCheck this machine's apt mirror and proxy, or load a python:3.11 image ('docker load')."
         )

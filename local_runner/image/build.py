@@ -77,7 +77,7 @@ def _pack(source: ImageSource, wheel_directory: Path, archive: IO[bytes]) -> Non
 
 def _build(client: Any, source: ImageSource, archive: IO[bytes], tag: str, arguments: dict[str, str]) -> None:
     """Let the engine build the archive. It sets the tag last, so a build that is cut off leaves none."""
-    step, said = "", ""
+    step, output = "", ""
     try:
         for event in client.api.build(
             fileobj=archive,
@@ -89,23 +89,23 @@ def _build(client: Any, source: ImageSource, archive: IO[bytes], tag: str, argum
             decode=True,
         ):
             if "error" in event:
-                raise EngineError(_failure(source, step, said, str(event["error"])))
+                raise EngineError(_failure(source, step, output, str(event["error"])))
             text = str(event.get("stream", ""))
             if re.match(r"Step \d+/\d+ :", text):
-                step, said = text.strip(), ""
+                step, output = text.strip(), ""
             else:
-                said += text
+                output += text
     except (docker.errors.DockerException, OSError) as error:
         reason = getattr(error, "explanation", None) or error
-        raise EngineError(_failure(source, step, said, str(reason))) from None
+        raise EngineError(_failure(source, step, output, str(reason))) from None
     if not has_image(client, tag):
-        raise EngineError(_failure(source, step, said, "the build ended without an image"))
+        raise EngineError(_failure(source, step, output, "the build ended without an image"))
 
 
-def _failure(source: ImageSource, step: str, said: str, reason: str) -> str:
+def _failure(source: ImageSource, step: str, output: str, reason: str) -> str:
     # The engine echoes the failing command in full, which a long RUN makes unreadable.
     code = re.search(r"returned a non-zero code: (\d+)", reason)
-    lines = [line.rstrip() for line in _COLOUR.sub("", said).splitlines()]
+    lines = [line.rstrip() for line in _COLOUR.sub("", output).splitlines()]
     lines = [line for line in lines if line and not line.startswith((" --->", "Removing intermediate container"))]
     lines = [*lines[-_SHOWN_LINES:], f"exit code {code[1]}" if code else reason.strip()]
     where = f"at '{step}'" if step else "before its first step"

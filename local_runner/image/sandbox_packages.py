@@ -142,10 +142,10 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -
         text=True,
     )
     if done.returncode:
-        said = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])
+        output = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])
         raise EngineError(
-            f"The packages of {source.requirements} could not be installed for the sandbox; uv said:"
-            f"\n{said}\nCorrect that file, or set the index for uv (UV_DEFAULT_INDEX) or pip "
+            f"The packages of {source.requirements} could not be installed for the sandbox; uv printed:"
+            f"\n{output}\nCorrect that file, or set the index for uv (UV_DEFAULT_INDEX) or pip "
             "(pip config), then run again."
         )
 

@@ -107,7 +107,7 @@ class LocalExecution:
 
 
 class _Journal:
-    """The listener that keeps what it is told, and passes it on to the one who shows it."""
+    """The listener that keeps what it receives, and passes it on to the one who shows it."""
 
     def __init__(self, shown: Listener, on_begin: Callable[[], None]) -> None:
         self.begun = False

@@ -1,4 +1,4 @@
-"""The exceptions that a run is to play (``--inject-fault``), held against the steps. No I/O."""
+"""The exceptions of the service that steps are to end in (``--inject-fault``), held against the steps. No I/O."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def parameter_values(
             value = _typed(parameter, value_text(defaults[name]), f"[local.parameters] {name}", problems)
         else:
             value = parameter.default
-            # A parameter that could not be read is told already, and its value is just not known.
+            # A parameter that could not be read is in the problems already, and its value is just not known.
             if value is None and not any(problem.where.startswith(f"Parameters[{index}].") for problem in problems):
                 remedy = f"Give -p {name}=VALUE{settable}."
                 problems.append(

@@ -327,7 +327,7 @@ class _Planning:
         return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
 
     def is_provided(self, uri: str, where: str) -> bool:
-        """Whether this machine has something for the URI; what cannot be told for a fault in the data is a problem."""
+        """Whether this machine has something for the URI; what a fault in the data hides is a problem."""
         try:
             return self.data.provides(uri)
         except DataError as error:
@@ -335,7 +335,7 @@ class _Planning:
             return True
 
     def check_json_uri(self, where: str, expression: JsonGet, scope: Scope) -> None:
-        with suppress(ExpressionError):  # told when the step was resolved
+        with suppress(ExpressionError):  # a problem since the step was resolved
             uri = json_uri(expression, scope)
             what = s3_problem(uri) if isinstance(uri, str) else None
             if what:
@@ -355,7 +355,7 @@ class _Planning:
         try:
             value = evaluate_expression(expression, scope)
         except ExpressionError:
-            return  # told when the step was resolved
+            return  # a problem since the step was resolved
         if isinstance(value, Deferred):
             why = f" ({value.reason})" if expression.step in self.request.source else ""
             what = (

@@ -40,13 +40,13 @@ class PlainListener:
         self._begin = self._clock()
         self._types = {item.step.name: item.step.type for item in plan.steps}
         self._name_width = min(max((cells(name) for name in self._types), default=0), _MAX_NAME)
-        self._say(f"{plan.pipeline.name}  execution {plan.execution_id} on {engine}")
+        self._print(f"{plan.pipeline.name}  execution {plan.execution_id} on {engine}")
         for note in plan.notes:
             self.note(note)
 
     def step_started(self, name: str) -> None:
         """Says so."""
-        self._say(f"{self._name(name)}  Executing")
+        self._print(f"{self._name(name)}  Executing")
 
     def line(self, step: str, host: str, text: str) -> None:
         """Passes the line on, whole, after the step and the host."""
@@ -56,12 +56,12 @@ class PlainListener:
     def step_ended(self, step: StepExecution) -> None:
         """Says how, how long it took, and what it left to say."""
         took = "cached" if step.cached else duration(step.seconds)
-        said = outcome_text(step)
-        self._say(f"{self._name(step.name)}  {step.status}  {took}{'  ' if said else ''}{said}")
+        outcome = outcome_text(step)
+        self._print(f"{self._name(step.name)}  {step.status}  {took}{'  ' if outcome else ''}{outcome}")
 
     def note(self, text: str) -> None:
         """Passes it on."""
-        self._say(printable(text))
+        self._print(printable(text))
 
     def ended(self, execution: Execution) -> None:
         """Prints the last screen."""
@@ -78,7 +78,7 @@ class PlainListener:
     def _name(self, name: str) -> str:
         return name + " " * (self._name_width - cells(name))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if not self._quiet:
             self._write(f"[{self._clock() - self._begin:5.1f}s] {text}")
 

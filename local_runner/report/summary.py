@@ -75,12 +75,12 @@ def _failures(execution: Execution, cwd: Path) -> list[Line]:
     lines: list[Line] = []
     for step in execution.steps:
         reason = (step.failure_reason or "").strip()
-        # What the execution's reason quotes is said there.
-        said = _indented(reason) if reason and (reason == whole or reason not in whole) else []
+        # What the execution's reason quotes stands there.
+        reason_lines = _indented(reason) if reason and (reason == whole or reason not in whole) else []
         log: list[Line] = [(("    Log: ", "faint"), (shown_path(step.log, cwd), "plain"))] if step.log else []
-        if step.status != "Succeeded" and (said or log):
+        if step.status != "Succeeded" and (reason_lines or log):
             title: Line = ((f"  {printable(step.name)} {step.status.lower()}", _role(step)),)
-            lines += [*([()] if lines else []), title, *said, *log]
+            lines += [*([()] if lines else []), title, *reason_lines, *log]
     return lines
 
 
@@ -106,9 +106,9 @@ def _status(execution: Execution, symbols: Symbols) -> list[Line]:
     role: Role = "bad" if failed else "halted"
     head: Line = ((f"  {symbol} {execution.status}", role), (f" after {took}", "plain"), *tail)
     whole = _reason(execution)
-    said = whole and not any(whole in (step.failure_reason or "") for step in execution.steps)
+    shown = whole and not any(whole in (step.failure_reason or "") for step in execution.steps)
     advice: Line = (("    Next: ", "faint"), (_advice(execution), "plain"))
-    return [head, *(_indented(whole) if said else []), advice]
+    return [head, *(_indented(whole) if shown else []), advice]
 
 
 def _advice(execution: Execution) -> str:

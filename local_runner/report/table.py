@@ -172,7 +172,7 @@ def choose(rows: Sequence[Row], height: int) -> tuple[tuple[Row, ...], tuple[Row
 
 
 def counts(rows: Sequence[Row]) -> str:
-    """How many rows are in each state, in words: ``1 failed, 3 running, 12 waiting``."""
+    """How many rows are in each state, as a text: ``1 failed, 3 running, 12 waiting``."""
     order: tuple[State, ...] = ("failed", "running", "stopped", "succeeded", "not run", "waiting")
     number = Counter(row.state for row in rows)
     return ", ".join(f"{number[state]} {state}" for state in order if number[state])
@@ -247,9 +247,9 @@ def _unmet(item: PlannedStep, ended: Mapping[str, StepExecution]) -> str:
     }
     unmet: list[str] = []
     for it in item.waits_for:
-        status, words = wanted.get(it.trigger, (None, ""))
+        status, state = wanted.get(it.trigger, (None, ""))
         if it.step not in ended or (status and ended[it.step].status != status):
-            unmet.append(it.step + words)
+            unmet.append(it.step + state)
     return f"needs {', '.join(unmet)}" if unmet else ""
 
 

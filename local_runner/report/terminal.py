@@ -106,7 +106,7 @@ def render_svg(
     console.print(summary(plan, execution, cwd=cwd))
     svg = console.export_svg(title=title, unique_id="local-runner")
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-    # Some viewers (librsvg) collapse rich's no-break spaces without being told, and the columns with them.
+    # Some viewers (librsvg) collapse rich's no-break spaces unasked, and the columns with them.
     return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 

@@ -1,4 +1,4 @@
-"""What would run a job, told without asking an engine where that can be. Reads the image directory and a small file.
+"""What would run a job, found without an engine where that is possible. Reads the image directory and a small file.
 
 An engine takes a third of the time that a wholly cached run may take, so it is made when the first job has to run.
 """
@@ -31,7 +31,7 @@ class KnowsImages(Protocol):
 
 
 def engine_name(choice: str) -> str | None:
-    """The name of the engine that a choice will come to, if that can be told quickly."""
+    """The name of the engine that a choice will come to, if that can be found quickly."""
     if choice != "auto":
         return choice
     from local_runner.docker_host.address import listens
@@ -57,7 +57,7 @@ def image_of(
 
 
 def lazy_engine(project: Project, planned: PlannedRun) -> Engine:
-    """The engine of a request, made when it is needed, where steps are cached on it and its name can be told without
+    """The engine of a request, made when it is needed, where steps are cached on it and its name can be found without
     it; else made now."""
 
     def make() -> Engine:

@@ -97,7 +97,7 @@ class _Watch:
             self.shown.error(f"{type(error).__name__}: {error} (a defect of local-runner). Waiting for the next save.")
 
     def _forget(self, changed: list[Path]) -> None:
-        """Let go of what was made of files that changed."""
+        """Drop what was made of files that changed."""
         if self.settings is None or self.root / SETTINGS_FILE in changed:
             self.settings = None
             self._drop_engine()

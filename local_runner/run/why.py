@@ -37,7 +37,7 @@ class Explanation:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """In words."""
+        """As lines for people."""
         heads = {"hit": "would be taken from the cache", "miss": "would run", "never": "always runs"}
         head = f"{self.step} {heads.get(self.verdict, 'waits for others')}: {self.reason}"
         would = "would hit" if self.cloud.hits else "would not hit"

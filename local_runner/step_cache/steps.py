@@ -1,7 +1,7 @@
 """The cache as an execution uses it: look a job up, restore what it left, or record what it leaves.
 
 Reads and writes ``<state>/steps`` and, to restore, local S3 and the run's logs. Nothing that goes wrong with the cache
-ends a step: it is said once, and the step runs as it would without.
+ends a step: it is reported once, and the step runs as it would without.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StepCache:
     stored: int = 0
     dry: bool = False
     looked: dict[str, Looked] = field(default_factory=dict[str, Looked])
-    _said: set[str] = field(default_factory=set[str])
+    _noted: set[str] = field(default_factory=set[str])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------------------------------------------- looking up
@@ -85,7 +85,7 @@ class StepCache:
         except DataError:
             return None
         except (OSError, UnstableError) as error:
-            self._say(f"Step '{planned.step.name}' is not cached: {_trouble(error, self.store.directory)}")
+            self._note_once(f"Step '{planned.step.name}' is not cached: {_trouble(error, self.store.directory)}")
             return None
         files = {name: contents(each) for name, each in inputs.items()}
         places = places_of(execution, job.name, self.sources)
@@ -136,7 +136,7 @@ class StepCache:
             self._drop(name, looked.key, error)
             return None
         except (OSError, UnstableError) as error:
-            self._say(f"Step '{name}' is not taken from the cache: {_trouble(error, self.store.directory)}")
+            self._note_once(f"Step '{name}' is not taken from the cache: {_trouble(error, self.store.directory)}")
             return None
         if not self.dry:
             self.store.used(looked.key)
@@ -175,7 +175,7 @@ class StepCache:
                 self.store.add(directory, entry)
                 self.stored += 1
                 return
-            self._say(recording.refused)
+            self._note_once(recording.refused)
         except (OSError, UnstableError) as error:
             self._unusable(error)
         shutil.rmtree(directory, ignore_errors=True)
@@ -191,19 +191,19 @@ class StepCache:
 
     # ------------------------------------------------------------------------------------------------- troubles
     def _drop(self, step: str, key: str, error: CorruptError) -> None:
-        self._say(f"The cache entry of step '{step}' is damaged ({error}). It is removed, and the step runs.")
+        self._note_once(f"The cache entry of step '{step}' is damaged ({error}). It is removed, and the step runs.")
         with suppress(OSError):
             self.store.drop(key)
 
     def _unusable(self, error: Exception) -> None:
         trouble = _trouble(error, self.store.directory)
-        self._say(f"The step cache cannot be used, so steps run uncached. {trouble}", once="the cache")
+        self._note_once(f"The step cache cannot be used, so steps run uncached. {trouble}", once="the cache")
 
-    def _say(self, text: str, once: str = "") -> None:
+    def _note_once(self, text: str, once: str = "") -> None:
         with self._lock:
-            if (once or text) in self._said:
+            if (once or text) in self._noted:
                 return
-            self._said.add(once or text)
+            self._noted.add(once or text)
         self.note(text)
 
 

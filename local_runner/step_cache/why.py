@@ -1,4 +1,4 @@
-"""Why a step would run again, or not: two signatures compared, in words. No I/O."""
+"""Why a step would run again, or not: two signatures compared, as lines for people. No I/O."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ def cloud_cache(
             reasons.append(f"The code of input '{name}' changed, and so does its S3Uri.")
     if reasons:
         return CloudCache(False, tuple(reasons))
-    told = [f"{', '.join(CLOUD_KEY)} are what they were."]
+    reasons = [f"{', '.join(CLOUD_KEY)} are what they were."]
     data = [name for name in now.inputs if name not in code and before.inputs.get(name) != now.inputs[name]]
     if data:
-        told.append(f"SageMaker compares URIs and not contents: it would not see that {', '.join(data)} changed.")
+        reasons.append(f"SageMaker compares URIs and not contents: it would not see that {', '.join(data)} changed.")
     if config.get("ExpireAfter"):
-        told.append(f"It expires after {config['ExpireAfter']}.")
-    return CloudCache(True, tuple(told))
+        reasons.append(f"It expires after {config['ExpireAfter']}.")
+    return CloudCache(True, tuple(reasons))
 
 
 def _bound(value: Any, where: str) -> Iterator[str]:

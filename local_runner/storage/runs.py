@@ -56,7 +56,7 @@ class Run:
         write_atomically(self.directory / DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
 
     def close(self) -> None:
-        """Remove the scratch space and let go of the lock."""
+        """Remove the scratch space and unlock it."""
         job_tree.remove(self.work)
         self._lock.close()
 

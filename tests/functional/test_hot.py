@@ -314,7 +314,7 @@ COLD = {
 def test_what_cannot_be_run_hot_runs_cold_and_says_so_once(bench: Bench, what: str) -> None:
     """The job runs all the same, and the reason is told one time."""
     bench.notes.clear()
-    bench.hot._said.clear()
+    bench.hot._noted.clear()
     for _ in range(2):
         assert not bench.run(bench.hot, "print('x')", **COLD[what]).hot
     assert len([note for note in bench.notes if "runs cold" in note]) == 1

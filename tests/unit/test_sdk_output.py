@@ -31,7 +31,7 @@ def test_what_compose_says_itself_is_kept_apart() -> None:
     output = ComposeOutput()
     said = b"Attaching to " + ONE + b"\n\x1b[36m" + ONE + b" exited with code 3\n\x1b[0mERROR: no such image\n"
     assert output.feed(said) == []
-    assert output.said[-1] == "ERROR: no such image"
+    assert output.own_lines[-1] == "ERROR: no such image"
 
 
 @pytest.mark.parametrize("name", [ONE, TWO])

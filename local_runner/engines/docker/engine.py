@@ -52,7 +52,7 @@ class DockerEngine:
     """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means.
 
     ``limits`` gives each host the memory and processors of its instance type, no more than ``machine`` has (None: ask
-    the engine); ``note`` is told where that is something else. ``most_processes`` is the limit of one container.
+    the engine); ``note`` gets a line where that is something else. ``most_processes`` is the limit of one container.
     """
 
     state: Path
@@ -136,7 +136,7 @@ class DockerEngine:
         return JobResult(results, stopped)
 
     def close(self) -> None:
-        """Wait until what has ended is removed, and let go of the connection."""
+        """Wait until what has ended is removed, and close the connection."""
         self._removals.shutdown()
         self._exits.close()
         self.client.close()
@@ -165,8 +165,8 @@ class DockerEngine:
         except engine_errors() as error:
             return HostResult(host.name, None, broke_down(error))
         except subprocess.CalledProcessError as error:
-            said = first_line(error.stderr.decode(errors="replace"))
-            return HostResult(host.name, None, f"its inputs could not be copied ({said})")
+            message = first_line(error.stderr.decode(errors="replace"))
+            return HostResult(host.name, None, f"its inputs could not be copied ({message})")
         finally:
             self._own(staged, host)
 

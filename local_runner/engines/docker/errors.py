@@ -1,4 +1,4 @@
-"""What can go wrong with a call to the Docker engine, and how it is told. No I/O."""
+"""What can go wrong with a call to the Docker engine, and the message for it. No I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def first_line(error: object) -> str:
 
 
 def broke_down(error: Exception) -> str:
-    """Why a host was lost, in words."""
+    """Why a host was lost, as a message."""
     if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
         return system_trouble(error).rstrip(".")
     return (

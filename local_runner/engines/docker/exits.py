@@ -33,7 +33,7 @@ class ContainerExits:
             threading.Thread(target=self._follow, daemon=True, name="container exits").start()
 
     def code(self, container: str, patience: float) -> int | None:
-        """The exit code of a container that has ended; None where no event has said it after ``patience`` seconds."""
+        """The exit code of a container that has ended; None where no event had it after ``patience`` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: container in self._codes or not self._listening, patience)
             return self._codes.pop(container, None)

@@ -17,7 +17,7 @@ from local_runner.engines.host_log import HostLog
 from local_runner.models import StopReason
 
 _KILL_SECONDS = 10.0
-"""How long the end of a job may take that was killed. Then its worker counts as lost."""
+"""How long the end of a job may take that was killed. Then its worker is given up."""
 _ANSWER_SECONDS = 60.0
 """How long a worker may take to load what it was asked to."""
 
@@ -98,7 +98,7 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
     try:
         stopped = follow(job, ending)
     except StillRunsError:
-        raise WorkerLostError("its hot worker does what it is told no more") from None
+        raise WorkerLostError("its hot worker no longer answers") from None
     return _ended(bytes(answer), stopped)
 
 
@@ -109,9 +109,9 @@ def _command(connection: socket.socket, command: bytes) -> None:
 
 def _ended(answer: bytes, stopped: StopReason | Literal[""]) -> Ended:
     try:
-        told: dict[str, Any] = json.loads(answer)
+        ended: dict[str, Any] = json.loads(answer)
     except ValueError:
         raise WorkerLostError("its hot worker ended") from None
-    if "cold" in told:
-        raise NotRunHotError(str(told["cold"]))
-    return Ended(int(told["exit"]), bool(told["out_of_memory"]), stopped)
+    if "cold" in ended:
+        raise NotRunHotError(str(ended["cold"]))
+    return Ended(int(ended["exit"]), bool(ended["out_of_memory"]), stopped)

@@ -1,7 +1,7 @@
 """Hot jobs: ``python3 SCRIPT`` in a worker that has the imports done, instead of in a container of its own.
 
-Wraps the docker engine, which runs what cannot be run hot; each reason is said once. Talks to the Docker engine and to
-the workers (``worker.py``). A hot job sees what a cold one sees; what differs is in docs/ARCHITECTURE.md. A hot run
+Wraps the docker engine, which runs what cannot be run hot; each reason is reported once. Talks to the Docker engine and
+to the workers (``worker.py``). A hot job sees what a cold one sees; what differs is in docs/ARCHITECTURE.md. A hot run
 is marked as such in its record, and does not count where a full run is asked for.
 """
 
@@ -21,7 +21,7 @@ from local_runner.engines.following import Ending
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.hot.call import NotRunHotError, WorkerLostError, run_job
 from local_runner.engines.hot.imports import imports_of
-from local_runner.engines.hot.worker import WorkerKind, ensure_worker, kill_worker, let_go
+from local_runner.engines.hot.worker import WorkerKind, end_when_idle, ensure_worker, kill_worker
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob
 from local_runner.names import is_relative_path
@@ -46,7 +46,7 @@ class HotEngine:
     at_once: bool = False
     name: str = "docker"
     capabilities: Capabilities = CAPABILITIES
-    _said: set[str] = field(default_factory=set[str])
+    _noted: set[str] = field(default_factory=set[str])
     _broken: set[str] = field(default_factory=set[str])
     _users: dict[str, str] = field(default_factory=dict[str, str])
     _used: set[WorkerKind] = field(default_factory=set[WorkerKind])
@@ -78,7 +78,7 @@ class HotEngine:
                 raise NotRunHotError(reason)
             return self._run_hot(staged, on_line, stop)
         except NotRunHotError as error:
-            self._say(f"Step {staged.step} runs cold: {error}.")
+            self._note_once(f"Step {staged.step} runs cold: {error}.")
             return self.cold.run(staged, on_line, stop)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class HotEngine:
         for thread in self._starting:
             thread.join()
         for kind in () if self.keep else self._used:
-            let_go(kind)
+            end_when_idle(kind)
         self.cold.close()
 
     # -------------------------------------------------------------------------------------------------- one job
@@ -155,9 +155,9 @@ class HotEngine:
         except (NotRunHotError, OSError):
             return  # the first job finds out, and says so
 
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _note_once(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
             self.note(text)
 
 
@@ -173,7 +173,7 @@ def hot_engine(
 
 def _needs_cold(job: ProcessingJob) -> str | None:
     """Why a job of that kind is never run hot; None where it may be."""
-    words = job.command
+    command = job.command
     if job.instance_count > 1:
         return f"it has {job.instance_count} instances, and a hot worker is one host"
     if job.network_isolation:
@@ -185,10 +185,10 @@ def _needs_cold(job: ProcessingJob) -> str | None:
         return "it has an input of mode Pipe"
     if (
         not job.entrypoint
-        or len(words) < 2
-        or words[0] not in _PYTHON
-        or not words[1].startswith("/")
-        or not words[1].endswith(".py")
+        or len(command) < 2
+        or command[0] not in _PYTHON
+        or not command[1].startswith("/")
+        or not command[1].endswith(".py")
     ):
         return "its entrypoint is not python3 with a script's path"
     return None

@@ -95,7 +95,7 @@ def ensure_worker(api: Any, kind: WorkerKind, preload: Sequence[str] = ()) -> No
         until = time.monotonic() + _START_SECONDS
         while not _is_up(kind.directory, preload):
             if time.monotonic() > until or not _runs(api, kind):
-                raise NotRunHotError(f"its hot worker did not start{_said(kind.directory)}")
+                raise NotRunHotError(f"its hot worker did not start{_last_output(kind.directory)}")
             time.sleep(0.01)
 
 
@@ -165,7 +165,7 @@ def _runs(api: Any, kind: WorkerKind) -> bool:
         return False
 
 
-def _said(directory: Path) -> str:
+def _last_output(directory: Path) -> str:
     """The last line of the server's own output, as an appendix."""
     try:
         lines = (directory / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -175,14 +175,14 @@ def _said(directory: Path) -> str:
 
 
 def kill_worker(api: Any, kind: WorkerKind) -> None:
-    """End a worker that no longer does what it is told."""
+    """End a worker that no longer answers."""
     from docker.errors import DockerException
 
     with contextlib.suppress(DockerException):
         api.remove_container(_container(kind), force=True, v=True)
 
 
-def let_go(kind: WorkerKind) -> None:
+def end_when_idle(kind: WorkerKind) -> None:
     """End a worker as soon as it runs no job, that of another runner among them."""
     _quit(kind.directory, {"quit": True})
     shutil.rmtree(kind.directory, ignore_errors=True)

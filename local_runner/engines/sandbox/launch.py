@@ -35,7 +35,7 @@ class _Launcher:
     """The process that starts the hosts.
 
     ``outputs`` maps the descriptors on which the hosts' outputs are read to the hosts; ``report`` is what the
-    launcher itself said so far.
+    launcher itself printed so far.
     """
 
     process: subprocess.Popen[bytes]
@@ -145,19 +145,19 @@ def _compiled(path: Path) -> bytes:
 
 def _results(staged: StagedJob, report: bytes, logs: Mapping[str, HostLog]) -> tuple[HostResult, ...]:
     """What the launcher reported, host by host; whatever else it printed is how it broke down."""
-    told: dict[str, tuple[str, str]] = {}
+    reported: dict[str, tuple[str, str]] = {}
     rest: list[str] = []
     for line in report.decode("utf-8", "replace").splitlines():
         what, _, value = line.partition(" ")
         number, _, text = value.partition(" ")
         if what in ("exit", "error") and number.isdecimal():
-            told[staged.hosts[int(number)].name] = (what, text)
+            reported[staged.hosts[int(number)].name] = (what, text)
         else:
             rest.append(line)
-    lost = ("error", "\n".join(rest[-5:]) or "its launcher was killed")
+    failure = ("error", "\n".join(rest[-5:]) or "its launcher was killed")
     results: list[HostResult] = []
     for host in staged.hosts:
-        what, text = told.get(host.name, lost)
+        what, text = reported.get(host.name, failure)
         if what == "exit":
             results.append(HostResult(host.name, int(text), logs[host.name].error))
         else:

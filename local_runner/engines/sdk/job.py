@@ -33,14 +33,14 @@ Call = tuple[str, dict[str, Any]]
 
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 5.0
-_SAID_LINES = 8
+_OWN_LINES = 8
 
 
 @dataclass(frozen=True)
 class SdkEnd:
     """How it ended: what stock local mode raised (empty: nothing), each host's container, and who stopped it.
 
-    ``trouble`` says more than ``error`` does where docker compose said more.
+    ``trouble`` says more than ``error`` does where docker compose printed more.
     """
 
     error: str
@@ -97,8 +97,8 @@ class SdkJob:
         stopped = _follow(pid, descriptor, self._containers, take, stop)
         take(b"")  # what is left of a last line
         error = _error(self._links)
-        said = next((line for line in output.said if line.startswith("ERROR") or "Error response" in line), "")
-        trouble = said or ("\n  ".join([error, *output.said[-_SAID_LINES:]]) if error else "")
+        message = next((line for line in output.own_lines if line.startswith("ERROR") or "Error response" in line), "")
+        trouble = message or ("\n  ".join([error, *output.own_lines[-_OWN_LINES:]]) if error else "")
         return SdkEnd(error, trouble, self._containers.ended(), stopped)
 
 

@@ -18,12 +18,12 @@ _MOST_HELD = 64 * 1024
 class ComposeOutput:
     """Cuts compose's output into (host, line); lines are bytes, with the carriage returns that a job wrote.
 
-    ``said`` are the last lines of compose's own, for the case that it fails.
+    ``own_lines`` are the last lines of compose's own, for the case that it fails.
     """
 
     def __init__(self) -> None:
         self._rest = b""
-        self.said: list[str] = []
+        self.own_lines: list[str] = []
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The lines that ``data`` completes; no data completes the last one."""
@@ -38,7 +38,7 @@ class ComposeOutput:
         prefix = _PREFIX.match(line)
         if not prefix:
             own = _ANY_COLOUR.sub(b"", line).decode(errors="replace").strip()
-            self.said = [*self.said, *([own] if own else [])][-_KEPT_LINES:]
+            self.own_lines = [*self.own_lines, *([own] if own else [])][-_KEPT_LINES:]
             return None
         text = line[prefix.end() :]
         # A last line without an end has compose's own next line right behind it.

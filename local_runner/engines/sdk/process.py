@@ -79,11 +79,12 @@ class SdkProcess:
         """Wait until the SDK is imported, about 2 s after the start. Raises EngineError where it cannot be."""
         if self._ready:
             return
-        said = self._answer()
-        self._ready = said == READY
+        printed = self._answer()
+        self._ready = printed == READY
         if not self._ready:
             raise EngineError(
-                f"The SageMaker Python SDK's local mode cannot be loaded by {sys.executable}: {said.decode().strip()}\n"
+                f"The SageMaker Python SDK's local mode cannot be loaded by {sys.executable}:"
+                f" {printed.decode().strip()}\n"
                 "Install it there: make setup, or pip install 'local-runner[compile]'."
             )
 
@@ -118,13 +119,13 @@ class SdkProcess:
 
     def _answer(self) -> bytes:
         """One line."""
-        said = b""
-        while not said.endswith(b"\n"):
+        answer = b""
+        while not answer.endswith(b"\n"):
             data = self._control.recv(1)
             if not data:
-                return said or self.errors.read_bytes()[-2000:] or b"it ended without a word"
-            said += data
-        return said
+                return answer or self.errors.read_bytes()[-2000:] or b"it ended without a word"
+            answer += data
+        return answer
 
 
 def _remove_ownerless(directory: Path) -> None:

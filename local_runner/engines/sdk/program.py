@@ -42,7 +42,7 @@ _GRACE_PERIOD = "2s"
 _WATCH_SECONDS = 0.2
 _LAST_SECONDS = 2.0
 _HTTP_OK = 200
-_SAID_BYTES = 500
+_ANSWER_BYTES = 500
 _SERVER = "_HostingContainer"
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -124,7 +124,7 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
         os.dup2(output, 1)
         with Path(job.errors).open("ab") as errors:
             os.dup2(errors.fileno(), 2)
-        # Line by line, so that lines are seen when they are said.
+        # Line by line, so that lines are seen when they are printed.
         sys.stdout = open(1, "w", encoding="utf-8", buffering=1, newline="\n", closefd=False)  # noqa: SIM115
         tempfile.tempdir = os.environ["TMPDIR"] = job.temporary
         container: dict[str, Any] = {"labels": job.labels}
@@ -194,8 +194,8 @@ def _check_answers(client: Any) -> None:
         response = invoke(*arguments, **more)
         status = response["ResponseMetadata"]["HTTPStatusCode"]
         if status != _HTTP_OK:
-            said = response["Body"].read(_SAID_BYTES).decode(errors="replace").strip()
-            raise RuntimeError(f"the model server answered a request with the status {status}: {said}")
+            answer = response["Body"].read(_ANSWER_BYTES).decode(errors="replace").strip()
+            raise RuntimeError(f"the model server answered a request with the status {status}: {answer}")
         return response
 
     client.invoke_endpoint = invoke_checked
@@ -217,14 +217,15 @@ def _watch_server(job: Job) -> None:
             return
         frame = frame.f_back
     time.sleep(_LAST_SECONDS)  # the job may be over: the SDK stopped the server, and this process ends any moment now
-    said = _said(server)
+    answer = _last_output(server)
     _end(
-        job, f"RuntimeError: the model server ended before it had answered every request{f' ({said})' if said else ''}"
+        job,
+        f"RuntimeError: the model server ended before it had answered every request{f' ({answer})' if answer else ''}",
     )
 
 
-def _said(server: Any) -> str:
-    """What docker compose said last of why it ended (a port that is taken, say): the SDK keeps that unread."""
+def _last_output(server: Any) -> str:
+    """What docker compose printed last of why it ended (a port that is taken, say): the SDK keeps that unread."""
     errors = server.process.stderr
     os.set_blocking(errors.fileno(), False)
     lines = (errors.read() or b"").decode(errors="replace").split("\n")

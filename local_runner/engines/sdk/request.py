@@ -20,7 +20,7 @@ DIFFERENCES = (
     "The hosts of a job share their input and output directories, and all are stopped when the first one ends.",
     "/opt/ml/output/message is deleted unread: there is no ExitMessage.",
     "Exit code 130 passes for success, and the outputs of a failed job are uploaded.",
-    "Links in outputs are followed; one that leads nowhere fails the job.",
+    "Links in outputs are followed; one whose target does not exist fails the job.",
     "processingjobconfig.json has no role, volume size or MaxRuntimeInSeconds of the request, and local S3Uris.",
     "Jobs have a network, and no limits on time, memory or processors, whatever the request says.",
 )

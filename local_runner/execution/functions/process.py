@@ -64,7 +64,7 @@ class Places:
     """Where a function's process finds and leaves things.
 
     ``work`` is scratch space, its HOME; ``log`` the file for its output; ``s3`` the tree of the local S3, which it is
-    told as LOCAL_RUNNER_S3.
+    in the variable LOCAL_RUNNER_S3.
     """
 
     work: Path
@@ -133,7 +133,7 @@ def _follow(
     output = process.stdout.fileno()
     os.set_blocking(output, False)
     while True:
-        over = process.poll() is not None  # asked before reading, so that its last words are read
+        over = process.poll() is not None  # asked before reading, so that its last lines are read
         select.select([output], [], [], 0 if over else 0.05)
         data = b""
         with suppress(BlockingIOError):

@@ -114,5 +114,5 @@ def _run(attempt: Attempt, job: ProcessingJob, looked: Looked | None) -> Ended:
 
 def _exception(result: JobResult) -> ServiceException | None:
     """An engine that breaks down is to this machine what InternalServerError is to the service."""
-    lost = any(host.exit_code is None for host in result.hosts)
-    return "SageMaker.JOB_INTERNAL_ERROR" if lost and not result.stopped else None
+    unknown_end = any(host.exit_code is None for host in result.hosts)
+    return "SageMaker.JOB_INTERNAL_ERROR" if unknown_end and not result.stopped else None

@@ -37,7 +37,7 @@ class StockEnd:
     exit_code: int | None
     failure_reason: str | None = None
     stopped: bool = False
-    lost: bool = False
+    engine_failed: bool = False
     outputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
@@ -71,7 +71,7 @@ def run_step(attempt: Attempt, run: Callable[[Attempt, StockJob, OnLine], StockE
         ended=timestamp(),
         failure_reason=end.failure_reason,
     )
-    return Ended(execution, described, exception="SageMaker.JOB_INTERNAL_ERROR" if end.lost else None)
+    return Ended(execution, described, exception="SageMaker.JOB_INTERNAL_ERROR" if end.engine_failed else None)
 
 
 def make_calls(attempt: Attempt, job: StockJob, image_uri: str, on_line: OnLine, calls: Calls) -> SdkEnd:

@@ -56,7 +56,7 @@ def _train(attempt: Attempt, job: StockJob, on_line: OnLine) -> StockEnd:
         failure = _failure(left / "output.tar.gz")
         message = f"AlgorithmError: {failure}" if failure else None
         reason = failure_reason([(log_of(attempt, result.host), result) for result in results], message)
-        return StockEnd(failed[0].exit_code, reason, lost=any(result.exit_code is None for result in failed))
+        return StockEnd(failed[0].exit_code, reason, engine_failed=any(result.exit_code is None for result in failed))
     _keep_data(left / "output.tar.gz")
     job_tree.take(left, str(work / "taken"))
     published = storage.publish(work / "taken", artifacts(job))

@@ -25,7 +25,7 @@ class Check:
     """One thing that was looked at.
 
     ``state``: it is as it should be (ok), something cannot work without it (gap), or it is not there and nothing is
-    lost (none). ``fix`` is the command that brings it, or "".
+    missed (none). ``fix`` is the command that brings it, or "".
     """
 
     name: str

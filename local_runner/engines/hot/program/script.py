@@ -87,7 +87,7 @@ def _exit_code(value):
 
 
 def _end(code, before):
-    """Wait for threads, call what atexit holds, and let go of the user's objects: open files are written then."""
+    """Wait for threads, call what atexit holds, and drop the user's objects: open files are written then."""
     try:
         threading._shutdown()
         atexit._run_exitfuncs()

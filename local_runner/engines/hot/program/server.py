@@ -110,18 +110,18 @@ class Server:
         self.number += 1
         scratch = "%s/%d" % (SCRATCH, self.number)
         os.mkdir(scratch)
-        why, told = os.pipe()
+        why, errors = os.pipe()
         namespaces.unshare(namespaces.NEW_PIDS)
         pid = os.fork()
         if pid == 0:
             try:
-                code = self._become_job(request, outputs, scratch, told)
+                code = self._become_job(request, outputs, scratch, errors)
             except BaseException:  # nothing of the job may come back into the server
                 sys.excepthook(*sys.exc_info())
                 code = 1
             os._exit(code)
         namespaces.rejoin_pids(self.pids)
-        os.close(told)
+        os.close(errors)
         self.jobs[pid] = Job(pid, connection, scratch, why, request)
         connection.setblocking(False)
         self.selector.register(connection, selectors.EVENT_READ, self.jobs[pid])
@@ -166,8 +166,8 @@ class Server:
         job_tree.remove(job.scratch)
 
     # ------------------------------------------------------------------------------------------ in the child
-    def _become_job(self, request, outputs, scratch, told):
-        """From here on this process is the job's. Returns the exit code; why it cannot begin is written to ``told``."""
+    def _become_job(self, request, outputs, scratch, errors):
+        """From here on this process is the job's. Returns the exit code; why it cannot begin goes to ``errors``."""
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -187,7 +187,7 @@ class Server:
             os.set_inheritable(1, True)
             os.set_inheritable(2, True)
         except Exception as error:
-            os.write(told, str(error).encode("utf-8", "replace")[:2000])
+            os.write(errors, str(error).encode("utf-8", "replace")[:2000])
             return 1
         os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
         return scripts.run(request["program"], request["script"], request["arguments"], own)

@@ -205,7 +205,7 @@ def _mount_overlay(target: bytes, layers: list[bytes], upper: bytes, work: bytes
 
 def _copy_tree(source: bytes, target: bytes) -> None:
     """Copy a layer over what lower layers left, sharing blocks where the file system can."""
-    import fcntl  # only here, where speed is lost already
+    import fcntl  # only here, where speed does not matter any more
     import shutil
 
     for entry in os.scandir(source):

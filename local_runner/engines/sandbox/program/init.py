@@ -36,25 +36,25 @@ _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 _RLIMIT_NPROC, _MOST_PROCESSES = 6, 4096
 
 
-def start_init(index: int, host: Host, gate: int, told: int) -> NoReturn:
+def start_init(index: int, host: Host, gate: int, reports: int) -> NoReturn:
     """In a process of its own: make a pid namespace, and leave its first process to the launcher."""
     try:
         unshare(CLONE_NEWPID, "pid")
         init = os.fork()
         if not init:
-            _init(index, host, gate, told)
-        os.write(told, b"init %d %d\n" % (index, init))
+            _init(index, host, gate, reports)
+        os.write(reports, b"init %d %d\n" % (index, init))
     except Exception as error:
-        _tell_error(told, index, error)
+        _report_error(reports, index, error)
     finally:
         os._exit(0)
 
 
-def _tell_error(told: int, index: int, error: Exception) -> None:
-    os.write(told, f"error {index} {describe(error)}\n".encode("utf-8", "surrogateescape"))
+def _report_error(reports: int, index: int, error: Exception) -> None:
+    os.write(reports, f"error {index} {describe(error)}\n".encode("utf-8", "surrogateescape"))
 
 
-def _init(index: int, host: Host, gate: int, told: int) -> NoReturn:
+def _init(index: int, host: Host, gate: int, reports: int) -> NoReturn:
     """Process 1: lays out the file system, starts the job, reaps, and exits as the job did."""
     code = 125
     try:
@@ -74,7 +74,7 @@ def _init(index: int, host: Host, gate: int, told: int) -> NoReturn:
             os._exit(code)
         job = os.fork()
         if not job:
-            _become_job(index, host, processes, told)
+            _become_job(index, host, processes, reports)
         os.close(processes)
         pid, status = os.wait()
         while pid != job:
@@ -82,16 +82,16 @@ def _init(index: int, host: Host, gate: int, told: int) -> NoReturn:
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else 128 - code
     except Exception as error:
-        _tell_error(told, index, error)
+        _report_error(reports, index, error)
     finally:
         os._exit(code)
 
 
-def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
+def _become_job(index: int, host: Host, processes: int, reports: int) -> NoReturn:
     code = 125
     try:
         # Its pid as the launcher sees it, for SIGTERM: the host's /proc still answers in the host's numbers.
-        os.write(told, b"job %d %s\n" % (index, os.fsencode(os.readlink("self", dir_fd=processes))))
+        os.write(reports, b"job %d %s\n" % (index, os.fsencode(os.readlink("self", dir_fd=processes))))
         os.setsid()
         for number in (SIGPIPE, SIGXFSZ):  # which Python ignores, and ignored signals outlive an exec
             libc.signal(number, None)
@@ -102,7 +102,7 @@ def _become_job(index: int, host: Host, processes: int, told: int) -> NoReturn:
         os.chdir(host["working_directory"])
         code = _exec(host["argv"], host["environment"])
     except Exception as error:
-        _tell_error(told, index, error)
+        _report_error(reports, index, error)
     finally:
         os._exit(code)
 

@@ -1,4 +1,4 @@
-"""What the modules of this program have in common: system calls, and how their errors are told. No I/O of its own."""
+"""What the modules of this program have in common: system calls, and their errors as messages. No I/O of its own."""
 
 from __future__ import annotations
 

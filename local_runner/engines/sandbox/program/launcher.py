@@ -40,7 +40,7 @@ def main() -> None:
     size = int.from_bytes(_read(8), "little")
     data = _read(size)
     if len(data) < size or not size:
-        return  # the runner died before it had said what to run
+        return  # the runner died before it had sent what to run
     specification: Specification = marshal.loads(data)
     os.umask(0o022)
     count = len(specification["hosts"])
@@ -150,23 +150,23 @@ def _raise_loopback() -> None:
 def _run_hosts(specification: Specification, errors: dict[int, str], codes: dict[int, int]) -> None:
     """Start an init for each host and wait for the end of all of them, obeying the runner meanwhile."""
     call("become the reaper of the inits", libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-    events, told = os.pipe()
+    events, reports = os.pipe()
     gate, go = os.pipe()
     hosts = specification["hosts"]
     for index, host in enumerate(hosts):
         starter = os.fork()
         if not starter:
             os.close(go)
-            start_init(index, host, gate, told)
+            start_init(index, host, gate, reports)
         os.waitpid(starter, 0)
-    os.close(told)
+    os.close(reports)
     os.close(gate)
     for host in hosts:
         os.close(host["log"])
     try:
         os.write(go, b"g" * len(hosts))  # every init is the launcher's own child by now
     except BrokenPipeError:
-        pass  # there is none: what they told says why
+        pass  # there is none: what they reported says why
     inits = _watch(events, errors)
     for index, pid in inits.items():
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
