@@ -25,7 +25,7 @@ from local_runner.events import Masked, masked_step
 from local_runner.execution.attempt import Attempt, Resources
 from local_runner.execution.ended import Ended, failed
 from local_runner.execution.retries import with_retries
-from local_runner.execution.steps import RUNS
+from local_runner.execution.steps import runner_of
 from local_runner.jsontext import shorten
 from local_runner.models import Execution, ExecutionStatus, Plan, PlannedStep, StepExecution
 from local_runner.planning.scope import starting_scope, timestamp
@@ -212,7 +212,7 @@ class _Executor:
         """One attempt at a step. Whatever goes wrong is the step's failure."""
         attempt = Attempt(self.plan, planned, scope.at(timestamp()), number, self.resources)
         try:
-            return RUNS[planned.step.type](attempt)
+            return runner_of(planned.step.type)(attempt)
         except (DataError, ExpressionError) as error:
             return failed(planned, str(error))
         except OSError as error:

@@ -7,21 +7,27 @@ step. What the modules read and write stands at the top of each.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from local_runner.execution.attempt import Attempt
 from local_runner.execution.ended import Ended
-from local_runner.execution.steps import condition, fail, function, model, processing, training, transform
 
-RUNS: Mapping[str, Callable[[Attempt], Ended]] = {
-    "Processing": processing.run,
-    "Training": training.run,
-    "Transform": transform.run,
-    "Model": model.run,
-    "Lambda": function.run,
-    "Callback": function.run,
-    "EMR": function.run,
-    "EMRServerless": function.run,
-    "Condition": condition.run,
-    "Fail": fail.run,
+RUNS: Mapping[str, str] = {
+    "Processing": "processing",
+    "Training": "training",
+    "Transform": "transform",
+    "Model": "model",
+    "Lambda": "function",
+    "Callback": "function",
+    "EMR": "function",
+    "EMRServerless": "function",
+    "Condition": "condition",
+    "Fail": "fail",
 }
-"""What runs a step of each type of ``local_runner.sagemaker_api.job_types.STEP_KINDS``."""
+"""The module whose ``run`` runs a step of each type of ``local_runner.sagemaker_api.job_types.STEP_KINDS``."""
+
+
+def runner_of(step_type: str) -> Callable[[Attempt], Ended]:
+    """What runs an attempt at a step of that type. Its module is imported when the first such step runs: a pipeline has
+    few of the types, and starting is part of every run."""
+    return import_module(f"{__name__}.{RUNS[step_type]}").run
