@@ -10,7 +10,7 @@ from local_runner.secrets import Secrets
 
 
 class Listener(Protocol):
-    """Told what happens in one execution, in the order in which it happens to each step.
+    """Receives what happens in one execution, in the order in which it happens to each step.
 
     The calls come from several threads at once and must return quickly: a step waits while its line is taken.
     Nothing a listener does may end the run, so an implementation keeps trouble with its own output to itself.
@@ -29,7 +29,7 @@ class Listener(Protocol):
         ...
 
     def step_ended(self, step: StepExecution) -> None:
-        """The step came to its end. One that is no job, or came from the cache, need not have started."""
+        """The step ended. One that is no job, or came from the cache, need not have started."""
         ...
 
     def note(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Listener(Protocol):
         ...
 
     def ended(self, execution: Execution) -> None:
-        """The execution came to its end, whichever. Called once, after every step's end."""
+        """The execution ended, in whichever way. Called once, after every step's end."""
         ...
 
 

@@ -247,7 +247,7 @@ def load_settings(root: Path) -> Settings:
 def read_tables(path: Path) -> dict[str, Any]:
     """What a TOML file holds; an empty one where there is none. Raises SettingsError where it cannot be read.
 
-    A byte order mark, which editors on Windows write, is passed over.
+    A byte order mark, which editors on Windows write, is skipped.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}

@@ -145,7 +145,7 @@ def why(step: str, as_json: bool, state: Path, **options: Any) -> None:
 @click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
 @click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
 @click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
-@click.option("--resume", is_flag=True, help="Go on from the last execution, keeping what succeeded in it.")
+@click.option("--resume", is_flag=True, help="Continue the last execution, keeping what succeeded in it.")
 @click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
 @click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout, all else to stderr.")

@@ -1,4 +1,4 @@
-"""What expressions and conditions come to: Get, Std:Join, Std:JsonGet, comparisons.
+"""What expressions and conditions evaluate to: Get, Std:Join, Std:JsonGet, comparisons.
 
 No I/O of its own: files are read through ``Scope.read``, which the caller gives. What can be written is
 :mod:`local_runner.definition.syntax`.
@@ -72,12 +72,12 @@ class Scope:
 
 
 def condition_result(outcome: bool) -> dict[str, str]:
-    """What a Condition step that came to ``outcome`` shows to ``Get``; the service writes it as text."""
+    """What a Condition step with the result ``outcome`` shows to ``Get``; the service writes it as text."""
     return {"Outcome": "True" if outcome else "False"}
 
 
 def resolve(value: Any, scope: Scope) -> Any:
-    """The value with every expression replaced by what it comes to, or by a Deferred where that is not known yet.
+    """The value with every expression replaced by its value, or by a Deferred where that is not known yet.
 
     A value without expressions comes back equal. Raises ExpressionError.
     """
@@ -98,7 +98,7 @@ def substitute(value: Any, where: str, replacement: Callable[[Expression, str], 
 
 
 def evaluate_expression(expression: Any, scope: Scope) -> Any:
-    """What one expression comes to (a plain value is itself). Raises ExpressionError."""
+    """The value of one expression (a plain value is itself). Raises ExpressionError."""
     match expression:
         case GetParameter(name):
             return scope.parameters.get(name, Deferred(f"parameter '{name}' has no value"))
@@ -121,7 +121,7 @@ def json_uri(expression: JsonGet, scope: Scope) -> str | Deferred:
     if expression.step is None:
         uri = evaluate_expression(expression.s3_uri, scope)
         if not isinstance(uri, str | Deferred):
-            raise ExpressionError(f"Std:JsonGet's S3Uri came to {kind(uri)}, which is no URI.")
+            raise ExpressionError(f"Std:JsonGet's S3Uri is {kind(uri)}, which is no URI.")
         return uri
     file = scope.property_files.get((expression.step, str(expression.property_file)))
     result = scope.steps.get(expression.step)

@@ -1,6 +1,6 @@
 """What can be written in a definition in place of a value: expressions and conditions, parsed. No I/O.
 
-How they are written in JSON is :mod:`local_runner.definition.grammar`; what they come to is
+How they are written in JSON is :mod:`local_runner.definition.grammar`; what they evaluate to is
 :mod:`local_runner.definition.expressions`.
 """
 

@@ -150,7 +150,7 @@ class _Executor:
         self.resources.listener.step_ended(step)
 
     def keep_described(self) -> None:
-        """Keep what a later execution may go on from; where there is no room for it, there is none for more either."""
+        """Keep what a later execution may continue; where there is no room for it, there is none for more either."""
         succeeded = {name for name, step in self.ended.items() if step.status == "Succeeded"}
         described = {name: self.scope.steps[name] for name in succeeded & self.scope.steps.keys()}
         with suppress(OSError):
@@ -167,7 +167,7 @@ class _Executor:
 
     # ----------------------------------------------------------------------------------------------- one step
     def _guarded(self, planned: PlannedStep, run: Callable[[], Ended]) -> Ended:
-        """What the step comes to; where this program has a defect, its failure, and the others go on.
+        """The outcome of the step; where this program has a defect, its failure, and the others go on.
 
         The traceback goes to the step's logs, and with ``--debug`` to stderr, too. Errors that a command reports
         to the user (no engine can be had) end the execution as ever.

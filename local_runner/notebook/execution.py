@@ -1,6 +1,6 @@
 """An execution that runs in a thread of its own, and what is known of it at any time. Runs the stages it is given.
 
-A program that comes to its end while an execution runs waits for it, as the cloud would go on without the program.
+A program that ends while an execution runs waits for it, as the cloud would go on without the program.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def parameter_values(
 
     ``settable`` says, for a message, where else than with -p a value can be given.
     Parameters without a usable value are missing from the result and in ``problems``. Names in ``defaults`` that the
-    pipeline does not have are passed over: one project may hold several pipelines.
+    pipeline does not have are ignored: one project may hold several pipelines.
     """
     known = {parameter.name: parameter for parameter in definition.parameters}
     for name in given:

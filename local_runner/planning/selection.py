@@ -57,7 +57,7 @@ class Selected:
 
 
 def select(definition: PipelineDefinition, wanted: Selection, state: Path) -> Selected:
-    """The steps that a selection comes to. Raises SettingsError where it names none, or cannot be."""
+    """The steps that a selection means. Raises SettingsError where it names none, or cannot be."""
     waits = {step.name: {each.step for each in dependencies(step, definition)} for step in definition.steps}
     if wanted.resume:
         if wanted.only or wanted.start or wanted.end:
@@ -107,7 +107,7 @@ def _check_between(names: set[str], waits: Mapping[str, set[str]]) -> None:
 
 
 def _reach(begin: Sequence[str] | set[str], edges: Mapping[str, set[str]]) -> set[str]:
-    """Everything that can be come to, the beginning included."""
+    """Everything that can be reached, the beginning included."""
     found = set(begin)
     waiting = list(begin)
     while waiting:
@@ -118,10 +118,10 @@ def _reach(begin: Sequence[str] | set[str], edges: Mapping[str, set[str]]) -> se
 
 
 def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:
-    """The executions of a pipeline that came to an end, the last one first.
+    """The executions of a pipeline that ended, the last one first.
 
-    Raises SettingsError on coming to one whose record cannot be read: it may be of this pipeline, and to go on from an
-    older one in its place would be to go on from something else than was meant.
+    Raises SettingsError where a record cannot be read: it may be of this pipeline, and to continue an older one in
+    its place would be to continue something else than was meant.
     """
     found: list[tuple[str, Path, dict[str, Any] | RecordError]] = []
     for path in (state / "runs").glob(f"*/{RECORD}"):
@@ -175,5 +175,5 @@ def _changed(path: Path) -> str:
 def _unreadable(directory: Path, file: str, error: RecordError) -> SettingsError:
     return SettingsError(
         f"The record of execution {directory.name} is not readable: {error} ({directory / file}). Run the whole "
-        f"pipeline again, so that there is a later one to go on from, or remove {directory}."
+        f"pipeline again, so that there is a later one to continue, or remove {directory}."
     )

@@ -31,7 +31,7 @@ class KnowsImages(Protocol):
 
 
 def engine_name(choice: str) -> str | None:
-    """The name of the engine that a choice will come to, if that can be found quickly."""
+    """The name of the engine that a choice means here, if that can be found quickly."""
     if choice != "auto":
         return choice
     from local_runner.docker_host.address import listens

@@ -154,7 +154,7 @@ def _stock_engine(project: Project, planned: PlannedRun, chosen: Engine) -> tupl
 
 
 def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> None:
-    """Write the record; what the execution came to stands also where there is no room for it."""
+    """Write the record; the outcome of the execution is in it also where there is no room for it."""
     try:
         run.write_record(to_record(execution))
     except OSError as error:

@@ -17,7 +17,7 @@ class RunRequest:
     ``target`` is ``pipeline.py``, ``pipeline.py:function`` or a definition JSON; None is the project's own pipeline.
     ``parameters`` are text, as StartPipelineExecution takes them. ``data`` maps S3 URIs to files or directories,
     over the mappings of local_runner.toml. ``images`` maps image URIs to local tags, the key ``""`` every URI.
-    ``steps`` selects (empty: all), and so does ``selection``, which also looks for an execution to go on from.
+    ``steps`` selects (empty: all), and so does ``selection``, which also looks for an execution to continue.
     ``max_parallel`` defaults to the machine's cores; a pipeline's own
     MaxParallelExecutionSteps goes before a larger one. ``limits`` is whether jobs get no more memory and processors
     than their instance type has, where the engine can limit them. ``faults`` are exceptions

@@ -40,7 +40,7 @@ def request_problems(request: Mapping[str, Any], shape: str, where: str, cache_d
     """Everything in the request that the service would refuse: members, types, lengths, ranges, patterns, enums.
 
     ``shape`` is what botocore calls the request (``CreateProcessingJobRequest``), ``where`` its path in the
-    definition. Values that are Deferred are passed over, and a null is taken as left out.
+    definition. Values that are Deferred are skipped, and a null is taken as left out.
     """
     shapes = load_shapes(shape, cache_dir)
     problems: list[Problem] = []

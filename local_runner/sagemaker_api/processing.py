@@ -1,7 +1,7 @@
 """A resolved CreateProcessingJob request -> ProcessingJob, and its Describe response. No I/O.
 
 What the service would refuse is :mod:`local_runner.sagemaker_api.limits`; this module finds what the service takes and
-a local run does not, and what the service checks beyond its model. Parts of the wrong shape are passed over here.
+a local run does not, and what the service checks beyond its model. Parts of the wrong shape are skipped here.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def places_of(execution: Mapping[str, str], job: str, sources: Iterable[str] = (
     """(text, placeholder) for what belongs to one execution only, a longer text before those it may hold.
 
     ``execution`` are the variables that expressions see, ``job`` the job's name, ``sources`` the ids of earlier
-    executions that this one goes on from.
+    executions that this one continues.
     """
     names = ("StartDateTime", "CurrentDateTime", "PipelineExecutionArn", "PipelineExecutionId")
     found = {execution[name]: f"<{name}>" for name in names if execution.get(name)}

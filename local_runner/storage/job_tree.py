@@ -40,7 +40,7 @@ def entries(directory: AnyPath, own: bool = False) -> Iterator[tuple[str, int, s
     """All below a directory: (path, descriptor of its folder, name, what lstat says); folders before what they hold.
 
     Folders whose path is longer than a key can be are not entered. With ``own``, those of the caller's that lack the
-    owner's rights get them. What goes away, or cannot be entered, is passed over. Raises OSError for the top alone.
+    owner's rights get them. What goes away, or cannot be entered, is skipped. Raises OSError for the top alone.
     """
     root = _open_folder(directory, None, own)
     try:

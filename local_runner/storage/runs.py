@@ -52,7 +52,7 @@ class Run:
         write_atomically(self.directory / RECORD, json.dumps(record, indent=1))
 
     def write_described(self, steps: Mapping[str, Any]) -> None:
-        """Keep what Describe says of each step that succeeded, for an execution that goes on from this one."""
+        """Keep what Describe says of each step that succeeded, for an execution that continues this one."""
         write_atomically(self.directory / DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Run:
 def open_run(state: Path, execution_id: str) -> Run:
     """Make and lock the directory of a new execution.
 
-    It is made aside and comes to ``runs/`` with its lock held: whoever finds it there without one may remove it.
+    It is made aside and moved to ``runs/`` with its lock held: whoever finds it there without one may remove it.
     """
     directory, aside = state / "runs" / execution_id, state / OPENING / execution_id
     directory.parent.mkdir(parents=True, exist_ok=True)

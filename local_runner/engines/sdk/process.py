@@ -123,7 +123,7 @@ class SdkProcess:
         while not answer.endswith(b"\n"):
             data = self._control.recv(1)
             if not data:
-                return answer or self.errors.read_bytes()[-2000:] or b"it ended without a word"
+                return answer or self.errors.read_bytes()[-2000:] or b"it ended without a message"
             answer += data
         return answer
 

@@ -13,7 +13,7 @@ from local_runner.settings import Settings
 def configured(definition: PipelineDefinition, settings: Settings) -> tuple[dict[str, StandIn], list[Problem]]:
     """What local_runner.toml says to run for the steps of the definition, by step, and what is wrong with it.
 
-    Entries that fit no step are passed over: one project may hold several pipelines.
+    Entries that fit no step are ignored: one project may hold several pipelines.
     """
     found: dict[str, StandIn] = {}
     problems: list[Problem] = []
