@@ -6,11 +6,13 @@ its own, and only when something that the last compile read has changed. Looking
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -351,8 +353,20 @@ def _publish(scratch: Path, state: Path, upload: object) -> None:
             raise CompileError(f"The compile left neither a file nor a directory in its uploads: {path}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _move(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # compiled/ is on another file system: a link, as the fixture local_run has one to the project's.
+        with tempfile.TemporaryDirectory(prefix=".upload-", dir=state) as beside:
+            _move(shutil.copytree(source, Path(beside) / "copy"), target)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a directory, unless another compile was quicker. Raises OSError."""
+    try:
         source.rename(target)
-    except OSError:  # another compile was quicker
+    except OSError:
         if not target.is_dir():
             raise
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.machine import needs_program
 
 from local_runner.compile.compiler import Compiled, compile_pipeline
 from local_runner.errors import CompileError
@@ -250,6 +251,35 @@ def test_an_environment_variable_that_the_project_reads_is_a_dependency(
     monkeypatch.setenv("STAGE", "test")
     with pytest.raises(NotCachedError):
         lookup(edited)
+
+
+@pytest.fixture
+def disk(project: Path) -> Iterator[Path]:
+    """Another file system, in the project, which a compile sees."""
+    disk = project / ".local_runner/disk"
+    disk.mkdir(parents=True)
+    mount, umount = needs_program("mount"), needs_program("umount")
+    subprocess.run([mount, "-t", "tmpfs", "-o", "size=16m", "disk", disk], check=True)
+    yield disk
+    subprocess.run([umount, "-l", disk], check=True)
+    disk.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_the_cache_of_definitions_may_be_on_another_file_system(
+    project: Path, first: Compiled, tmp_path: Path, disk: Path
+) -> None:
+    """As where /tmp is one: ``local_run`` links ``compiled`` of a test's state to the project's."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "compiled").symlink_to(disk)
+    done = compile_pipeline(Project.at(project, state, print), None)
+    assert done.definition == first.definition
+    uploads = Path("s3/sagemaker-local/uploads")
+    assert {path.name for path in (state / uploads).iterdir()} == {
+        path.name for path in (project / ".local_runner" / uploads).iterdir()
+    }
+    assert not list(state.glob(".upload-*"))
 
 
 def test_lost_uploads_and_a_broken_entry_are_compiled_again(edited: Path) -> None:
