@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from local_runner.project import Project
+from local_runner.project import STATE_DIRECTORY, Project
 from local_runner.report import listener
 from local_runner.report.terminal import render_svg
-from local_runner.run.pipeline import STATE_DIRECTORY, run_pipeline
+from local_runner.run.pipeline import run_pipeline
 from local_runner.run.request import RunRequest
 from local_runner.storage.files import write_atomically
 

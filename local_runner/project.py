@@ -8,6 +8,9 @@ from pathlib import Path
 
 from local_runner.settings import Settings, load_settings
 
+STATE_DIRECTORY = Path(".local_runner")
+"""Where the state of a project is kept, below its root, unless a command or test says otherwise."""
+
 
 @dataclass(frozen=True)
 class Project:

@@ -64,9 +64,9 @@ class LocalRun:
         """
         from local_runner.jsontext import value_text
         from local_runner.planning.faults import parse_fault
-        from local_runner.project import Project
+        from local_runner.project import STATE_DIRECTORY, Project
         from local_runner.report.plain import PlainListener
-        from local_runner.run.pipeline import STATE_DIRECTORY, run_pipeline
+        from local_runner.run.pipeline import run_pipeline
         from local_runner.run.request import RunRequest
         from local_runner.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Promotion: what ran here goes to an AWS account and is operated there. boto3 is imported here only.
+"""Promotion: what ran here goes to an AWS account and is operated there. Calls to AWS are made here only.
 
     Target + PipelineDefinition -> DesiredRelease -> plan (reads only) -> [Change] -> apply (the only writer)
 

@@ -1,4 +1,4 @@
-"""How expressions and conditions are written in definition JSON -> :mod:`local_runner.definition.expressions`. No I/O.
+"""How expressions and conditions are written in definition JSON -> :mod:`local_runner.definition.syntax`. No I/O.
 
 What cannot be read becomes a Problem and a Deferred in its place, so that the rest is still looked at.
 """

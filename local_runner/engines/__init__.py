@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from local_runner.errors import Problem
 from local_runner.models import JobResult, ProcessingJob, StagedJob, StopReason
@@ -68,4 +68,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End what the engine keeps between jobs, and finish cleaning up. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class KnowsImages(Protocol):
+    """An engine that runs images, and whose jobs can be cached: it can tell what is in an image."""
+
+    def image_id(self, uri: str) -> str | None:
+        """What identifies the content of the image that the URI means; None where that is not known."""
         ...

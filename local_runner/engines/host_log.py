@@ -62,7 +62,7 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace")
 
 
-def keep_of_logs(size: int) -> None:
+def limit_logs(size: int) -> None:
     """Set for this process how many bytes of each log that is opened from now on are kept (at least LEAST_KEPT)."""
     global _keep
     _keep = max(size, LEAST_KEPT)
@@ -71,7 +71,7 @@ def keep_of_logs(size: int) -> None:
 class BoundedLog:
     """A log file that keeps the first and the last of what is written to it, and says between them what it left out.
 
-    It is never larger than ``keep_of_logs`` says and a notice's length. All of it is on disk at any time: once it is
+    It is never larger than ``limit_logs`` says and a notice's length. All of it is on disk at any time: once it is
     full, all but the first half and the last quarter is given up. Raises OSError if the file cannot be opened, or
     written to.
     """

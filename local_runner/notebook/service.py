@@ -31,7 +31,7 @@ from local_runner.notebook.responses import (
     step_response,
 )
 from local_runner.project import Project
-from local_runner.run.definition import loaded
+from local_runner.run.definition import from_text
 from local_runner.run.pipeline import run_planned
 from local_runner.run.planned import plan_run
 from local_runner.run.request import RunRequest
@@ -100,7 +100,7 @@ class PipelineService:
         request = self._request(pipeline, parameters)
         shown = where.listener()
         project = replace(where.project, note=shown.note)
-        planned = plan_run(project, request, loaded(pipeline.name, pipeline.definition))
+        planned = plan_run(project, request, from_text(pipeline.name, pipeline.definition))
 
         def run(listener: Listener, stop: threading.Event) -> Execution:
             return run_planned(project, planned, listener, where.engine, stop)

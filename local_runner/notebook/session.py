@@ -31,10 +31,9 @@ from local_runner.engines import Engine
 from local_runner.events import Listener, Silent
 from local_runner.notebook.service import PipelineService, Where
 from local_runner.notebook.waiting import calling_waiter, wait_for
-from local_runner.project import Project
+from local_runner.project import STATE_DIRECTORY, Project
 from local_runner.report.plain import PlainListener
 from local_runner.run.local_data import local_storage
-from local_runner.run.pipeline import STATE_DIRECTORY
 from local_runner.run.request import RunRequest
 from local_runner.settings import LOCAL_ACCOUNT, Settings, load_settings
 from local_runner.storage.local_s3 import DataError

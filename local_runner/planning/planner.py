@@ -1,7 +1,7 @@
 """PipelineDefinition + values -> Plan, or every problem at once. Starts nothing; reads only the cache of limits.
 
-What lies on this machine is asked of ``provided``. Values that only the execution will know stay Deferred here, and
-what is known around them is looked at all the same.
+What lies on this machine is asked of the request's ``data``. Values that only the execution will know stay Deferred
+here, and what is known around them is looked at all the same.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PlanRequest:
     empty; ``data`` is asked what is on this machine, and ``outputs`` are files or directories that stand for outputs of
     steps that are not selected, by ``Step.OutputName``; ``started`` is ISO 8601; ``region`` is that of ARNs;
     ``cache_dir`` keeps the limits; ``stand_ins`` are what runs for steps of other services, by step; ``faults`` are
-    exceptions of the service that steps end in; ``problems`` are those that :func:`definition.inspect_definition`
+    exceptions of the service that steps end in; ``problems`` are those that :func:`.parser.inspect_definition`
     found, and are raised with the others; ``source`` is what Describe says of steps that are not selected, as an
     earlier ``source_execution`` left them; ``secrets`` learn those of the requests.
     """

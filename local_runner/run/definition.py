@@ -39,11 +39,11 @@ def load_definition(project: Project, target: str | None, python: Path | None = 
     keep_private(project.state)
     if target is None or re.search(r"\.py(:\w+)?$", target):
         compiled = compile_pipeline(project, target, python=python)
-        return loaded(compiled.name, compiled.definition)
-    return loaded(Path(target).stem, _read(target))
+        return from_text(compiled.name, compiled.definition)
+    return from_text(Path(target).stem, _read(target))
 
 
-def loaded(name: str, text: str) -> Loaded:
+def from_text(name: str, text: str) -> Loaded:
     """A definition that is there as JSON; ``name`` is for one that says none itself."""
     return Loaded(*inspect_definition(text, name), text)
 

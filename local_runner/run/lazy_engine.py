@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.engines import Capabilities, Engine, OnLine
+from local_runner.engines import Capabilities, Engine, KnowsImages, OnLine
 from local_runner.errors import LocalRunnerError, Problem
 from local_runner.image.source import read_sandbox_source
 from local_runner.image.tag import current_tag
@@ -19,15 +18,6 @@ from local_runner.models import JobResult, ProcessingJob, StagedJob
 from local_runner.project import Project
 from local_runner.run.engine import CAPABILITIES, open_engine
 from local_runner.run.planned import PlannedRun
-
-
-@runtime_checkable
-class KnowsImages(Protocol):
-    """An engine whose jobs can be cached: it can tell what is in an image."""
-
-    def image_id(self, uri: str) -> str | None:
-        """What identifies the content of the image that the URI means; None where that is not known."""
-        ...
 
 
 def engine_name(choice: str) -> str | None:

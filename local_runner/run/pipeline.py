@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from local_runner import fingerprint
 from local_runner.compile.compiler import local_values
 from local_runner.engines import Engine
-from local_runner.engines.host_log import keep_of_logs
+from local_runner.engines.host_log import limit_logs
 from local_runner.errors import EngineError, InvalidPipelineError, Problem, system_trouble
 from local_runner.events import Listener
 from local_runner.execution.attempt import Resources
@@ -38,8 +38,6 @@ from local_runner.storage.local_s3 import CODE_PREFIX, Storage
 if TYPE_CHECKING:
     from local_runner.engines.sdk.engine import SdkEngine
     from local_runner.step_cache.steps import StepCache
-
-STATE_DIRECTORY = Path(".local_runner")
 
 
 def run_pipeline(
@@ -63,7 +61,7 @@ def run_planned(
     """
     state, request, plan = project.state, planned.request, planned.plan
     keep_private(state)
-    keep_of_logs(project.settings.local.log_size)
+    limit_logs(project.settings.local.log_size)
     killed = runs.killed_one(state)
     if runs.sweep(state):
         planned.storage.discard_replaced()
@@ -78,7 +76,7 @@ def run_planned(
             raise InvalidPipelineError(target, plan.secrets.masked_problems(problems))
         chosen.prepare([job for _, job in planned.jobs])
         storage = _with_code_as_it_is_now(planned.storage, plan, run.directory / "code")
-        proves = _proven(project, planned, chosen, storage)
+        proves = _would_prove(project, planned, chosen, storage)
         resources = Resources(
             chosen, storage, run, listener, state / "cache", stock=stock, reuse=reuse, stop=stop or threading.Event()
         )
@@ -161,7 +159,7 @@ def _keep_record(run: runs.Run, execution: Execution, listener: Listener) -> Non
         listener.note(f"The record of this execution was not kept. {system_trouble(error, run.directory)}")
 
 
-def _proven(project: Project, planned: PlannedRun, chosen: Engine, storage: Storage) -> Fingerprint | None:
+def _would_prove(project: Project, planned: PlannedRun, chosen: Engine, storage: Storage) -> Fingerprint | None:
     """What the run proves for a promotion if it succeeds; None where it is hot, or not the whole on its own image."""
     request, settings = planned.request, project.settings
     part = request.steps or request.selection or request.images or request.faults

@@ -23,7 +23,7 @@ from support.project import PROJECT, link_caches
 from local_runner.docker_host.connection import connect
 from local_runner.engines import MOST_PROCESSES, Engine
 from local_runner.engines.docker.engine import DockerEngine
-from local_runner.engines.host_log import keep_of_logs
+from local_runner.engines.host_log import limit_logs
 from local_runner.engines.hot.engine import HotEngine
 from local_runner.engines.hot.worker import end_workers
 from local_runner.execution.contract import collect, stage
@@ -422,11 +422,11 @@ def test_a_fork_bomb_ends_the_job_and_no_more(few_processes: Bench, hot: bool) -
 @pytest.mark.parametrize("hot", [False, True])
 def test_a_log_is_bounded(bench: Bench, hot: bool) -> None:
     """The first and the last lines are kept, of 3 MB."""
-    keep_of_logs(100_000)
+    limit_logs(100_000)
     try:
         seen = bench.run(bench.hot if hot else bench.cold, "for n in range(300_000): print('line', n)")
     finally:
-        keep_of_logs(64 * 10**6)
+        limit_logs(64 * 10**6)
     assert (seen.exit_code, seen.hot) == (0, hot)
     assert len(seen.log) < 101_000
     assert seen.log.startswith("line 0\nline 1\n")

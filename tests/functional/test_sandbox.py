@@ -24,7 +24,7 @@ from support.jobs import processing_job
 
 import local_runner
 from local_runner.engines import MOST_PROCESSES
-from local_runner.engines.host_log import keep_of_logs
+from local_runner.engines.host_log import limit_logs
 from local_runner.engines.sandbox.engine import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -657,11 +657,11 @@ def test_what_is_in_memory_is_bounded(sandbox: Sandbox):
 
 def test_a_log_is_bounded(sandbox: Sandbox):
     """The first and the last lines are kept; all are passed on."""
-    keep_of_logs(100_000)
+    limit_logs(100_000)
     try:
         said = sandbox.sh("seq 300000")
     finally:
-        keep_of_logs(64 * 10**6)
+        limit_logs(64 * 10**6)
     log = sandbox.log().read_text()
     assert len(log) < 101_000
     assert log.startswith("1\n2\n")

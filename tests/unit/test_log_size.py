@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.definitions import pipeline, processing, write
 
 from local_runner.engines.fake import FakeEngine, FakeHost
-from local_runner.engines.host_log import BoundedLog, HostLog, keep_of_logs, step_log
+from local_runner.engines.host_log import BoundedLog, HostLog, limit_logs, step_log
 from local_runner.engines.sdk.output import ComposeOutput
 from local_runner.errors import SettingsError
 from local_runner.events import Silent
@@ -31,9 +31,9 @@ NOTICE = re.compile(rb"\n\[local-runner: +(\d+) bytes of output are left out her
 
 @pytest.fixture(autouse=True)
 def _small() -> Iterator[None]:
-    keep_of_logs(KEPT)
+    limit_logs(KEPT)
     yield
-    keep_of_logs(64 * 10**6)
+    limit_logs(64 * 10**6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -96,8 +96,8 @@ def test_gigabytes_take_no_memory(tmp_path: Path) -> None:
         import resource, sys
         from contextlib import closing
         from pathlib import Path
-        from local_runner.engines.host_log import HostLog, keep_of_logs
-        keep_of_logs(4_000_000)
+        from local_runner.engines.host_log import HostLog, limit_logs
+        limit_logs(4_000_000)
         def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before = peak()
         with closing(HostLog(Path(sys.argv[1]), lambda line: None)) as log:

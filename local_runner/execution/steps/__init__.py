@@ -1,7 +1,7 @@
 """The kinds of steps, a module for each: what runs one attempt at a step, from its Arguments to its end.
 
-Each ``run`` announces the attempt when it begins. It may raise DataError, ExpressionError and OSError, which fail the
-step. What the modules read and write stands at the top of each.
+Each ``run`` announces the attempt when it begins, which one that is taken from the cache does not. It may raise
+DataError, ExpressionError and OSError, which fail the step. What the modules read and write stands at the top of each.
 """
 
 from __future__ import annotations
