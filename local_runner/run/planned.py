@@ -10,7 +10,8 @@ from local_runner.execution.functions.settings import configured
 from local_runner.jsontext import value_text
 from local_runner.models import ParameterValue, PipelineDefinition, Plan, ProcessingJob
 from local_runner.planning.parameters import learn_secrets
-from local_runner.planning.planner import PlanRequest, plan
+from local_runner.planning.planner import PlanRequest
+from local_runner.planning.planner import plan as make_plan
 from local_runner.planning.scope import timestamp
 from local_runner.planning.selection import Selected, select
 from local_runner.project import Project
@@ -53,7 +54,7 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
     stand_ins, found = configured(loaded.definition, settings)
     storage = local_storage(project, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
     try:
-        planned = plan(
+        plan = make_plan(
             PlanRequest(
                 definition=loaded.definition,
                 target=request.target or settings.pipeline.entry,
@@ -76,7 +77,7 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
         )
     except InvalidPipelineError as error:
         raise InvalidPipelineError(error.target, secrets.masked_problems(error.problems)) from None
-    return PlannedRun(request, loaded, planned, storage.with_sources(planned.sources))
+    return PlannedRun(request, loaded, plan, storage.with_sources(plan.sources))
 
 
 def _given_parameters(
