@@ -19,7 +19,9 @@ from local_runner.secrets import Secrets
 ParameterType = Literal["String", "Integer", "Float", "Boolean"]
 ParameterValue = str | int | float | bool
 StepStatus = Literal["Starting", "Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
-ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded"]
+ExecutionStatus = Literal["Executing", "Stopping", "Stopped", "Failed", "Succeeded", "CompletedWithFailures"]
+FAILURES = ("Failed", "CompletedWithFailures")
+"""The statuses of an execution in which a step failed (API: PipelineExecutionStatus)."""
 Trigger = Literal["Completed", "Failed", "Stopped", "Any"]
 StopReason = Literal["interrupted", "max_runtime"]
 """What ends a job from outside: the user, or its MaxRuntimeInSeconds."""
@@ -123,6 +125,7 @@ class PipelineDefinition:
     """A parsed pipeline definition (version 2020-12-01). ``steps`` are flat, in the order of the document.
 
     ``max_parallel_steps`` is the MaxParallelExecutionSteps of what ``aws sagemaker describe-pipeline`` printed.
+    ``notes`` are sentences on what the reader took it to mean.
     """
 
     name: str
@@ -130,6 +133,7 @@ class PipelineDefinition:
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
     max_parallel_steps: int | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> frozenset[str]:

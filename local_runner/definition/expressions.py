@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from local_runner.definition.paths import Deferred, Path, PathNotFoundError, follow
+from local_runner.definition.json_path import Query, value_at
+from local_runner.definition.paths import Deferred, Path, PathNotFoundError
 from local_runner.definition.syntax import (
     EXPRESSIONS,
     JOB_VARIABLES,
@@ -135,9 +136,9 @@ def json_uri(expression: JsonGet, scope: Scope) -> str | Deferred:
     return prefix if isinstance(prefix, Deferred) else f"{str(prefix).rstrip('/')}/{file.file_path}"
 
 
-def _followed(value: Any, path: Path, name: str) -> Any:
+def _followed(value: Any, path: Path | Query, name: str) -> Any:
     try:
-        return follow(value, path)
+        return value_at(value, path)
     except PathNotFoundError as error:
         raise ExpressionError(f"{name} has no '{path.text}': {error}.") from None
 
@@ -155,7 +156,7 @@ def _text(value: Any) -> str:
     raise ExpressionError(f"Std:Join cannot join {kind(value)}; it joins texts, numbers and booleans.")
 
 
-def _read_json(uri: str, path: Path, scope: Scope) -> Any:
+def _read_json(uri: str, path: Path | Query, scope: Scope) -> Any:
     if scope.read is None:
         return Deferred(f"{uri} is read when the execution gets there")
     try:
@@ -182,6 +183,8 @@ def _holds(condition: Condition, scope: Scope) -> bool:
     match condition:
         case Comparison("Equals", left, right):
             return _equal(_known(left, scope), _known(right, scope))
+        case Comparison("NotEquals", left, right):
+            return not _equal(_known(left, scope), _known(right, scope))
         case Comparison(operator, left, right):
             order = _order(_known(left, scope), _known(right, scope))
             match operator:
@@ -193,9 +196,9 @@ def _holds(condition: Condition, scope: Scope) -> bool:
                     return order < 0
                 case _:
                     return order <= 0
-        case In(query, values):
+        case In(query, values, negated):
             wanted = _known(query, scope)
-            return any(_equal(wanted, _known(value, scope)) for value in values)
+            return any(_equal(wanted, _known(value, scope)) for value in values) is not negated
         case Not(inner):
             return not _holds(inner, scope)
         case Or(conditions):

@@ -5,9 +5,11 @@ What cannot be read becomes a Problem and a Deferred in its place, so that the r
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
 
-from local_runner.definition.paths import Deferred, Path, parse_path
+from local_runner.definition.json_path import parse_json_path
+from local_runner.definition.paths import Deferred, parse_path
 from local_runner.definition.syntax import (
     Comparison,
     Condition,
@@ -25,9 +27,13 @@ from local_runner.definition.syntax import (
 from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, kind
 
+P = TypeVar("P")
+
 MALFORMED = Deferred("it is malformed")
 _GET_FORMS = 'Write {"Get": "Parameters.NAME"}, "Steps.NAME.PROPERTY" or "Execution.VARIABLE".'
-_CONDITION_TYPES = (*get_args(Operator), "In", "Not", "Or")
+_CONDITION_TYPES = (*get_args(Operator), "In", "NotIn", "Not", "Or")
+# What the query and the values are called: as the SDK writes them, and as the published schema of definitions has them.
+_IN_MEMBERS = (("QueryValue", "Values"), ("Value", "In"))
 
 
 def parse_value(value: Any, where: str, problems: list[Problem]) -> Any:
@@ -79,19 +85,19 @@ def _parse_get(value: Any, where: str, problems: list[Problem]) -> Expression | 
             problems.append(Problem(where, f"'{value}' is a property file.", "Read it with Std:JsonGet."))
             return MALFORMED
         case "Steps" if step and path_text:
-            path = _parse_path(path_text, where, problems)
+            path = _parse_path(path_text, where, problems, parse_path)
             return MALFORMED if path is None else GetProperty(step, path)
         case _:
             problems.append(Problem(where, f"'{value}' names nothing that Get can read.", _GET_FORMS))
             return MALFORMED
 
 
-def _parse_path(value: Any, where: str, problems: list[Problem]) -> Path | None:
+def _parse_path(value: Any, where: str, problems: list[Problem], parse: Callable[[str], P]) -> P | None:
     if not isinstance(value, str):
         problems.append(Problem(where, f"a path is wanted, and this is {kind(value)}."))
         return None
     try:
-        return parse_path(value)
+        return parse(value)
     except ValueError as error:
         problems.append(Problem(where, str(error)))
         return None
@@ -117,7 +123,7 @@ def _parse_json_get(value: Any, where: str, problems: list[Problem]) -> Expressi
     mapping = _function_object(value, where, {"PropertyFile", "S3Uri", "Path"}, problems)
     if mapping is None:
         return MALFORMED
-    path = _parse_path(mapping.get("Path"), f"{where}.Path", problems)
+    path = _parse_path(mapping.get("Path"), f"{where}.Path", problems, parse_json_path)
     if ("PropertyFile" in mapping) == ("S3Uri" in mapping):
         problems.append(Problem(where, "Std:JsonGet wants a PropertyFile or an S3Uri, one of the two."))
         return MALFORMED
@@ -172,20 +178,15 @@ def _parse_condition(value: Any, where: str, problems: list[Problem]) -> Conditi
         return None
     operator = mapping.get("Type")
     match operator:
-        case "Equals" | "GreaterThan" | "GreaterThanOrEqualTo" | "LessThan" | "LessThanOrEqualTo":
+        case "Equals" | "NotEquals" | "GreaterThan" | "GreaterThanOrEqualTo" | "LessThan" | "LessThanOrEqualTo":
             _check_members(mapping, {"LeftValue", "RightValue"}, where, problems)
             return Comparison(
                 operator,
                 _operand(mapping, "LeftValue", where, problems),
                 _operand(mapping, "RightValue", where, problems),
             )
-        case "In":
-            _check_members(mapping, {"QueryValue", "Values"}, where, problems)
-            values = as_list(mapping.get("Values"))
-            if values is None and "Values" in mapping:
-                problems.append(Problem(f"{where}.Values", f"a list is wanted, and this is {kind(mapping['Values'])}."))
-            options = [_scalar(item, f"{where}.Values[{n}]", problems) for n, item in enumerate(values or ())]
-            return In(_operand(mapping, "QueryValue", where, problems), tuple(options))
+        case "In" | "NotIn":
+            return _parse_in(mapping, operator == "NotIn", where, problems)
         case "Not":
             _check_members(mapping, {"Condition"}, where, problems)
             if "Condition" not in mapping:
@@ -201,6 +202,17 @@ def _parse_condition(value: Any, where: str, problems: list[Problem]) -> Conditi
             what = "the condition has no Type." if operator is None else f"there is no condition of Type {operator!r}."
             problems.append(Problem(f"{where}.Type", what, f"Types are {', '.join(_CONDITION_TYPES)}."))
             return None
+
+
+def _parse_in(mapping: dict[str, Any], negated: bool, where: str, problems: list[Problem]) -> In:
+    members = next((members for members in _IN_MEMBERS if members[1] in mapping), _IN_MEMBERS[0])
+    query, values = members
+    _check_members(mapping, {query, values}, where, problems)
+    options = as_list(mapping.get(values))
+    if options is None and values in mapping:
+        problems.append(Problem(f"{where}.{values}", f"a list is wanted, and this is {kind(mapping[values])}."))
+    parsed = [_scalar(item, f"{where}.{values}[{n}]", problems) for n, item in enumerate(options or ())]
+    return In(_operand(mapping, query, where, problems), tuple(parsed), negated, members)
 
 
 def _check_members(mapping: dict[str, Any], wanted: set[str], where: str, problems: list[Problem]) -> None:

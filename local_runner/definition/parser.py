@@ -34,7 +34,9 @@ _PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig
 _PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
-_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
+# Guide, "Turn on step caching": years, months, weeks, days, hours, minutes, as "30d", "T16m", "30dT5h"; the SDK's own
+# documentation has "p30d" and "P4DT12H". Seconds are of ISO 8601 alone, which the Guide names as the format.
+_DURATION = re.compile(r"P?(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII | re.IGNORECASE)
 
 
 def parse_definition(text: str, name: str, target: str) -> PipelineDefinition:
@@ -67,6 +69,7 @@ class _Reader(Reading):
         super().__init__()
         self.steps: list[Step] = []
         self.places: dict[str, str] = {}
+        self.untyped: list[str] = []
 
     def inspected(self, document: dict[str, Any] | None, name: str) -> tuple[PipelineDefinition, list[Problem]]:
         definition = self.pipeline(document, name)
@@ -94,7 +97,8 @@ class _Reader(Reading):
             self.step_list(document.get("Steps"), "Steps", None)
         except RecursionError:
             self.problem("Steps", "the steps are nested too deeply to be read.")
-        return PipelineDefinition(name, parameters, tuple(self.steps), max_parallel_steps=most)
+        notes = tuple(f"Parameter '{name}' has no Type, and is a String." for name in self.untyped)
+        return PipelineDefinition(name, parameters, tuple(self.steps), max_parallel_steps=most, notes=notes)
 
     def most_parallel(self, value: Any) -> int | None:
         """MaxParallelExecutionSteps, which stands beside the definition in the Describe response."""
@@ -135,11 +139,17 @@ class _Reader(Reading):
 
     def parameter_type(self, mapping: dict[str, Any], where: str) -> ParameterType | None:
         given = mapping.get("Type")
+        if given is None:  # only a String may leave it out: published schema, and the Guide's own example
+            self.untyped.append(str(mapping.get("Name")))
+            return "String"
         for known in get_args(ParameterType):
             if given == known:
                 return known
-        what = "Type is missing." if given is None else f"there is no parameter type {given!r}."
-        self.problem(f"{where}.Type", what, f"Types are {', '.join(get_args(ParameterType))}.")
+        self.problem(
+            f"{where}.Type",
+            f"there is no parameter type {given!r}.",
+            f"Types are {', '.join(get_args(ParameterType))}.",
+        )
         return None
 
     def parameter(self, name: str, type_: ParameterType | None, mapping: dict[str, Any], where: str) -> Parameter:
@@ -282,13 +292,13 @@ class _Reader(Reading):
         config = as_object(cache)
         if cache is None:
             return
-        if config is None or not isinstance(config.get("Enabled"), bool):
+        if config is None or not isinstance(config.get("Enabled", False), bool):
             self.problem(f"{where}.CacheConfig", 'an object with "Enabled": true or false is wanted.')
             return
         expiry = config.get("ExpireAfter")
         if expiry is not None and not (isinstance(expiry, str) and _DURATION.fullmatch(expiry)):
             what = f"an ISO 8601 duration is wanted, and this is {kind(expiry)}."
-            self.problem(f"{where}.CacheConfig.ExpireAfter", what, "Write it as P30D or PT12H.")
+            self.problem(f"{where}.CacheConfig.ExpireAfter", what, "Write it as P30D, PT12H or 30dT5h.")
 
 
 def _references(arguments: dict[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Paths into JSON: ``a.b[0]['c d']``, as Get writes them to properties and JsonGet to files. No I/O.
 
-The service reads JsonGet's Path as JsonPath; of that language this takes what names one value: names, quoted names,
-indexes, and an optional ``$`` in front. Wildcards, slices, filters and functions are refused.
+They are names, quoted names and indexes, with an optional ``$`` in front. What else JsonGet may write is
+:mod:`local_runner.definition.json_path`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The types of steps that the service knows, and which keys a step of each may have. No I/O.
 
-Source of the keys: what the steps of SDK 3.27.0 write of themselves (``to_request`` in ``sagemaker/mlops/workflow``),
-and the published schema of pipeline definitions.
+Source of the types: ``StepTypeEnum`` of SDK 3.27.0, and the members of ``PipelineExecutionStepMetadata`` in botocore's
+service model, which know more than the published schema of pipeline definitions does. A test compares the table with
+those that are installed. Source of the keys: what the SDK's steps write of themselves (``to_request`` in
+``sagemaker/mlops/workflow``), and that schema.
 """
 
 from __future__ import annotations
@@ -49,5 +51,11 @@ STEP_TYPES: Mapping[str, StepType] = {
     "Job": StepType(),
     "Cleanup": StepType(),
     "ForEach": StepType(),
+    "Athena": StepType(),
+    "HubContent": StepType(),
+    "BedrockCustomModel": StepType(),
+    "BedrockCustomModelDeployment": StepType(),
+    "BedrockProvisionedModelThroughput": StepType(),
+    "BedrockModelImport": StepType(),
 }
 """In the order of the service's documentation."""

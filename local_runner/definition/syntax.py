@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from local_runner.definition.json_path import Query
 from local_runner.definition.paths import Deferred, Path
 from local_runner.jsontext import as_list, as_object, as_tuple
 
@@ -59,7 +60,7 @@ class Join:
 class JsonGet:
     """``Std:JsonGet`` of a step's property file (``step`` and ``property_file``), or of an object (``s3_uri``)."""
 
-    path: Path
+    path: Path | Query
     step: str | None = None
     property_file: str | None = None
     s3_uri: Any = None
@@ -68,7 +69,7 @@ class JsonGet:
 Expression = GetParameter | GetVariable | GetProperty | Join | JsonGet
 EXPRESSIONS = (GetParameter, GetVariable, GetProperty, Join, JsonGet)
 
-Operator = Literal["Equals", "GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"]
+Operator = Literal["Equals", "NotEquals", "GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class In:
-    """Whether ``QueryValue`` equals one of ``Values``."""
+    """Whether the query equals one of the values; ``negated``, whether it equals none.
+
+    ``members`` are what the two are called in the definition.
+    """
 
     query: Any
     values: tuple[Any, ...]
+    negated: bool = False
+    members: tuple[str, str] = ("QueryValue", "Values")
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,9 @@ def walk(value: Any, where: str) -> Generator[tuple[str, Expression | Deferred]]
             yield from walk(value.left, f"{where}.LeftValue")
             yield from walk(value.right, f"{where}.RightValue")
         case In():
-            yield from walk(value.query, f"{where}.QueryValue")
-            yield from walk(value.values, f"{where}.Values")
+            query, values = value.members
+            yield from walk(value.query, f"{where}.{query}")
+            yield from walk(value.values, f"{where}.{values}")
         case Not():
             yield from walk(value.condition, f"{where}.Condition")
         case Or():

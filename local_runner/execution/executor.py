@@ -162,8 +162,21 @@ class _Executor:
             return "Failed", f"Step '{self.failed_by.name}': {self.failed_by.failure_reason}"
         failed = [step for step in self.ended.values() if step.status == "Failed"]
         if failed:
-            return "Failed", "\n".join(f"Step '{step.name}' failed: {step.failure_reason}" for step in failed)
+            over = not self.resources.stop.is_set()
+            followed = over and all(self._followed(step.name) for step in failed)
+            return "CompletedWithFailures" if followed else "Failed", "\n".join(
+                f"Step '{step.name}' failed: {step.failure_reason}" for step in failed
+            )
         return ("Stopped", "Stopped by the user.") if self.resources.stop.is_set() else ("Succeeded", None)
+
+    def _followed(self, failed: str) -> bool:
+        """Whether a step ran that waited for the failed one with the trigger Failed or Any."""
+        return any(
+            it.step == failed and it.trigger in ("Failed", "Any")
+            for planned in self.plan.steps
+            if planned.step.name in self.ended
+            for it in planned.waits_for
+        )
 
     # ----------------------------------------------------------------------------------------------- one step
     def _guarded(self, planned: PlannedStep, run: Callable[[], Ended]) -> Ended:

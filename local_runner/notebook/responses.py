@@ -69,8 +69,10 @@ def _metadata(execution: LocalExecution, planned: PlannedStep, step: StepProgres
 
 
 def _job_arn(execution: LocalExecution, planned: PlannedStep) -> str:
-    name = planned.job.name if planned.job else job_name(execution.plan.execution_id, planned.step.name)
-    return arn(execution.plan.region, JOB_KINDS[planned.step.type].resource, name)
+    kind = JOB_KINDS[planned.step.type]
+    base = planned.step.arguments.get(kind.name_member)
+    name = planned.job.name if planned.job else job_name(execution.plan.execution_id, planned.step.name, base=base)
+    return arn(execution.plan.region, kind.resource, name)
 
 
 def processing_job_response(execution: LocalExecution, name: str) -> dict[str, Any] | None:

@@ -225,8 +225,13 @@ class _Planning:
                 return Deferred("it could not be resolved")
 
         if step.type in JOB_KINDS:
-            scope = scope.of_job(job_name(scope.execution["PipelineExecutionId"], step.name))
-            resolved = substitute(dict(step.arguments), f"{step.path}.Arguments", known)
+            where = f"{step.path}.Arguments"
+            member = JOB_KINDS[step.type].name_member
+            base = substitute(step.arguments.get(member), f"{where}.{member}", known)
+            execution_id = scope.execution["PipelineExecutionId"]
+            if not isinstance(base, Deferred):
+                scope = scope.of_job(job_name(execution_id, step.name, base=base))
+            resolved = substitute({**step.arguments, member: base} if base else dict(step.arguments), where, known)
             return as_object(resolved) or {}
         for where, expression in expressions_of(step):
             if isinstance(expression, GetProperty):
@@ -249,7 +254,8 @@ class _Planning:
         kind = JOB_KINDS.get(step.type)
         if kind is None or unreadable:
             return None
-        name = job_name(scope.execution["PipelineExecutionId"], step.name)
+        base = request.get(kind.name_member)
+        name = job_name(scope.execution["PipelineExecutionId"], step.name, base=base)
         job, found = kind.job(request, name, where, self.request.region)
         self.problems += [*request_problems(request, kind.shape, where, self.request.cache_dir), *found]
         self.problems += kind.elsewhere(request, where)
@@ -377,7 +383,7 @@ class _Planning:
         left = [name for name in self.steps if name in request.source and name not in self.selected]
         if left and request.source_execution:
             ignored.insert(0, f"As execution {request.source_execution} left it: {_steps(left)}.")
-        return tuple(ignored)
+        return (*request.definition.notes, *ignored)
 
 
 def _steps(names: list[str]) -> str:

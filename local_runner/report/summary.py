@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_runner.errors import says_no_room
-from local_runner.models import Execution, Plan, StepExecution
+from local_runner.models import FAILURES, Execution, Plan, StepExecution
 from local_runner.report.table import Line, Role, Symbols, columns, row_line, step_rows
 from local_runner.report.text import cells, duration, pad, printable, shown_path
 
@@ -101,7 +101,7 @@ def _status(execution: Execution, symbols: Symbols) -> list[Line]:
     tail: Line = ((f" on {execution.engine}", "plain"), (f" {symbols.dot} execution {execution.id}", "faint"))
     if execution.status == "Succeeded":
         return [((f"  {symbols.succeeded} Succeeded", "good"), (f" in {took}", "plain"), *tail)]
-    failed = execution.status == "Failed"
+    failed = execution.status in FAILURES
     symbol = symbols.failed if failed else symbols.stopped
     role: Role = "bad" if failed else "halted"
     head: Line = ((f"  {symbol} {execution.status}", role), (f" after {took}", "plain"), *tail)

@@ -49,6 +49,11 @@ class JobKind:
     network: tuple[str, ...] | None = None
     keys: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def name_member(self) -> str:
+        """The member of the request that is the job's name: the first that only the run knows."""
+        return self.later[0]
+
     def job(
         self, request: Request, name: str, where: str, region: str
     ) -> tuple[ProcessingJob | StockJob | None, list[Problem]]:

@@ -31,14 +31,21 @@ _IGNORED = (
 )
 
 
-def job_name(execution_id: str, step: str, attempt: int = 1) -> str:
+def job_name(execution_id: str, step: str, attempt: int = 1, base: Any = None) -> str:
     """The name of a step's job, ``pipelines-<execution id>-<Step>-<10 characters>``, as the service forms it.
 
-    The last part is derived from the others, so that a plan is the same whenever it is made. Each ``attempt`` (from
-    1) at a step is a job of its own.
+    The ten characters are derived from the others, so that a plan is the same whenever it is made. Each ``attempt``
+    (from 1) at a step is a job of its own.
+
+    Where the step's Arguments have a name (a text; ``base``), that is ``<base>-<execution id>-<10 characters>-<number
+    of failures before>`` (Guide, "IAM Access Management", "Customize access management for Pipelines jobs").
     """
     again = f"/{attempt}" if attempt > 1 else ""
     token = hashlib.sha256(f"{execution_id}/{step}{again}".encode()).hexdigest()[:10]
+    if isinstance(base, str) and base:
+        suffix = f"-{execution_id}-{token}-{attempt - 1}"
+        # How a base that is too long is cut is not documented.
+        return f"{base[: 63 - len(suffix)].rstrip('-')}{suffix}"
     prefix = f"pipelines-{execution_id}-"
     # ProcessingJobName has at most 63 characters and neither underscores nor a hyphen at an end.
     short = re.sub(r"[^A-Za-z0-9]+", "-", step)[: max(0, 63 - len(prefix) - len(token) - 1)].strip("-")

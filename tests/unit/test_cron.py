@@ -133,12 +133,36 @@ def test_a_list_may_hold_steps():
 
 
 @pytest.mark.parametrize(
+    ("wraps", "same"),
+    [
+        ("0 20-2 * * ? *", "0 20-23,0-2 * * ? *"),
+        ("0 20-2/2 * * ? *", "0 20,22,0,2 * * ? *"),
+        ("50-10/5 3 * * ? *", "50,55,0,5,10 3 * * ? *"),
+        ("0 0 28-2 * ? *", "0 0 28-31,1-2 * ? *"),
+        ("0 0 1 NOV-FEB ? *", "0 0 1 11,12,1,2 ? *"),
+        ("0 0 ? * FRI-MON *", "0 0 ? * 6,7,1,2 *"),
+    ],
+)
+def test_a_range_whose_end_is_before_its_start_goes_on_from_the_lowest(wraps, same):
+    after = datetime(2027, 12, 20, 12)
+    found, wanted = (list(islice(parse_cron(text).ticks(after), 300)) for text in (wraps, same))
+    assert found == wanted
+    assert len(found) == 300
+
+
+@given(st.integers(0, 23), st.integers(0, 23), st.integers(1, 6))
+def test_hours_of_a_range_are_counted_on_the_clock(first, last, step):
+    walked = [(first + passed) % 24 for passed in range(0, (last - first) % 24 + 1, step)]
+    assert set(parse_cron(f"0 {first}-{last}/{step} * * ? *").hours) == set(walked)
+
+
+@pytest.mark.parametrize(
     ("expression", "said"),
     [
         ("cron(0 6 * * *)", "6 required, 5 provided"),
         ("cron(0 6 * * * *)", "One must be a question mark"),
         ("cron(60 6 * * ? *)", "Invalid minute value '60'"),
-        ("cron(0 22-2 * * ? *)", "runs backwards. Write it as two: 22-23,0-2"),
+        ("cron(0 22 * * ? 2030-2028)", "The years '2030-2028' run backwards. Write 2028-2030."),
         ("rate(1 days)", "write rate(1 day)"),
         ("rate(5 minute)", "write rate(5 minutes)"),
         ("rate(0 days)", "is no schedule expression"),

@@ -54,6 +54,33 @@ def test_dependencies_have_triggers() -> None:
     assert definition.step("D").depends_on == (Dependency("A"), Dependency("B", "Failed"), Dependency("C"))
 
 
+@pytest.mark.parametrize("enabled", [{"Enabled": True}, {}])
+@given(
+    expiry=st.from_regex(
+        r"[Pp]?(?=.)([0-9]{1,4}[Yy])?([0-9]{1,4}[Mm])?([0-9]{1,4}[Ww])?([0-9]{1,4}[Dd])?([Tt][0-9]{1,4}[HhMm])?",
+        fullmatch=True,
+    )
+)
+def test_durations_are_read_with_and_without_a_p_and_in_any_case(enabled: dict[str, Any], expiry: str) -> None:
+    config = {**enabled, "ExpireAfter": expiry}
+    found = problems_of(pipeline(processing("A", CacheConfig=config)))
+    assert bool(found) is (expiry.upper() in ("", "P"))
+
+
+@pytest.mark.parametrize("expiry", ["", "P", "T", "30", "d", "30d5h", "1 day", "T5d", "-1d", "1.5d", 30, "30dT"])
+def test_what_is_no_duration_is_refused(expiry: Any) -> None:
+    ((where, _),) = problems_of(pipeline(processing("A", CacheConfig={"Enabled": True, "ExpireAfter": expiry})))
+    assert where == "Steps[0].CacheConfig.ExpireAfter"
+
+
+def test_a_parameter_without_type_is_a_string_with_a_note() -> None:
+    definition = parse({**pipeline(processing("A")), "Parameters": [{"Name": "P", "DefaultValue": "x"}]})
+    assert [(it.type, it.default) for it in definition.parameters] == [("String", "x")]
+    assert definition.notes == ("Parameter 'P' has no Type, and is a String.",)
+    wrong = {**pipeline(processing("A")), "Parameters": [{"Name": "P", "DefaultValue": 1}]}
+    assert problems_of(wrong)[0][0] == "Parameters[0].DefaultValue"
+
+
 @pytest.mark.parametrize(
     ("broken", "says"),
     [

@@ -48,7 +48,7 @@ class CloudExecution:
 
     @property
     def reported_status(self) -> ExecutionStatus:
-        """The status among those of a local execution: one that completed with failures failed."""
+        """The status among those of a local execution; one that is not known here is Failed."""
         return next((status for status in get_args(ExecutionStatus) if status == self.status), "Failed")
 
 

@@ -119,15 +119,12 @@ class _Watch:
 
 def _finished(plan: Plan, execution: CloudExecution, steps: list[CloudStep], region: str) -> Execution:
     """What an execution has come to, as the report of a local run takes it."""
-    reason = execution.failure_reason
-    if execution.status == "CompletedWithFailures":
-        reason = "\n".join(filter(None, ["The execution completed with failures.", reason]))
     return Execution(
         id=execution.id,
         pipeline=plan.pipeline.name,
         status=execution.reported_status,
         engine=f"SageMaker ({region})",
-        failure_reason=reason,
+        failure_reason=execution.failure_reason,
         parameters=plan.parameters,
         started=plan.started,
         ended=execution.ended.isoformat() if execution.ended else "",

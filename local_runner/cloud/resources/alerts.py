@@ -20,6 +20,7 @@ from local_runner.cloud.iam.policies import document
 from local_runner.cloud.resources.rule import delete_rule, find_rule, write_rule
 from local_runner.cloud.target.environment import AlertSettings
 from local_runner.cloud.target.target import Target
+from local_runner.models import FAILURES
 
 TARGET_ID = "alert"
 DETAIL_TYPE = "SageMaker Model Building Pipeline Execution Status Change"
@@ -56,7 +57,7 @@ class Alerts:
         pattern = {
             "source": ["aws.sagemaker"],
             "detail-type": [DETAIL_TYPE],
-            "detail": {"currentPipelineExecutionStatus": ["Failed"], "pipelineArn": arn},
+            "detail": {"currentPipelineExecutionStatus": list(FAILURES), "pipelineArn": arn},
         }
         lines = [
             f"The SageMaker pipeline {self.target.names.pipeline_name} failed at <time> (account <account>, <region>).",

@@ -18,6 +18,7 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _SATURDAY = 7
 _DAYS_OF_WEEK = 7
+_FIRST_YEAR = 1970
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,16 @@ def parse_cron(text: str) -> Cron:
         day_of_month,
         values(_digits(month, MONTHS), 1, 12),
         day_of_week,
-        values(year, 1970, 2199),
+        values(year, _FIRST_YEAR, 2199),
     )
 
 
 def values(field: str, lowest: int, highest: int) -> tuple[int, ...]:
-    """The numbers that a field of lists, ranges and steps stands for. Raises ValueError for a range that runs back."""
+    """The numbers that a field of lists, ranges and steps stands for.
+
+    A range whose end is before its start goes on from the field's lowest number: hours ``20-2`` are 20 to 23 and 0 to
+    2. AWS's pages have no such range; its services take it. Raises ValueError for one of years, which do not return.
+    """
     found: set[int] = set()
     for part in field.split(","):
         span, _, step = part.partition("/")
@@ -107,9 +112,12 @@ def values(field: str, lowest: int, highest: int) -> tuple[int, ...]:
         # A number with a step goes on to the end of the field, as * does.
         end = start if not dash and first != "*" and not step else highest
         end = int(last) if dash and last != "*" else end
+        size = highest - lowest + 1
         if start > end:
-            raise ValueError(f"The range '{span}' runs backwards. Write it as two: {first}-{highest},{lowest}-{last}.")
-        found.update(range(start, end + 1, int(step or 1)))
+            if lowest == _FIRST_YEAR:
+                raise ValueError(f"The years '{span}' run backwards. Write {last}-{first}.")
+            end += size
+        found.update((number - lowest) % size + lowest for number in range(start, end + 1, int(step or 1)))
     return tuple(sorted(found))
 
 

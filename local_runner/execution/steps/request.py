@@ -30,7 +30,8 @@ def requested(attempt: Attempt, of: type[Job]) -> Job:
     """
     step = attempt.step
     kind = JOB_KINDS[step.type]
-    name = job_name(attempt.plan.execution_id, step.name, attempt.number)
+    base = resolve(step.arguments.get(kind.name_member), attempt.scope)
+    name = job_name(attempt.plan.execution_id, step.name, attempt.number, base)
     request = resolve(step.arguments, attempt.scope.of_job(name))
     attempt.secrets.learn_from(request)
     where = f"{step.path}.Arguments"
