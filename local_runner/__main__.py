@@ -51,7 +51,7 @@ def _command_line() -> int:
     import click
 
     from local_runner.cli.local import cli
-    from local_runner.errors import EXIT_FAILED, EXIT_USAGE, debugging, system_trouble
+    from local_runner.errors import EXIT_FAILED, EXIT_USAGE, CompileError, debugging, system_trouble
 
     handle(interrupt)  # ends what comes before an execution; an execution has a handler of its own
     try:
@@ -59,7 +59,7 @@ def _command_line() -> int:
     except SystemExit as end:
         return _code(end)
     except click.ClickException as error:
-        if debugging():
+        if debugging() and not isinstance(error, CompileError):  # of which the traceback of pipeline.py was shown
             raise
         error.show()
         return error.exit_code

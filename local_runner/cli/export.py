@@ -98,6 +98,7 @@ def _say_uploads(found: Described) -> None:
     say("Before it is deployed, these have to be there:")
     for item in desired.code:
         file = item.file.relative_to(Path.cwd()) if item.file.is_relative_to(Path.cwd()) else item.file
-        say(f"  aws s3 cp {shlex.quote(str(file))} s3://{desired.target.bucket}/{item.key}")
+        say(f"  aws s3 cp {shlex.quote(str(file))} {shlex.quote(f's3://{desired.target.bucket}/{item.key}')}")
     if desired.image and not desired.image.given:
-        say(f'  docker tag "$(local-runner image)" {desired.image.tagged} && docker push {desired.image.tagged}')
+        tagged = shlex.quote(desired.image.tagged)
+        say(f'  docker tag "$(local-runner image)" {tagged} && docker push {tagged}')

@@ -115,6 +115,8 @@ def main(request: Request) -> dict[str, Any]:
     except BuildError as error:
         return {"error": f"{request.label}: {error}"}
     except (Exception, SystemExit) as error:
+        if request.debug:
+            _show_traceback(error)
         return {"error": _explain(error, request.label, root, watch)}
     return {
         "name": str(pipeline.name),
@@ -198,6 +200,14 @@ def _function(module: ModuleType, name: str) -> Callable[..., Any]:
 
 def _what(value: object) -> str:
     return "nothing (None)" if value is None else f"an object of the type {type(value).__name__}"
+
+
+def _show_traceback(error: BaseException) -> None:
+    """On stderr, from the first line of pipeline.py on: what called it is this program's own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    traceback.print_exception(error.with_traceback(trace))
 
 
 def _explain(error: BaseException, label: str, root: Path, watch: Watch) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice, takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
@@ -312,7 +312,8 @@ class _Planning:
             remedy = f"Refer to that step's output in place of the URI, or add '{writers[0]}' to its DependsOn."
         else:
             what = f"step '{step.name}' reads {uri}, which no earlier step writes and nothing on this machine provides."
-            remedy = f"Map it: --map {uri}=DIR, or [local.data] in local_runner.toml."
+            mapped = "FILE" if PurePosixPath(uri).suffix and not uri.endswith("/") else "DIR"
+            remedy = f"Map it: --map {uri}={mapped}, or [local.data] in local_runner.toml."
         self.problems.append(Problem(where, what, remedy))
 
     def writers(self, uri: str) -> list[str]:

@@ -200,7 +200,7 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
     assert done.returncode == 2
     assert "2 problems" in done.stderr
     assert "--map s3://their-bucket/raw/dt=2024-01-01=DIR" in done.stderr
-    assert "--map s3://their-bucket/code/run.sh=DIR" in done.stderr
+    assert "--map s3://their-bucket/code/run.sh=FILE" in done.stderr
     maps = ("--map", "s3://their-bucket/raw=raw", "--map", "s3://their-bucket/code/run.sh=run.sh")
     done = in_process("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
     assert done.returncode == 2

@@ -57,7 +57,7 @@ def test_dependencies_have_triggers() -> None:
 @pytest.mark.parametrize("enabled", [{"Enabled": True}, {}])
 @given(
     expiry=st.from_regex(
-        r"[Pp]?(?=.)([0-9]{1,4}[Yy])?([0-9]{1,4}[Mm])?([0-9]{1,4}[Ww])?([0-9]{1,4}[Dd])?([Tt][0-9]{1,4}[HhMm])?",
+        r"[Pp]?([0-9]{1,4}[Yy])?([0-9]{1,4}[Mm])?([0-9]{1,4}[Ww])?([0-9]{1,4}[Dd])?([Tt][0-9]{1,4}[HhMm])?",
         fullmatch=True,
     )
 )
@@ -192,7 +192,7 @@ FAULTS: list[tuple[Callable[[Any], Any], str, str]] = [
     (environment({"Std:Join": {"On": "", "Values": [{"a": 1}]}}), ENVIRONMENT, "an object"),
     (environment({"Std:Join": {"On": "", "Values": []}, "x": 1}), ENVIRONMENT, "beside other keys"),
     (environment({"Std:JsonGet": {"Path": "a"}}), ENVIRONMENT, "one of the two"),
-    (environment({"Std:JsonGet": {"S3Uri": "s3://b/k", "Path": "a..b"}}), ENVIRONMENT, "names and indexes"),
+    (environment({"Std:JsonGet": {"S3Uri": "s3://b/k", "Path": "a["}}), ENVIRONMENT, "names and indexes"),
     (environment({"Std:JsonGet": {"PropertyFile": "x", "Path": "a"}}), ENVIRONMENT, "PropertyFiles.NAME"),
     (gate(), "Steps[1].Arguments.Conditions", "at least one"),
     (gate({"Type": "Equal"}), f"{CONDITION}.Type", "GreaterThanOrEqualTo"),

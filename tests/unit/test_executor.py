@@ -373,3 +373,22 @@ def test_any_graph_runs_each_step_once_after_what_it_reads(
     expected = {name for name in names if runs(name)}
     assert sorted(project.engine.ran) == sorted(expected)
     assert statuses(execution) == {name: "Failed" if name in failing else "Succeeded" for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ([("B", "Failed")], "CompletedWithFailures"),
+        ([("B", "Any")], "CompletedWithFailures"),
+        ([("B", "Completed")], "Failed"),
+        ([("B", "Stopped")], "Failed"),
+        ([], "Failed"),
+    ],
+)
+def test_an_execution_whose_failures_are_followed_completed_with_failures(
+    project: Project, more: list[tuple[str, str]], status: str
+) -> None:
+    after = [chained(name, DependsOn=[{"Step": "A", "Trigger": trigger}]) for name, trigger in more]
+    execution = project.run([chained("A"), *after], {"A": lambda _: 1, "B": lambda _: 0})
+    assert execution.status == status
+    assert "Step 'A' failed" in (execution.failure_reason or "")

@@ -181,6 +181,7 @@ def test_the_rule_is_on_failed_executions_of_this_pipeline(aws):
 
     assert matches()
     assert matches(pipelineArn=TARGET.pipeline_arn.lower())
+    assert matches(currentPipelineExecutionStatus="CompletedWithFailures")
     assert not matches(currentPipelineExecutionStatus="Succeeded")
     assert not matches(pipelineArn=AWS.arn("sagemaker", "pipeline/Other"))
 
