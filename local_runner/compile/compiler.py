@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.dependencies import Dependency, unchanged
 from local_runner.compile.interpreter import Interpreter, find_interpreter
-from local_runner.errors import CompileError, without_sdk
+from local_runner.errors import CompileError, debugging, without_sdk
 from local_runner.project import Project
 from local_runner.settings import LOCAL_ACCOUNT, SETTINGS_FILE, Settings
 from local_runner.storage.records import read_record
@@ -119,7 +119,7 @@ def compile_pipeline(
         entry_path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="compile-", dir=entry_path.parent))
-            job = _Job(interpreter, settings, found, state, Path(scratch), values, debug)
+            job = _Job(interpreter, settings, found, state, Path(scratch), values, debug or debugging())
             entry = _compile(job, environment, progress, stack)
             if entry["programs"]:
                 program = entry["programs"][0]
