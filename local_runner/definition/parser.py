@@ -34,6 +34,8 @@ _PIPELINE_KEYS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig
 _PARAMETER_KEYS = ("Name", "Type", "DefaultValue", "EnumValues", "Description")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
+# API shapes StepDisplayName and StepDescription.
+_LONGEST = {"DisplayName": 256, "Description": 3072}
 _DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII)
 
 
@@ -196,7 +198,8 @@ class _Reader(Reading):
             return
         if name in self.places:
             what = f"there are two steps '{name}'; the other is {self.places[name]}."
-            self.problem(f"{where}.Name", what, "Rename one; names are unique in the whole pipeline.")
+            remedy = "Rename one: names are unique in the whole pipeline, also in the two branches of a Condition step."
+            self.problem(f"{where}.Name", what, remedy)
             return
         self.places[name] = where
         display_name = mapping.get("DisplayName")
@@ -275,9 +278,12 @@ class _Reader(Reading):
 
     def ignored(self, mapping: dict[str, Any], where: str) -> None:
         """What a local run does not use is still looked at, since the service would refuse it."""
-        for key in ("DisplayName", "Description"):
-            if mapping.get(key) is not None and not isinstance(mapping[key], str):
-                self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(mapping[key])}.")
+        for key in _LONGEST:
+            value = mapping.get(key)
+            if value is not None and not isinstance(value, str):
+                self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(value)}.")
+            elif value is not None and len(value) > (most := _LONGEST[key]):
+                self.problem(f"{where}.{key}", f"it has {len(value)} characters, and the service takes at most {most}.")
         cache = mapping.get("CacheConfig")
         config = as_object(cache)
         if cache is None:

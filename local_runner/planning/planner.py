@@ -14,6 +14,7 @@ from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
+from local_runner.definition.advice import advice
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
@@ -377,7 +378,7 @@ class _Planning:
         left = [name for name in self.steps if name in request.source and name not in self.selected]
         if left and request.source_execution:
             ignored.insert(0, f"As execution {request.source_execution} left it: {_steps(left)}.")
-        return tuple(ignored)
+        return (*advice(request.definition), *ignored)
 
 
 def _steps(names: list[str]) -> str:

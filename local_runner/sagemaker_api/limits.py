@@ -53,13 +53,6 @@ def request_problems(request: Mapping[str, Any], shape: str, where: str, cache_d
     return problems
 
 
-def text_problems(text: str, shape: str, where: str, cache_dir: Path) -> list[Problem]:
-    """What the service would refuse of a text that is of that shape, as a name is (``PipelineName``)."""
-    problems: list[Problem] = []
-    _check(text, shape, where, load_shapes(shape, cache_dir), problems)
-    return problems
-
-
 @lru_cache(maxsize=16)
 def load_shapes(shape: str, cache_dir: Path) -> Shapes:
     """The shapes that make up a request, by name, as botocore's model has them but without their documentation."""

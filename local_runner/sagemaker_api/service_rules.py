@@ -8,6 +8,7 @@ value that is not known yet (Deferred) breaks no rule. Reads ``local_storage.jso
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from typing import Any
 
 from local_runner.definition.paths import Deferred
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object, shorten
+from local_runner.jsontext import as_list, as_object, kind, shorten
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ def rule_problems(value: Any, shape: str, where: str) -> list[Problem]:
         for rule in RULES.get(shape, ())
         for fault in rule.faults(value)
     ]
+
+
+def pipeline_name_problems(name: str, where: str) -> list[Problem]:
+    """What the service refuses of a pipeline's name (API shape PipelineName, which a cached run need not load)."""
+    if PIPELINE_NAME.fullmatch(name):
+        return []
+    what = f"{kind(name)} ({len(name)} characters) is no name that the service takes (API shape PipelineName)."
+    return [Problem(where, what, "It takes letters, digits and hyphens between them, 256 characters at most.")]
+
+
+PIPELINE_NAME = re.compile(r"(?=.{1,256}\Z)[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}", re.ASCII)
 
 
 # ------------------------------------------------------------------------------------------------------- the rules
