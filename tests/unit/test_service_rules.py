@@ -178,3 +178,17 @@ def test_what_is_documented_as_not_supported_is_noted_with_its_source() -> None:
 def test_a_nested_output_of_a_function_is_one_json_text() -> None:
     values, faults = declared_outputs((OutputParameter("n", "String"),), {"n": {"a": [1, "é"]}})
     assert (values, faults) == ({"n": '{"a": [1, "é"]}'}, [])
+
+
+@pytest.mark.parametrize(("path", "count"), [("OutputParameters['n']", 0), ("OutputParameters['n'].mean", 1)])
+def test_a_reference_cannot_lead_into_an_output_of_a_function(path: str, count: int) -> None:
+    step = {
+        "Name": "L",
+        "Type": "Lambda",
+        "FunctionArn": "arn:aws:lambda:eu-west-1:000000000000:function:f",
+        "Arguments": {},
+        "OutputParameters": [{"OutputName": "n", "OutputType": "String"}],
+    }
+    fail = {"Name": "F", "Type": "Fail", "Arguments": {"ErrorMessage": {"Get": f"Steps.L.{path}"}}}
+    _, problems = inspect_document({"Version": "2020-12-01", "Steps": [step, fail]}, "x")
+    assert len(problems) == count
