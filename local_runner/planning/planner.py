@@ -241,7 +241,7 @@ class _Planning:
             return None
         if step.type not in STEP_KINDS:
             if step.type:
-                remedy = "Select other steps, or leave it out of the pipeline for local runs."
+                remedy = "Select steps without it (--only, --to), or leave it out of the pipeline for local runs."
                 what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
                 self.problems.append(Problem(f"{step.path}.Type", what, remedy))
             return None
