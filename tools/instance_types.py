@@ -1,10 +1,11 @@
 """Writes local_runner/engines/docker/instance_types.json: vCPUs and memory of every type that a processing job can
-have.
+have; and local_runner/sagemaker_api/local_storage.json: the local storage of each type of any job that has one.
 
     uv run --no-project --with moto --with botocore python tools/instance_types.py
 
 The list is botocore's ProcessingInstanceType. The numbers are what EC2's DescribeInstanceTypes answers
-(VCpuInfo.DefaultVCpus, MemoryInfo.SizeInMiB), which moto records; SageMaker's ml.X is EC2's X. Run it again when
+(VCpuInfo.DefaultVCpus, MemoryInfo.SizeInMiB, InstanceStorageInfo.TotalSizeInGB), which moto
+records; SageMaker's ml.X is EC2's X. Run it again when
 tests/unit/test_instances.py finds a type that the file lacks.
 """
 
@@ -20,7 +21,11 @@ from typing import Any
 
 from botocore.loaders import Loader
 
-FILE = Path(__file__).resolve().parent.parent / "local_runner" / "engines" / "docker" / "instance_types.json"
+PACKAGE = Path(__file__).resolve().parent.parent / "local_runner"
+FILE = PACKAGE / "engines" / "docker" / "instance_types.json"
+STORAGE_FILE = PACKAGE / "sagemaker_api" / "local_storage.json"
+
+JOBS = ("Processing", "Training", "Transform")
 
 # EC2 has ended these, so that newer records lack them; as moto 4.2.14 recorded them.
 ENDED = {
@@ -33,20 +38,44 @@ ENDED = {
 }
 
 
-def recorded() -> dict[str, tuple[int, float]]:
-    """(vCPUs, GiB) of each EC2 type that the installed moto knows."""
+def described() -> dict[str, Any]:
+    """What DescribeInstanceTypes says of each EC2 type that the installed moto knows."""
     packed = files("moto") / "ec2/resources/instance_types.json.gz"
-    types: dict[str, Any] = json.loads(gzip.decompress(packed.read_bytes()))
+    return json.loads(gzip.decompress(packed.read_bytes()))
+
+
+def recorded(types: dict[str, Any]) -> dict[str, tuple[int, float]]:
+    """(vCPUs, GiB) of each EC2 type."""
     return {
         name: (item["VCpuInfo"]["DefaultVCpus"], item["MemoryInfo"]["SizeInMiB"] / 1024) for name, item in types.items()
     }
+
+
+def write_local_storage(types: dict[str, Any], shapes: dict[str, Any]) -> None:
+    """GB of local storage of each type that a job can have. The API's rules are about Nitro types alone."""
+    listed: set[str] = set().union(*(shapes[f"{job}InstanceType"]["enum"] for job in JOBS))
+    gigabytes = {
+        name: item["InstanceStorageInfo"]["TotalSizeInGB"]
+        for name in sorted(listed)
+        if (item := types.get(name.removeprefix("ml.")))
+        and "InstanceStorageInfo" in item
+        and item["Hypervisor"] == "nitro"
+    }
+    source = (
+        f"EC2 DescribeInstanceTypes (InstanceStorageInfo) as recorded in moto {version('moto')}; ml.X is EC2's X. "
+        "Made by tools/instance_types.py."
+    )
+    text = json.dumps({"source": source, "gigabytes": gigabytes}, indent=2)
+    STORAGE_FILE.write_text(f"{text}\n", encoding="utf-8")
+    print(f"Wrote {len(gigabytes)} types to {STORAGE_FILE}.")
 
 
 def main() -> None:
     """Write the file, or say which types there are no numbers for."""
     shapes = Loader().load_service_model("sagemaker", "service-2")["shapes"]
     listed: list[str] = shapes["ProcessingInstanceType"]["enum"]
-    known = ENDED | recorded()
+    types = described()
+    known = ENDED | recorded(types)
     missing = [name for name in listed if name.removeprefix("ml.") not in known]
     if missing:
         sys.exit(f"No numbers for {', '.join(missing)}: take a newer moto, or add them to ENDED.")
@@ -63,6 +92,7 @@ def main() -> None:
         f'{{\n  "source": {json.dumps(source)},\n  "types": {{\n' + ",\n".join(lines) + "\n  }\n}\n", encoding="utf-8"
     )
     print(f"Wrote {len(listed)} types to {FILE}.")
+    write_local_storage(types, shapes)
 
 
 if __name__ == "__main__":

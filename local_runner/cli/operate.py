@@ -63,7 +63,7 @@ def trigger(
     if date is not None:
         parameters.setdefault(load_settings(Path.cwd()).local.date_parameter, date)
     pipeline = describe_pipeline(target)
-    started = start(target.aws, pipeline, parameters, target.secrets)
+    started = start(target.aws, pipeline, parameters, target.secrets, project_here(state).state / "cache")
     if not wait:
         click.echo(started.id)
         say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")

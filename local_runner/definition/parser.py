@@ -37,6 +37,8 @@ _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 # Guide, "Turn on step caching": years, months, weeks, days, hours, minutes, as "30d", "T16m", "30dT5h"; the SDK's own
 # documentation has "p30d" and "P4DT12H". Seconds are of ISO 8601 alone, which the Guide names as the format.
 _DURATION = re.compile(r"P?(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", re.ASCII | re.IGNORECASE)
+# API shapes StepDisplayName and StepDescription.
+_LONGEST = {"DisplayName": 256, "Description": 3072}
 
 
 def parse_definition(text: str, name: str, target: str) -> PipelineDefinition:
@@ -206,7 +208,8 @@ class _Reader(Reading):
             return
         if name in self.places:
             what = f"there are two steps '{name}'; the other is {self.places[name]}."
-            self.problem(f"{where}.Name", what, "Rename one; names are unique in the whole pipeline.")
+            remedy = "Rename one: names are unique in the whole pipeline, also in the two branches of a Condition step."
+            self.problem(f"{where}.Name", what, remedy)
             return
         self.places[name] = where
         display_name = mapping.get("DisplayName")
@@ -285,9 +288,12 @@ class _Reader(Reading):
 
     def ignored(self, mapping: dict[str, Any], where: str) -> None:
         """What a local run does not use is still looked at, since the service would refuse it."""
-        for key in ("DisplayName", "Description"):
-            if mapping.get(key) is not None and not isinstance(mapping[key], str):
-                self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(mapping[key])}.")
+        for key in _LONGEST:
+            value = mapping.get(key)
+            if value is not None and not isinstance(value, str):
+                self.problem(f"{where}.{key}", f"a text is wanted, and this is {kind(value)}.")
+            elif value is not None and len(value) > (most := _LONGEST[key]):
+                self.problem(f"{where}.{key}", f"it has {len(value)} characters, and the service takes at most {most}.")
         cache = mapping.get("CacheConfig")
         config = as_object(cache)
         if cache is None:

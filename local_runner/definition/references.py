@@ -20,6 +20,10 @@ from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, shorten
 from local_runner.models import PipelineDefinition, Step
 
+# The outputs of these are texts and numbers (Guide, "Lambda step", "Callback step"): OutputParameters['name'], no more.
+_FLAT = ("Lambda", "Callback")
+_FLAT_LENGTH = 2
+
 
 def check(definition: PipelineDefinition) -> list[Problem]:
     """Every name in the definition that names nothing, where it stands, with what was probably meant."""
@@ -42,6 +46,11 @@ def check(definition: PipelineDefinition) -> list[Problem]:
                     problems.append(_no_step(where, name, steps))
                 case GetProperty(name) if steps[name].type == "Fail":
                     problems.append(Problem(where, f"step '{name}' is a Fail step, which has no properties."))
+                case GetProperty(name, path) if steps[name].type in _FLAT and len(path.segments) > _FLAT_LENGTH:
+                    what = (
+                        f"{path.text} leads into an output of '{name}': outputs of {steps[name].type} steps are flat."
+                    )
+                    problems.append(Problem(where, what, f"Hand '{path.segments[-1]}' on as an output of its own."))
                 case JsonGet(step=str(name)) if name not in steps:
                     problems.append(_no_step(where, name, steps))
                 case JsonGet(step=str(name)):

@@ -35,7 +35,10 @@ from local_runner.run.definition import from_text
 from local_runner.run.pipeline import run_planned
 from local_runner.run.planned import plan_run
 from local_runner.run.request import RunRequest
+from local_runner.sagemaker_api.limits import request_problems
 from local_runner.storage.local_s3 import Storage
+
+_CHECKED = frozenset({"CreatePipeline", "UpdatePipeline", "StartPipelineExecution"})
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class PipelineService:
 
     def answer(self, operation: str, parameters: Parameters) -> Response | None:
         """The response to a call, or None for an operation that there is not on this machine."""
+        if operation in _CHECKED:
+            cache_dir = self._where.project.state / "cache"
+            problems = request_problems(parameters, f"{operation}Request", operation, cache_dir)
+            if problems:
+                raise ServiceError("ValidationException", " ".join(map(str, problems)))
         handle = self._operations.get(operation)
         return handle(parameters) if handle else None
 

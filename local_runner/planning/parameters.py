@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.jsontext import shorten, value_text
 from local_runner.models import Parameter, ParameterType, ParameterValue, PipelineDefinition
+from local_runner.sagemaker_api.service_rules import rule_problems
 from local_runner.secrets import Secrets
 
-# StartPipelineExecution takes texts of at most this length (API shape String1024).
+# StartPipelineExecution takes texts of at most this length (API shape String1024), and this many (ParameterList).
 _LONGEST = 1024
+_MOST = 200
 _WANTED: dict[ParameterType, str] = {
     "String": "a text",
     "Integer": "a whole number",
@@ -40,6 +43,8 @@ def parameter_values(
         if name not in known:
             remedy = did_you_mean(name, known) or f"It has {', '.join(known) or 'none'}."
             problems.append(Problem(f"-p {name}", f"the pipeline has no parameter '{shorten(name)}'.", remedy))
+    if len(given) > _MOST:
+        problems.append(Problem("-p", f"{len(given)} parameters are given, and the service takes at most {_MOST}."))
     values: dict[str, ParameterValue] = {}
     for index, (name, parameter) in enumerate(known.items()):
         if name in given:
@@ -70,6 +75,8 @@ def _typed(parameter: Parameter, text: str, where: str, problems: list[Problem])
     if value is None:
         what = f"the parameter is of type {parameter.type}, and {shorten(text)!r} is not {_WANTED[parameter.type]}."
         problems.append(Problem(where, what))
+    elif start := rule_problems({"Name": parameter.name, "Value": text}, "Parameter", where):
+        problems += [replace(problem, where=where) for problem in start]
     elif len(text) > _LONGEST:
         problems.append(Problem(where, f"the value has {len(text)} characters, and the service takes {_LONGEST}."))
     elif parameter.enum_values and value not in parameter.enum_values:

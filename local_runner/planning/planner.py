@@ -14,6 +14,7 @@ from itertools import accumulate, islice, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from local_runner.definition.advice import advice
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
@@ -245,7 +246,7 @@ class _Planning:
             return None
         if step.type not in STEP_KINDS:
             if step.type:
-                remedy = "Select other steps, or leave it out of the pipeline for local runs."
+                remedy = "Select steps without it (--only, --to), or leave it out of the pipeline for local runs."
                 what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
                 self.problems.append(Problem(f"{step.path}.Type", what, remedy))
             return None
@@ -384,7 +385,7 @@ class _Planning:
         left = [name for name in self.steps if name in request.source and name not in self.selected]
         if left and request.source_execution:
             ignored.insert(0, f"As execution {request.source_execution} left it: {_steps(left)}.")
-        return (*request.definition.notes, *ignored)
+        return (*request.definition.notes, *advice(request.definition), *ignored)
 
 
 def _steps(names: list[str]) -> str:

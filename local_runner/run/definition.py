@@ -14,6 +14,7 @@ from local_runner.definition.parser import inspect_definition
 from local_runner.errors import Problem, SettingsError
 from local_runner.models import PipelineDefinition
 from local_runner.project import Project
+from local_runner.sagemaker_api.service_rules import pipeline_name_problems
 from local_runner.storage.files import keep_private
 
 
@@ -39,7 +40,10 @@ def load_definition(project: Project, target: str | None, python: Path | None = 
     keep_private(project.state)
     if target is None or re.search(r"\.py(:\w+)?$", target):
         compiled = compile_pipeline(project, target, python=python)
-        return from_text(compiled.name, compiled.definition)
+        loaded = from_text(compiled.name, compiled.definition)
+        # Of a file the name is only its own, unless it says one that the service has taken already.
+        loaded.problems[:0] = pipeline_name_problems(compiled.name, "the pipeline's name")
+        return loaded
     return from_text(Path(target).stem, _read(target))
 
 

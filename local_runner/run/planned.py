@@ -107,8 +107,8 @@ def _kept_parameters(
     kept: dict[str, ParameterValue] = {}
     missing: list[str] = []
     for name, value in selected.parameters.items():
-        if name in given:
-            continue
+        if name in given or value == "":
+            continue  # an empty text can only be the default: none is taken at the start
         if not is_kept(value):
             kept[name] = value
         elif (default := defaults.get(name)) is None or secrets.hashed(value_text(default)) != value:

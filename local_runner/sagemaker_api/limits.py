@@ -1,5 +1,5 @@
-"""A resolved request against the service's own limits. Reads botocore's service model, and keeps what it needs of it
-in small files of the cache directory; no network.
+"""A resolved request against the service's own limits, and its rules beyond them. Reads botocore's service model, and
+keeps what it needs of it in small files of the cache directory; no network.
 
 The limits are those of the installed botocore, so that no number is copied. Loading its model takes a third of a
 second; the extracts, one for each request, take a few milliseconds and are made once per botocore version.
@@ -19,6 +19,7 @@ from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, kind, shorten
+from local_runner.sagemaker_api.service_rules import rule_problems
 from local_runner.storage.files import write_atomically
 from local_runner.storage.records import Each, RecordError, read_record
 
@@ -31,13 +32,17 @@ _FILLED_IN = {
     "CreateTrainingJobRequest": frozenset({"TrainingJobName", "RoleArn"}),
     "CreateTransformJobRequest": frozenset({"TransformJobName"}),
     "CreateModelInput": frozenset({"ModelName"}),
+    # botocore makes the token where a call has none.
+    "CreatePipelineRequest": frozenset({"ClientRequestToken"}),
+    "StartPipelineExecutionRequest": frozenset({"ClientRequestToken"}),
 }
 
 Shapes = dict[str, dict[str, Any]]
 
 
 def request_problems(request: Mapping[str, Any], shape: str, where: str, cache_dir: Path) -> list[Problem]:
-    """Everything in the request that the service would refuse: members, types, lengths, ranges, patterns, enums.
+    """Everything in the request that the service would refuse: members, types, lengths, ranges, patterns, enums, and
+    what :mod:`local_runner.sagemaker_api.service_rules` has for its parts.
 
     ``shape`` is what botocore calls the request (``CreateProcessingJobRequest``), ``where`` its path in the
     definition. Values that are Deferred are skipped, and a null is taken as left out.
@@ -95,6 +100,7 @@ def _check(value: Any, name: str, where: str, shapes: Shapes, problems: list[Pro
     if isinstance(value, Deferred):
         return
     shape = shapes[name]
+    problems += rule_problems(value, name, where)
     match shape["type"]:
         case "structure":
             _check_structure(value, name, where, shapes, problems)

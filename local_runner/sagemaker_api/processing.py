@@ -68,7 +68,8 @@ def processing_job(resolved: Mapping[str, Any], name: str, where: str) -> tuple[
     app = _object(resolved, "AppSpecification")
     cluster = _object(_object(resolved, "ProcessingResources"), "ClusterConfig")
     max_runtime = _object(resolved, "StoppingCondition").get("MaxRuntimeInSeconds")
-    if problems or first_deferred(resolved) or not _is_whole(app, cluster, resolved):
+    moved = all(item.local_path for item in (*inputs, *outputs))  # where not, it is in the problems of the limits
+    if problems or first_deferred(resolved) or not moved or not _is_whole(app, cluster, resolved):
         return None, problems
     job = ProcessingJob(
         name=name,
@@ -241,7 +242,7 @@ def _inputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) ->
         uri, local = _location(source, f"{path}.S3Input", problems)
         manifest = source.get("S3DataType") == "ManifestFile"
         sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
-        if uri and local:
+        if uri:
             found.append(
                 ProcessingInput(
                     name=str(mapping.get("InputName")),
@@ -275,7 +276,7 @@ def _outputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) -
         if mapping.get("AppManaged") is True:
             continue
         uri, local = _location(target, f"{path}.S3Output", problems)
-        if uri and local:
+        if uri:
             mode = "Continuous" if target.get("S3UploadMode") == "Continuous" else "EndOfJob"
             found.append(ProcessingOutput(str(mapping.get("OutputName")), uri, local, mode))
     return found
@@ -288,8 +289,6 @@ def _location(mapping: dict[str, Any], where: str, problems: list[Problem]) -> t
     what = s3_problem(uri) if uri or mapping.get("S3Uri") == "" else None
     if what:
         problems.append(Problem(f"{where}.S3Uri", what, "Write it as s3://BUCKET/KEY."))
-    if mapping and local is None:
-        problems.append(Problem(f"{where}.LocalPath", "LocalPath is missing.", f"Give a path under {LOCAL_ROOT}/."))
     local = local if isinstance(local, str) else ""
     return ("" if what else uri), local.rstrip("/")
 

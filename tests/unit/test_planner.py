@@ -144,7 +144,6 @@ def test_a_job_that_needs_what_only_the_execution_knows_is_left_open() -> None:
         ("Boolean", "True", True),
         ("Boolean", "false", False),
         ("String", "3", "3"),
-        ("String", "", ""),
     ],
 )
 def test_values_take_their_parameters_type(type_: str, given_text: str, value: Any) -> None:

@@ -79,7 +79,6 @@ CLUSTER = "R.ProcessingResources.ClusterConfig"
         (s3_of_input(S3CompressionType="Gzip"), "R.ProcessingInputs[0].S3Input.S3CompressionType", "Use Pipe"),
         (s3_of_input(S3Uri="https://b/raw"), "R.ProcessingInputs[0].S3Input.S3Uri", "no s3:// URI"),
         (s3_of_input(S3Uri="s3://b/../etc"), "R.ProcessingInputs[0].S3Input.S3Uri", "'..'"),
-        (s3_of_input(LocalPath=None), "R.ProcessingInputs[0].S3Input.LocalPath", "missing"),
         (s3_of_input(LocalPath="/opt/ml/processing"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
         (s3_of_input(LocalPath="/opt/ml/input"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),
         (s3_of_input(LocalPath="/opt/ml/processing/../x"), "R.ProcessingInputs[0].S3Input.LocalPath", "no directory"),

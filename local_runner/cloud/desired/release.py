@@ -16,6 +16,7 @@ from typing import Any
 from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.change.definition import replaced
 from local_runner.cloud.desired.binding import set_network_and_keys, set_parameter_defaults
+from local_runner.cloud.desired.supporting import known_before_start
 from local_runner.cloud.release.model import CodeObject, DesiredRelease, image_destination, with_image
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.load import load_environment
@@ -24,14 +25,16 @@ from local_runner.cloud.target.region import region_of
 from local_runner.cloud.target.target import Target
 from local_runner.compile.compiler import IMAGE_URI, BuildValues, compile_pipeline
 from local_runner.definition.parser import inspect_document
-from local_runner.errors import InvalidPipelineError
+from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.fingerprint import fingerprint_of, texts_of
 from local_runner.image.tag import content_of, current_tag
 from local_runner.models import PipelineDefinition
 from local_runner.planning.parameters import learn_secrets
+from local_runner.planning.service import refused, refused_by_values
 from local_runner.project import Project
 from local_runner.run.definition import load_definition
 from local_runner.run.local_data import local_storage
+from local_runner.sagemaker_api.service_rules import pipeline_name_problems
 from local_runner.secrets import Secrets
 from local_runner.storage.local_s3 import CODE_PREFIX, Storage
 from local_runner.storage.s3_uri import s3_problem, split_uri
@@ -73,8 +76,9 @@ def desired_release(
     uses_image = any(text == IMAGE_URI for text in texts_of(template))
     image = image_destination(target, content, image_uri) if uses_image else None
     definition, problems = inspect_document(with_image(template, image and image.tagged), target.names.pipeline)
+    problems += _refused(definition, target, project.state / "cache")
     if problems:
-        raise InvalidPipelineError(target.names.pipeline, problems)
+        raise InvalidPipelineError(target.names.pipeline, target.secrets.masked_problems(problems))
     commit, dirty = _git(settings.root)
     return DesiredRelease(
         target=target,
@@ -86,6 +90,20 @@ def desired_release(
         git_commit=commit,
         git_dirty=dirty,
     )
+
+
+def _refused(definition: PipelineDefinition, target: Target, cache_dir: Path) -> list[Problem]:
+    """What the service would refuse: the composed name, the requests with the defaults and the schedule's values."""
+    defaults = {parameter.name: parameter.default for parameter in definition.parameters}
+    known = {name: value for name, value in defaults.items() if value is not None}
+    where = "the pipeline's name in the environment"
+    problems = pipeline_name_problems(target.names.pipeline_name, where)
+    problems += refused(definition, known, cache_dir)
+    schedule = target.environment.schedule
+    if schedule:
+        given = known_before_start(schedule.parameters)
+        problems += refused_by_values(definition, given, cache_dir)
+    return list(dict.fromkeys(problems))
 
 
 def _target(project: Project, environment: Environment, aws: Aws, definition: PipelineDefinition) -> Target:

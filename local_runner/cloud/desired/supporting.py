@@ -22,6 +22,7 @@ from local_runner.cloud.resources.schedule import Schedule
 from local_runner.cloud.schedules.check import check_schedule
 from local_runner.cloud.schedules.request import desired_schedule
 from local_runner.cloud.target.target import Target
+from local_runner.definition.advice import advice
 from local_runner.models import PipelineDefinition
 
 _MOST_POLICY = 10_240
@@ -70,7 +71,7 @@ def supporting_resources(
         start_role=None if given else start_role(target, dead_letter_queue, wanted=schedule is not None),
         schedule=Schedule(target, desired, previous_schedule),
         alerts=Alerts(target, environment.alerts),
-        notes=tuple(notes),
+        notes=(*advice(definition), *notes),
     )
 
 
@@ -84,7 +85,7 @@ def execution_role(
     """
     if target.environment.role_arn is not None:
         return None, []
-    needs = needs_of(definition, target.environment.parameters, _known_before_start(scheduled))
+    needs = needs_of(definition, target.environment.parameters, known_before_start(scheduled))
     policy = execution_policy(needs, target)
     _refuse_long(policy)
     about = f"What the pipeline {target.names.pipeline_name} and its jobs may do"
@@ -115,6 +116,6 @@ def _refuse_long(policy: Mapping[str, Any]) -> None:
         )
 
 
-def _known_before_start(parameters: Mapping[str, str]) -> dict[str, str]:
+def known_before_start(parameters: Mapping[str, str]) -> dict[str, str]:
     """The parameters whose value is known before a schedule or rule starts anything."""
     return {name: value for name, value in parameters.items() if not re.match(r"\$\.|.*<aws\.scheduler\.", value)}

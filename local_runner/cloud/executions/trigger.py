@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws
@@ -12,6 +13,7 @@ from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError, Problem
 from local_runner.models import PipelineDefinition
 from local_runner.planning.parameters import parameter_values
+from local_runner.planning.service import refused_by_values
 from local_runner.secrets import Secrets
 
 
@@ -28,8 +30,10 @@ class Started:
         return self.arn.rpartition("/")[2]
 
 
-def start(aws: Aws, pipeline: Mapping[str, Any], parameters: Mapping[str, str], secrets: Secrets) -> Started:
-    """Start the pipeline as it is described, with these values over its defaults.
+def start(
+    aws: Aws, pipeline: Mapping[str, Any], parameters: Mapping[str, str], secrets: Secrets, cache_dir: Path
+) -> Started:
+    """Start the pipeline as it is described, with these values over its defaults. ``cache_dir`` keeps the limits.
 
     The token makes repeating a call that was not answered safe: SageMaker starts one execution for it (API reference,
     StartPipelineExecution, ClientRequestToken). ``secrets`` are not shown. Raises InvalidPipelineError with every
@@ -40,6 +44,7 @@ def start(aws: Aws, pipeline: Mapping[str, Any], parameters: Mapping[str, str], 
     problems: list[Problem] = []
     secrets.learn_named(parameters)
     parameter_values(definition, parameters, {}, problems, settable="")
+    problems += refused_by_values(definition, parameters, cache_dir)
     if problems:
         raise InvalidPipelineError(f"The start of '{name}'", secrets.masked_problems(problems))
     answer = aws.call(

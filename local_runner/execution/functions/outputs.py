@@ -4,11 +4,14 @@ AWS documents little of this; chosen here:
 
 - The service keeps output values as texts of at most 1,024 characters (API shape OutputParameter), so a value fits
   its declared OutputType where its text spells one: a returned 200 is the String "200".
+- Outputs are flat: an object or a list is handed on as one JSON text, for an output that is declared as String. A
+  reference cannot lead into it (Guide, "Lambda step": outputs are not nested).
 - A declared output that the function does not return fails the step; what it returns beyond those is dropped.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,13 +34,14 @@ def declared_outputs(declared: tuple[OutputParameter, ...], value: Any) -> tuple
     faults: list[str] = []
     for output in declared:
         given = returned.get(output.name)
-        fitting = converted(output.type, value_text(given)) if isinstance(given, str | int | float) else None
+        text = value_text(given) if isinstance(given, str | int | float) else json.dumps(given, ensure_ascii=False)
+        fitting = converted(output.type, text)
         if given is None:
             there = ", ".join(map(shorten, returned)) or "nothing"
             faults.append(f"it returned no '{output.name}' (there is: {there}).")
         elif fitting is None:
             faults.append(f"output '{output.name}' is declared as {output.type}, and it returned {kind(given)}.")
-        elif (length := len(value_text(given))) > _LONGEST_OUTPUT:
+        elif (length := len(text)) > _LONGEST_OUTPUT:
             faults.append(f"output '{output.name}' has {length} characters, and the service takes {_LONGEST_OUTPUT}.")
         else:
             found[output.name] = fitting
