@@ -11,6 +11,7 @@ ENGINE  ?= auto
 ENV     ?= dev
 ARGS    ?=
 SECONDS ?= 60
+SHARE ?= 1
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
