@@ -369,9 +369,9 @@ def test_any_byte_of_any_kind_of_file(tmp_path: Path) -> None:
     chain.run()
     dice = random.Random(SEED)
     with attack("A byte flipped, or a file cut, in every kind of file of the state directory", 300) as tally:
-        for number in range(max(tally.count, len(kinds(chain.state)))):
+        for number in range(tally.count):
             names = kinds(chain.state)
-            name = sorted(names)[number % len(names)]
+            name = dice.choice(sorted(names))
             done = spoil(dice.choice(names[name]), dice)
             tally.tried += 1
             try:
