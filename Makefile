@@ -11,6 +11,7 @@ ENGINE  ?= auto
 ENV     ?= dev
 ARGS    ?=
 SECONDS ?= 60
+SHARE ?= 1
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
@@ -66,8 +67,10 @@ conformance: $(STAMP) ## Run every point of the contract on every engine, and wr
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -k test_point tests/conformance $(ARGS)
 	@$(BIN)/python tests/conformance/table.py
 
-attack: $(STAMP) ## Let jobs attack this machine for a minute each, on every engine (SECONDS=60, ARGS=)
-	@ATTACK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/attacks $(ARGS)
+attack: $(STAMP) ## Attack the machine from jobs, and the runner itself; writes docs/RELIABILITY.md (SECONDS=60, SHARE=1, ARGS=)
+	@export ATTACK_SECONDS=$(SECONDS) ATTACK_SHARE=$(SHARE) ATTACK_ROWS=$$(mktemp); \
+	nice $(BIN)/python -m pytest --timeout 7200 tests/attacks $(ARGS); status=$$?; \
+	$(BIN)/python tests/attacks/reliability.py; exit $$status
 
 coverage: $(STAMP) ## Run all tests and report which lines and branches they reach (ARGS= for pytest)
 	@$(BIN)/coverage erase

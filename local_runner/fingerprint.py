@@ -19,9 +19,8 @@ from local_runner.compile.compiler import BuildValues
 from local_runner.jsondiff import Members, json_differences, members
 from local_runner.jsontext import as_list, as_object
 from local_runner.secrets import DEFAULT_NAMES, SecretNames
-from local_runner.storage.files import write_atomically
 from local_runner.storage.local_s3 import CODE_PREFIX, Storage
-from local_runner.storage.records import Each, RecordError, read_record
+from local_runner.storage.records import Each, RecordError, read_record, write_record
 
 FILE = "fingerprint.json"
 _SHOWN = 8
@@ -128,7 +127,7 @@ def keep(directory: Path, fingerprint: Fingerprint, ended: str) -> None:
         "code": dict(fingerprint.code),
         "image": fingerprint.image,
     }
-    write_atomically(directory / FILE, json.dumps(kept))
+    write_record(directory / FILE, kept)
 
 
 def verified_runs(state: Path) -> list[Verified]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 
 from local_runner.cli.options import MeasuredType, project_here, state_option
-from local_runner.errors import EXIT_FAILED, EXIT_SUCCEEDED, EngineError
+from local_runner.errors import EXIT_FAILED, EXIT_SUCCEEDED
 
 
 def register(cli: click.Group) -> None:
@@ -93,11 +92,9 @@ def clean(
 
         if workers := end_workers(state):
             click.echo(f"Hot workers: {workers} ended.")
-        from local_runner.docker_host.connection import connect
-        from local_runner.engines.docker.sweep import sweep_quietly
+        from local_runner.run.engine import sweep_docker
 
-        with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
-            sweep_quietly(client.api)
+        sweep_docker()
     if of_cache or not of_runs:
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size

@@ -52,11 +52,11 @@ class MapType(click.ParamType[tuple[str, Path]]):
     name = "S3URI=PATH"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
-        from local_runner.storage.s3_uri import s3_problem
+        from local_runner.storage.s3_uri import is_s3_uri, s3_problem
 
         parts = str(value).split("=")
         splits = [("=".join(parts[:cut]), "=".join(parts[cut:])) for cut in range(1, len(parts))]
-        if not splits or not parts[0].startswith("s3://"):
+        if not splits or not is_s3_uri(parts[0]):
             self.fail(f"{value!r} is not of the form s3://BUCKET/KEY=PATH.", param, ctx)
         found = [(uri, Path(path)) for uri, path in splits if path and Path(path).exists()]
         if not found:

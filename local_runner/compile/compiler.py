@@ -27,7 +27,8 @@ from local_runner.compile.interpreter import Interpreter, find_interpreter
 from local_runner.errors import CompileError, debugging, without_sdk
 from local_runner.project import Project
 from local_runner.settings import LOCAL_ACCOUNT, SETTINGS_FILE, Settings
-from local_runner.storage.records import read_record
+from local_runner.storage.marks import is_marked, mark
+from local_runner.storage.records import read_record, sealed
 
 if TYPE_CHECKING:
     from local_runner.compile.isolation import Compiling
@@ -211,7 +212,7 @@ def _write(path: Path, entry: Mapping[str, Any], scratch: Path) -> None:
     staged = scratch / "entry.json"
     staged.unlink(missing_ok=True)  # the process may have left a link there
     with staged.open("x", encoding="utf-8") as file:
-        file.write(json.dumps(entry))
+        file.write(sealed(json.dumps(entry)))
     staged.replace(path)
 
 
@@ -244,6 +245,8 @@ def _compile(
         # Without bytecode the import takes 10 s instead of 2; beside the sources it may not, or cannot, be written.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
+        if not is_marked(bytecode):  # Python looks at a source's time, and not at what it has compiled
+            shutil.rmtree(bytecode, ignore_errors=True)
         bytecode.mkdir(parents=True, exist_ok=True)
     request = {
         "file": str(target.file),
@@ -272,6 +275,8 @@ def _compile(
     with output.open("wb") as printed:
         log = _STDERR if job.debug else printed.fileno()
         exit_code = _run(compiling, argv, environment, scratch, log, progress, stack)
+    with suppress(OSError):  # there is none, or no room: it is made anew
+        mark(bytecode)
     try:
         result: dict[str, Any] = json.loads(_read(scratch / "result.json"))
     except (OSError, ValueError):

@@ -66,7 +66,7 @@ def _pack(source: ImageSource, wheel_directory: Path, archive: IO[bytes]) -> Non
         for member, content in build_context(source):
             tar.addfile(member, BytesIO(content))
         own = {member.name for member in tar.getmembers()}
-        for wheel in sorted(wheel_directory.iterdir()):
+        for wheel in sorted(wheel_directory.glob("*.whl")):
             member = tarfile.TarInfo(f"wheels/{wheel.name}")
             member.size = wheel.stat().st_size
             if member.name not in own:

@@ -14,14 +14,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from local_runner.errors import EngineError
+from local_runner.errors import EngineError, says_no_room
 from local_runner.image.source import ImageSource, read_sandbox_source
 from local_runner.project import Project
 from local_runner.settings import Settings
 from local_runner.storage.files import locked
+from local_runner.storage.marks import is_marked, mark
 
-_FORMAT = "1"
-_COMPLETE = "complete"
+_FORMAT = "2"
 _UV_INDEX_VARIABLES = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"),
     *("UV_NO_INDEX", "UV_FIND_LINKS", "UV_CONFIG_FILE"),
@@ -32,8 +32,7 @@ def ensure_environment(project: Project) -> Path:
     """The virtual environment with the packages of requirements.txt; its ``bin/python3`` runs the jobs.
 
     The environment is made once per content of requirements.txt, state of
-    ``wheels`` and Python version, and is whole if it has its mark, which is written last. Raises EngineError where
-    uv fails.
+    ``wheels`` and Python version; one that was changed since is made anew. Raises EngineError where uv fails.
     """
     settings, progress = project.settings, project.note
     source = read_sandbox_source(settings)
@@ -66,7 +65,7 @@ def environment_directory(source: ImageSource, state: Path) -> Path:
 
 def is_complete(directory: Path) -> bool:
     """Whether an environment is there and whole."""
-    return (directory / _COMPLETE).exists() and (directory / "bin/python3").exists()
+    return (directory / "bin/python3").exists() and is_marked(directory)
 
 
 def _make(settings: Settings, source: ImageSource, directory: Path, progress: Callable[[str], None]) -> None:
@@ -101,21 +100,23 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
         python or sys.executable,
         str(directory),
     ]
-    _run(offline, source, environment)
-    # Compiled now: jobs see the environment read-only, so they could never keep what they compile.
+    _run(offline, source, environment, directory)
+    # Compiled now: jobs see the environment read-only, so they could never keep what they compile. Copied from uv's own
+    # cache: a file that is changed here is not changed there, and so can be made anew.
     install = [
         uv,
         "pip",
         "install",
         "--quiet",
         "--compile-bytecode",
+        "--link-mode=copy",
         "--python",
         str(directory / "bin/python3"),
         *([f"--find-links={source.wheels}"] if source.wheels.is_dir() else []),
     ]
     if not source.plain or source.packages:
-        _run([*install, "--requirement", str(source.requirements)], source, environment)
-    (directory / _COMPLETE).touch()
+        _run([*install, "--requirement", str(source.requirements)], source, environment, directory)
+    mark(directory)
 
 
 def find_uv() -> str | None:
@@ -132,7 +133,7 @@ def _interpreter(uv: str, version: str, environment: dict[str, str]) -> str | No
     return found.stdout.strip() or None if found.returncode == 0 else None
 
 
-def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -> None:
+def _run(command: list[str], source: ImageSource, environment: dict[str, str], directory: Path) -> None:
     done = subprocess.run(
         command,
         cwd=source.directory,
@@ -143,6 +144,11 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str]) -
     )
     if done.returncode:
         output = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])
+        if says_no_room(done.stderr):
+            raise EngineError(
+                f"The sandbox's Python environment cannot be made: a disk is full. uv printed:\n{output}\nFree space "
+                f"at {directory.parent}, or keep the state elsewhere: --state DIR."
+            )
         raise EngineError(
             f"The packages of {source.requirements} could not be installed for the sandbox; uv printed:"
             f"\n{output}\nCorrect that file, or set the index for uv (UV_DEFAULT_INDEX) or pip "

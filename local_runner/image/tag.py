@@ -5,7 +5,6 @@ directory; remembers the tag in ``<state>/steps/image.json`` while no file there
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -18,8 +17,8 @@ from local_runner.errors import SettingsError
 from local_runner.image.source import ImageSource, read_image_source
 from local_runner.project import Project
 from local_runner.settings import Settings
-from local_runner.storage.files import SETTLED_NS, write_atomically
-from local_runner.storage.records import RecordError, read_record
+from local_runner.storage.files import SETTLED_NS
+from local_runner.storage.records import RecordError, read_record, write_record
 
 if TYPE_CHECKING:
     import tarfile
@@ -44,7 +43,7 @@ def current_tag(project: Project) -> str:
     tag = image_tag(project.settings, source)
     if newest + SETTLED_NS <= now and _stamp(source, project.settings) == (newest, stamp):
         with suppress(OSError):
-            write_atomically(path, json.dumps({"fingerprint": stamp, "tag": tag}))
+            write_record(path, {"fingerprint": stamp, "tag": tag})
     return tag
 
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local_runner.errors import EngineError
+from local_runner.errors import EngineError, says_no_room
 from local_runner.image.source import ImageSource
+from local_runner.storage.marks import is_marked, mark
 
 _FORMAT = "1"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -40,14 +41,16 @@ def fetching(
     key = hashlib.sha256(b"\0".join([_FORMAT.encode(), source.python_version.encode(), machine.encode(), requirements]))
     finished = cache / key.hexdigest()[:16]
     count = sum(bool(re.match(r"\s*[A-Za-z0-9]", line)) for line in requirements.decode(errors="replace").splitlines())
-    if finished.is_dir():
+    if is_marked(finished):
         yield lambda: finished
         return
     cache.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(finished, ignore_errors=True)
     for abandoned in cache.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     if not count:
         finished.mkdir()
+        mark(finished)
         yield lambda: finished
         return
     progress(f"Fetching wheels for {count} package{'' if count == 1 else 's'}.")
@@ -67,6 +70,7 @@ def fetching(
             raise EngineError(_failure(source, machine, log.read_text(errors="replace")))
         wheels.mkdir(exist_ok=True)
         wheels.replace(finished)
+        mark(finished)
         return finished
 
     try:
@@ -93,6 +97,8 @@ def _failure(source: ImageSource, machine: str, output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     missing = re.findall(r"No matching distribution found for (.+)", output)
     shown = "\n".join(f"  {line}" for line in lines[-6:])
+    if says_no_room(output):
+        return f"The packages of {source.requirements} cannot be fetched: a disk is full.\n{shown}\nFree space there."
     if "No module named pip" in output:
         return f"{sys.executable} has no pip, which fetches the image's packages. Install it: uv pip install pip"
     if "onnection" in output or "SSLError" in output or "ProxyError" in output:

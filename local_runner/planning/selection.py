@@ -20,8 +20,8 @@ from local_runner.jsontext import shorten
 from local_runner.models import ParameterValue, PipelineDefinition
 from local_runner.planning.order import dependencies
 from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
-from local_runner.storage.records import Each, RecordError, check, read_record
-from local_runner.storage.runs import DESCRIBED, RECORD
+from local_runner.storage.records import Each, RecordError, check
+from local_runner.storage.runs import DESCRIBED, RECORD, read_kept
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:
             raise _unreadable(directory, RECORD, record)
         described: dict[str, Any] = {}
         try:
-            described = read_record(directory / DESCRIBED, _DESCRIBED)
+            described = read_kept(directory, DESCRIBED, _DESCRIBED)
         except FileNotFoundError:
             pass  # there was no room for it
         except RecordError as error:
@@ -157,7 +157,7 @@ _DESCRIBED = Each(Each(object))
 def _record(path: Path, pipeline: str) -> dict[str, Any] | RecordError | None:
     """The record of an execution of the pipeline, or what is wrong with it; None where it is another's."""
     try:
-        record = read_record(path, {"pipeline": str})
+        record = read_kept(path.parent, RECORD, {"pipeline": str})
         if record["pipeline"] != pipeline:
             return None
         check(record, _RECORD, "")

@@ -47,6 +47,17 @@ def select_engine(project: Project, request: RunRequest) -> Engine:
         return _sandbox_instead(project, error)
 
 
+def sweep_docker() -> None:
+    """Remove what killed executions left in the Docker engine, where one answers, for a run that does not use it."""
+    from contextlib import closing, suppress
+
+    from local_runner.docker_host.connection import connect
+    from local_runner.engines.docker.sweep import sweep_quietly
+
+    with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
+        sweep_quietly(client.api)
+
+
 def with_hot_workers(
     engine: Engine, storage: Storage, note: Callable[[str], None], *, watching: bool = False
 ) -> Engine:

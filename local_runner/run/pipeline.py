@@ -27,7 +27,7 @@ from local_runner.image.tag import content_of, current_tag
 from local_runner.models import Execution, PipelineDefinition, Plan
 from local_runner.project import Project
 from local_runner.report.record import to_record
-from local_runner.run.engine import open_engine, stock_engine
+from local_runner.run.engine import open_engine, stock_engine, sweep_docker
 from local_runner.run.planned import PlannedRun, plan_run
 from local_runner.run.request import RunRequest
 from local_runner.sagemaker_api.job_types import IN_STOCK_LOCAL_MODE
@@ -65,7 +65,9 @@ def run_planned(
     killed = runs.killed_one(state)
     if runs.sweep(state):
         planned.storage.discard_replaced()
-    chosen, reuse = _engine_and_cache(project, planned, engine, needed=killed)
+    if killed and engine is None:
+        sweep_docker()  # whichever engine this run uses, if any
+    chosen, reuse = _engine_and_cache(project, planned, engine)
     run = runs.open_run(state, plan.execution_id)
     stock: SdkEngine | None = None
     try:
@@ -97,18 +99,14 @@ def run_planned(
     return execution
 
 
-def _engine_and_cache(
-    project: Project, planned: PlannedRun, engine: Engine | None, *, needed: bool
-) -> tuple[Engine, StepCache | None]:
-    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet,
-    unless it is ``needed`` to remove what a killed execution left in it.
-    """
+def _engine_and_cache(project: Project, planned: PlannedRun, engine: Engine | None) -> tuple[Engine, StepCache | None]:
+    """The engine and, where steps are cached, the cache. Where all that begins is cached, no engine is made yet."""
     if not planned.request.cache:
         return engine or open_engine(project, planned.request, planned.storage), None
     from local_runner.run.cache import begins_cached, open_cache
     from local_runner.run.lazy_engine import LazyEngine, lazy_engine
 
-    if engine is None and not needed:
+    if engine is None:
         chosen = lazy_engine(project, planned)
         cache = open_cache(project, planned, chosen)
         if not isinstance(chosen, LazyEngine) or (cache is not None and begins_cached(planned, cache)):

@@ -22,6 +22,7 @@ from local_runner.secrets import Secrets, is_kept
 from local_runner.settings import Settings
 from local_runner.storage import runs
 from local_runner.storage.local_s3 import Storage
+from local_runner.storage.s3_uri import is_s3_uri
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
     parameters = _given_parameters(loaded.definition, settings, request, selected, secrets)
     _learn_given(secrets, loaded.definition, settings, parameters)
     stand_ins, found = configured(loaded.definition, settings)
-    storage = local_storage(project, {uri: path for uri, path in request.data.items() if _is_s3(uri)})
+    storage = local_storage(project, {uri: path for uri, path in request.data.items() if is_s3_uri(uri)})
     try:
         plan = make_plan(
             PlanRequest(
@@ -66,7 +67,7 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
                 parameters=parameters,
                 defaults=settings.local.parameters,
                 steps=request.steps or selected.steps,
-                outputs={name: path.absolute() for name, path in request.data.items() if not _is_s3(name)},
+                outputs={name: path.absolute() for name, path in request.data.items() if not is_s3_uri(name)},
                 stand_ins=stand_ins,
                 faults=request.faults,
                 problems=[*loaded.problems, *found],
@@ -128,7 +129,3 @@ def _learn_given(
     learn_secrets(definition, secrets)
     secrets.learn_named(settings.local.parameters)
     secrets.learn_named(parameters)
-
-
-def _is_s3(name: str) -> bool:
-    return name.startswith("s3://")

@@ -7,7 +7,6 @@ second; the extracts, one for each request, take a few milliseconds and are made
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,8 +19,7 @@ from local_runner.definition.references import did_you_mean
 from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, kind, shorten
 from local_runner.sagemaker_api.service_rules import rule_problems
-from local_runner.storage.files import write_atomically
-from local_runner.storage.records import Each, RecordError, read_record
+from local_runner.storage.records import Each, RecordError, read_record, write_record
 
 _FORMAT = 2
 _KEPT = ("type", "required", "min", "max", "pattern", "enum")
@@ -67,7 +65,7 @@ def load_shapes(shape: str, cache_dir: Path) -> Shapes:
         pass  # not there yet, or not whole: it is made anew
     shapes = _extract(shape)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        write_atomically(path, json.dumps({"format": _FORMAT, "shapes": shapes}, separators=(",", ":")))
+        write_record(path, {"format": _FORMAT, "shapes": shapes})
     return shapes
 
 

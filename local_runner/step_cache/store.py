@@ -21,9 +21,8 @@ from typing import Any
 from local_runner.names import is_relative_path
 from local_runner.step_cache.digests import Digested, FileDigests
 from local_runner.step_cache.key import SIGNATURE, Signature, signature_from
-from local_runner.storage.files import write_atomically
 from local_runner.storage.local_s3 import link_or_copy
-from local_runner.storage.records import Each, RecordError, parse_record, read_record
+from local_runner.storage.records import Each, RecordError, parse_record, read_record, sealed, unsealed, write_record
 
 _MANIFEST = "manifest.json"
 
@@ -82,16 +81,13 @@ class StepStore:
         """The manifest of an entry; None where there is no entry. Raises CorruptError, OSError."""
         directory = self.path(key)
         try:
-            text = (directory / _MANIFEST).read_text(encoding="utf-8")
+            body = unsealed((directory / _MANIFEST).read_bytes())
         except FileNotFoundError:
             if directory.exists():
                 raise CorruptError("it has no manifest") from None
             return None
-        except UnicodeDecodeError:
+        except RecordError:
             raise CorruptError("its manifest was changed") from None
-        checksum, _, body = text.partition("\n")
-        if hashlib.sha256(body.encode()).hexdigest() != checksum:
-            raise CorruptError("its manifest was changed")
         manifest = _manifest_from(body)
         if manifest.key != key:
             raise CorruptError("its manifest is of another entry")
@@ -118,8 +114,7 @@ class StepStore:
     def add(self, draft: Path, manifest: Manifest) -> None:
         """Put what lies in ``draft`` in place as the entry of that key, in place of one there is. Raises OSError."""
         body = json.dumps(asdict(manifest), separators=(",", ":"))
-        text = f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
-        (draft / _MANIFEST).write_text(text, encoding="utf-8")
+        (draft / _MANIFEST).write_text(sealed(body), encoding="utf-8")
         self.entries.mkdir(parents=True, exist_ok=True)
         self.drop(manifest.key)
         try:
@@ -140,8 +135,8 @@ class StepStore:
     def keep_signature(self, key: str, signature: Signature) -> None:
         """Keep what a key stands for, for ``why``. Raises OSError."""
         path = self._signature(key)
-        if not path.exists():
-            write_atomically(path, json.dumps(signature.record(), separators=(",", ":")))
+        if self.signature(key) is None:
+            write_record(path, signature.record())
 
     def signature(self, key: str) -> Signature | None:
         """What a key stands for; None where that was not kept, or is not whole."""
@@ -156,7 +151,7 @@ class StepStore:
         path = self._last(pipeline)
         known = self.last(pipeline)
         if {**known, **keys} != known:
-            write_atomically(path, json.dumps({**known, **keys}, separators=(",", ":")))
+            write_record(path, {**known, **keys})
 
     def last(self, pipeline: str) -> dict[str, str]:
         """The key that each step of a pipeline had when it was last looked at."""

@@ -1,4 +1,7 @@
-"""Records that this program wrote and reads again: one place that says whether a file holds one. Reads files.
+"""Records that this program writes and reads again, each with its digest: one place that says whether a file holds one.
+
+A record's first line is the SHA-256 of the rest. One that was changed, cut, or written before records had digests is
+none: it is made anew. So is nothing acted on that this program has not written. Reads and writes files.
 
 A shape says what a value has to be: a type or several; ``[shape]`` for a list, ``Each(shape)`` for an object with any
 keys, and a dict for an object with those keys, beside any others, which a later version may write. Checked by hand and
@@ -7,6 +10,7 @@ not by pydantic, which takes 0.1 s to import.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from local_runner.jsontext import as_list, as_object, is_deep, kind
+from local_runner.storage.files import write_atomically
 
 Shape = Any
 
@@ -29,10 +34,38 @@ class Each:
     shape: Shape
 
 
+def write_record(path: Path, record: object) -> None:
+    """Keep a record (what JSON can hold) in a file, whole or not at all. Raises OSError."""
+    write_atomically(path, sealed(json.dumps(record, separators=(",", ":"))))
+
+
 def read_record(path: Path, shape: Shape) -> Any:
     """The record in a file. Raises RecordError, FileNotFoundError, and OSError where the file cannot be read."""
+    return parse_record(unsealed(path.read_bytes()), shape)
+
+
+def sealed(text: str) -> str:
+    """The text with its digest before it, as ``unsealed`` takes it."""
+    return f"{text_digest(text)}\n{text}"
+
+
+def unsealed(content: bytes) -> str:
+    """The text that was sealed. Raises RecordError where it is no longer the same, or never was sealed."""
+    digest, _, text = as_text(content).partition("\n")
+    if text_digest(text) != digest:
+        raise RecordError("it was changed, or has no digest")
+    return text
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_text(content: bytes) -> str:
+    """What a file holds, as text. Raises RecordError."""
     try:
-        return parse_record(path.read_text(encoding="utf-8"), shape)
+        return content.decode()
     except UnicodeDecodeError:
         raise RecordError("it is not UTF-8 text") from None
 

@@ -11,13 +11,14 @@ import json
 import secrets
 import string
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from local_runner.storage import job_tree
 from local_runner.storage.files import locked, write_atomically
+from local_runner.storage.records import RecordError, Shape, as_text, parse_record, text_digest
 
 RECORD = "execution.json"
 DESCRIBED = "described.json"
@@ -49,16 +50,38 @@ class Run:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Keep what ``--json`` prints as ``execution.json``."""
-        write_atomically(self.directory / RECORD, json.dumps(record, indent=1))
+        self._keep(RECORD, json.dumps(record, indent=1))
 
     def write_described(self, steps: Mapping[str, Any]) -> None:
         """Keep what Describe says of each step that succeeded, for an execution that continues this one."""
-        write_atomically(self.directory / DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
+        self._keep(DESCRIBED, json.dumps(steps, separators=(",", ":"), default=str))
+
+    def _keep(self, name: str, text: str) -> None:
+        """Write a record that stays plain JSON, which people read; its digest is in the lock file."""
+        with suppress(OSError):  # no room: the record is then taken as it is
+            self._lock.write(f"{text_digest(text)} {name}\n")
+            self._lock.flush()
+        write_atomically(self.directory / name, text)
 
     def close(self) -> None:
         """Remove the scratch space and unlock it."""
         job_tree.remove(self.work)
         self._lock.close()
+
+
+def read_kept(directory: Path, name: str, shape: Shape) -> Any:
+    """A record of an execution. Raises RecordError, FileNotFoundError, OSError.
+
+    One from before records had digests is taken as it is: an execution cannot be made anew.
+    """
+    text = as_text((directory / name).read_bytes())
+    record = parse_record(text, shape)
+    kept: list[str] = []
+    with suppress(FileNotFoundError):
+        kept = (directory / "lock").read_text(encoding="utf-8", errors="replace").splitlines()
+    if kept and f"{text_digest(text)} {name}" not in kept:
+        raise RecordError("it was changed since it was written")
+    return record
 
 
 def open_run(state: Path, execution_id: str) -> Run:

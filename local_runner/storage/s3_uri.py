@@ -36,9 +36,23 @@ class S3Place(NamedTuple):
     key: str
 
 
+def is_s3_uri(text: str) -> bool:
+    """Whether a text is meant as an S3 URI: by its scheme. Whether it is a valid one says ``s3_problem``."""
+    return text.startswith(_SCHEME)
+
+
+def place_named(text: str) -> S3Place | None:
+    """Bucket and key of the beginning of an S3 URI, of which nothing is asked but a bucket; None where there is none.
+
+    For the beginning of an expression, and for what an account holds: local S3 has to hold neither.
+    """
+    bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+    return S3Place(bucket, key) if is_s3_uri(text) and bucket else None
+
+
 def s3_problem(uri: object) -> str | None:
     """Why the value is no S3 URI that local S3 can hold, as a sentence; None where it is one."""
-    if not isinstance(uri, str) or not uri.startswith(_SCHEME):
+    if not isinstance(uri, str) or not is_s3_uri(uri):
         return f"{kind(uri)} is no s3:// URI."
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:

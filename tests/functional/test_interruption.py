@@ -76,7 +76,7 @@ def nothing_is_left(state: Path, seconds: float = 5) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_the_run_in_good_order(engine: str, state: Path, number: signal.Signals):
     run = started(engine, state)
     run.process.send_signal(number)
@@ -107,6 +107,19 @@ def test_a_killed_run_is_swept_by_the_next(engine: str, tmp_path: Path, state: P
     assert nothing_is_left(state)
     assert not (state / "s3/b/second").exists()
     assert (state / "s3/b/first/f").read_text() == "1\n"
+
+
+@pytest.mark.docker
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("environment", "processing_image")
+def test_what_a_killed_run_left_in_docker_is_swept_by_the_sandbox(tmp_path: Path, state: Path):
+    run = started("docker", state)
+    run.process.kill()
+    run.end()
+    assert len(left_behind(state)["containers"]) == 2
+    done = local_runner("run", write(tmp_path / "p.json", pipeline(FIRST)), "--engine", "sandbox", "--state", state)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert nothing_is_left(state)
 
 
 def test_a_run_that_is_interrupted_before_anything_runs(state: Path, tmp_path: Path):

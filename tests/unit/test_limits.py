@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from local_runner.definition.paths import Deferred
 from local_runner.sagemaker_api import limits
 from local_runner.sagemaker_api.job_types import JOB_KINDS
 from local_runner.sagemaker_api.limits import request_problems
+from local_runner.storage.records import read_record
 
 PROCESSING = "CreateProcessingJobRequest"
 
@@ -145,7 +145,7 @@ def test_the_limits_are_kept_by_version_and_made_anew_where_the_file_is_broken(t
     shapes = limits.load_shapes(PROCESSING, tmp_path)
     (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("limits-")
-    assert json.loads(kept.read_text())["shapes"] == shapes
+    assert read_record(kept, {"shapes": dict})["shapes"] == shapes
     for broken in ("", "{", "[]", '{"format": 0}', '{"format": 1}'):
         kept.write_text(broken)
         limits.load_shapes.cache_clear()

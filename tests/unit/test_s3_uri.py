@@ -24,9 +24,39 @@ from local_runner.storage.local_s3 import Source, Storage
 from local_runner.storage.s3_uri import S3UriError, s3_problem, split_uri
 
 HALF = "\ud800"  # of a surrogate pair
+ANY_VALUE = st.none() | st.integers() | st.lists(st.text(), max_size=2) | st.just("s3://") | st.just("s3:///k")
 
 
 # ------------------------------------------------------------------------------------------------- the parser
+def test_no_other_module_takes_an_s3_uri_apart() -> None:
+    """Found is the scheme as an argument of a method or of a pattern, and what parses any URL."""
+    package = Path(local_runner.__file__).parent
+    found: list[str] = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                method = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                parses = method in ("startswith", "removeprefix", "partition", "split", "compile", "match", "fullmatch")
+                if parses and any(isinstance(text, str) and "s3:" in text for text in texts):
+                    found.append(f"{path.relative_to(package)}:{node.lineno}")
+                if method in ("urlparse", "urlsplit") and "storage" in path.parts:
+                    found.append(f"{path.relative_to(package)}:{node.lineno}")
+    assert found == []
+
+
+@given(st.text(alphabet="s3:/ab.%?#\\ \ud800\0", max_size=12) | st.text().map("s3://".__add__) | ANY_VALUE)
+def test_any_value_is_an_s3_uri_or_has_one_problem(value: Any) -> None:
+    problem = s3_problem(value)
+    if problem is None:
+        place = split_uri(value)
+        assert value == f"s3://{place.bucket}" + (f"/{place.key}" if value.count("/") > 2 else "")
+    else:
+        assert problem.endswith(".")
+        with pytest.raises(S3UriError):
+            split_uri(value)
+
+
 @pytest.mark.parametrize(
     ("uri", "bucket", "key"),
     [

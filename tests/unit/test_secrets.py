@@ -235,7 +235,7 @@ def test_a_signature_of_before_shows_no_secret(project: Project) -> None:
     project.steps = [FIRST]
     project.run()
     path = next((project.state / "steps" / "signatures").iterdir())
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text().partition("\n")[2])
     document["request"]["Environment"]["API_TOKEN"] = TOKEN
     store = step_store(project.state)
     from local_runner.step_cache.key import signature_from
@@ -302,6 +302,7 @@ def test_records_of_before_are_gone_on_from(project: Project) -> None:
     described["First"]["Environment"]["API_TOKEN"] = TOKEN
     (directory / "execution.json").write_text(json.dumps(record))
     (directory / "described.json").write_text(json.dumps(described))
+    (directory / "lock").write_text("")
     project.broken = set()
     resumed = project.run(parameters={}, selection=Selection(resume=True))
     assert resumed.status == "Succeeded", resumed.failure_reason

@@ -23,7 +23,7 @@ Content = Callable[[str], "bytes | None"]
 
 CODE = "code of "
 _NAMES = ("Name", "InputName", "OutputName", "PropertyFileName", "Key")
-_CODE_URI = re.compile(r"(s3://.+/code/)[0-9a-f]{64}(?=/|$)")
+_CODE_URI = re.compile(r"(.+/code/)[0-9a-f]{64}(?=/|$)")
 _BRANCHES = ("IfSteps", "ElseSteps")
 
 

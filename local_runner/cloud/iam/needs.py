@@ -14,8 +14,8 @@ from typing import Any
 from local_runner.definition.syntax import GetParameter, GetProperty, Join, JsonGet
 from local_runner.jsontext import as_list, as_object, as_tuple, value_text
 from local_runner.models import ParameterValue, PipelineDefinition, Step
+from local_runner.storage.s3_uri import place_named
 
-_S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)", re.DOTALL)
 _ECR_URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)(?:[:@].*)?"
 )
@@ -75,8 +75,8 @@ def needs_of(
                 images.add(Repository(image["account"], image["region"], image["name"]))
             elif _ROLE_ARN.fullmatch(text):
                 roles.add(text)
-            elif location := _S3_URI.fullmatch(text):
-                found = Location(location["bucket"], location["prefix"])
+            elif place := place_named(text):
+                found = Location(place.bucket, place.key)
                 (writes if _WRITTEN.search(where) else reads).add(found)
             elif not text and _URI_KEY.search(where) and isinstance(value, GetParameter):
                 unknown.append(f"{where} is the parameter {value.name}, which has no value before an execution")
