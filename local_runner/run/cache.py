@@ -19,8 +19,13 @@ from local_runner.step_cache.store import step_store
 from local_runner.storage.local_s3 import Storage
 
 
-def open_cache(project: Project, planned: PlannedRun, engine: Engine, *, given: bool = False) -> StepCache | None:
-    """The cache of an execution of the plan; None on an engine that is there to compare with."""
+def open_cache(
+    project: Project, planned: PlannedRun, engine: Engine, *, given: bool = False, before: StepCache | None = None
+) -> StepCache | None:
+    """The cache of an execution of the plan; None on an engine that is there to compare with.
+
+    What one ``before`` found of the inputs is taken over.
+    """
     request, plan = planned.request, planned.plan
     if not engine.capabilities.caches:
         return None
@@ -38,13 +43,14 @@ def open_cache(project: Project, planned: PlannedRun, engine: Engine, *, given: 
 
     return StepCache(
         store=step_store(project.state),
-        digests=FileDigests(project.state / "steps" / "digests"),
+        digests=before.digests if before else FileDigests(project.state / "steps" / "digests.sqlite"),
         pipeline=plan.pipeline.name,
         machine_of=machine_of,
         note=project.note,
         refresh=request.refresh,
         sources=(plan.source_execution,) if plan.source_execution else (),
         secrets=plan.secrets,
+        begun=before.begun if before else {},
     )
 
 
@@ -65,4 +71,6 @@ def _is_cached(
     planned: PlannedStep, job: ProcessingJob, cache: StepCache, execution: Mapping[str, str], storage: Storage
 ) -> bool:
     looked = cache.look(planned, job, execution, storage)
+    if looked is not None:
+        cache.begun[planned.step.name] = looked.inputs
     return looked is not None and cache.find(planned, looked) is not None

@@ -106,13 +106,14 @@ def _engine_and_cache(project: Project, planned: PlannedRun, engine: Engine | No
     from local_runner.run.cache import begins_cached, open_cache
     from local_runner.run.lazy_engine import LazyEngine, lazy_engine
 
+    cache: StepCache | None = None
     if engine is None:
         chosen = lazy_engine(project, planned)
         cache = open_cache(project, planned, chosen)
         if not isinstance(chosen, LazyEngine) or (cache is not None and begins_cached(planned, cache)):
             return chosen, cache
     chosen = engine or open_engine(project, planned.request, planned.storage)
-    return chosen, open_cache(project, planned, chosen, given=engine is not None)
+    return chosen, open_cache(project, planned, chosen, given=engine is not None, before=cache)
 
 
 def _prune(project: Project, cache: StepCache) -> None:

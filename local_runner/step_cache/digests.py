@@ -1,34 +1,53 @@
-"""SHA-256 of files, remembered by what ``stat`` says of them. Reads files; writes one small index file.
+"""SHA-256 of files, remembered by what ``stat`` says of them. Reads files; writes one small database (SQLite).
 
 A digest is remembered for (device, inode) with size, mtime and ctime. Nobody can set a ctime, so that a file with
 other bytes shows, also where its size and mtime were put back. What could still lie is left out, as git's index does:
 a file that was changed so recently that a further change might get the same time stamp is hashed again each time, and
 so is one whose time stamps lie in the future (a clock that jumped).
+
+Of a folder with many files the digest of all of them is remembered too, in parts of 1,000, by all that ``stat`` says
+of these: where nothing changed, a file costs one ``stat`` and no look at the database.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from local_runner.storage.files import SETTLED_NS, locked, write_bytes_atomically
+from local_runner.storage.files import SETTLED_NS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+
+PART = 1000
+"""Files whose digests are remembered as one: what bounds the memory that a folder of a million files takes."""
 
 _COARSE_NS = 2_000_000_000  # the same on a file system whose time stamps are whole seconds
 _ATTEMPTS = 3
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
-_INLINE_BYTES = 256 * 1024
-_KEPT = 400_000
-_MAGIC = b"local-runner digests 1\n"
-_RECORD = struct.Struct("=QQQqqI32s")
-_CHECKSUM = 32
+_LARGE_BYTES = 256 * 1024  # below that, handing a file to another thread costs more than hashing it
+_FLUSH = 20_000
+_KEPT_DAYS = 60
+_WAIT_SECONDS = 30
+_STAMP = struct.Struct("=QQQqI")
+_NAME = struct.Struct("=QQ")
+_ROW = struct.Struct("=QqqI32s")
+_SEAL_BYTES = 8
+_TABLES = """
+CREATE TABLE IF NOT EXISTS files (name BLOB PRIMARY KEY, day INTEGER, row BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (name BLOB PRIMARY KEY, day INTEGER, row BLOB) WITHOUT ROWID;
+"""
 
 
 class UnstableError(Exception):
@@ -50,6 +69,17 @@ class Digested(NamedTuple):
     identity: tuple[int, int, int]
 
 
+class FolderContent(NamedTuple):
+    """What counts of the files of a folder: how many objects they are, and a digest of their names and contents.
+
+    ``identity`` stands for which files those were: their devices, inodes and mtimes.
+    """
+
+    objects: int
+    digest: str
+    identity: bytes
+
+
 class _Known(NamedTuple):
     size: int
     mtime: int
@@ -63,34 +93,22 @@ class FileDigests:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._known = _load(path)
-        self._new: dict[tuple[int, int], _Known] = {}
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        self._usable = True
+        self._files: dict[tuple[int, int], _Known] = {}
+        self._parts: dict[bytes, bytes] = {}
+        self._linking: list[tuple[int, int]] = []
         self._day = int(time.time() // 86_400)
         self.hashed = 0
         """How many files had to be read, for benchmarks and tests."""
+        self.linked_anew = 0
+        """How many files had another ctime because this process had made or removed links of them."""
 
+    # ------------------------------------------------------------------------------------------------- single files
     def of(self, paths: Sequence[str | Path]) -> list[Digested]:
         """Each file's content. Raises OSError, and UnstableError where one does not keep still."""
-        found: list[Digested | None] = []
-        unknown: list[int] = []
-        size = 0
-        now = time.time_ns()
-        for index, path in enumerate(paths):
-            state = os.stat(path)
-            digest = self._remembered(state, now)
-            found.append(None if digest is None else _digested(state, digest))
-            if digest is None:
-                unknown.append(index)
-                size += state.st_size
-        if len(unknown) > 1 and size > _INLINE_BYTES:
-            with ThreadPoolExecutor(_THREADS, "hash") as threads:
-                hashed = list(threads.map(self._hash, [paths[index] for index in unknown]))
-        else:
-            hashed = [self._hash(paths[index]) for index in unknown]
-        for index, digested in zip(unknown, hashed, strict=True):
-            found[index] = digested
-        return [digested for digested in found if digested is not None]
+        return self._digested(paths, [os.stat(path) for path in paths])
 
     def linked(self, path: str | Path, before: Digested) -> None:
         """Tell that this process has just made a hard link of a file, which changes its ctime and nothing else."""
@@ -100,60 +118,249 @@ class FileDigests:
             if same and state.st_mtime_ns + _margin(state) <= time.time_ns():
                 self._remember(state, bytes.fromhex(before.content.sha256))
 
-    def save(self) -> None:
-        """Keep what is known, beside what other processes have kept meanwhile. Raises OSError."""
+    @contextmanager
+    def linking(self, since: int | None = None) -> Generator[None]:
+        """While this process makes or removes links of files whose digests it knows: their ctimes change by that alone.
+
+        ``since`` (ns since the epoch) is when that began, where it was before.
+        """
+        began = since or time.time_ns()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._linking.append((began - SETTLED_NS, time.time_ns()))
+
+    # ------------------------------------------------------------------------------------------------ whole folders
+    def folder(self, directory: str, names: Sequence[str], files: Sequence[str] | None = None) -> FolderContent:
+        """The content of these files of a directory, under ``names``, which are sorted; in it they may have others.
+
+        Raises OSError, and UnstableError where a file does not keep still.
+        """
+        files = names if files is None else files
+        digest, identity = hashlib.sha256(), hashlib.sha256()
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for first in range(0, len(names), PART):
+                part = files[first : first + PART]
+                found, which = self._part(directory, descriptor, names[first : first + PART], part)
+                digest.update(found)
+                identity.update(which)
+        finally:
+            os.close(descriptor)
+        return FolderContent(len(names), digest.hexdigest(), identity.digest())
+
+    def _part(self, directory: str, descriptor: int, names: Sequence[str], files: Sequence[str]) -> tuple[bytes, bytes]:
+        """The digest of up to PART files, and what stands for which files those are."""
+        states = [os.stat(name, dir_fd=descriptor) for name in files]
+        joined = "\0".join(names).encode(errors="surrogateescape")
+        stats = b"".join(
+            [_STAMP.pack(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_mode & 0o7777) for s in states]
+        )
+        ctimes = [state.st_ctime_ns for state in states]
+        identity = hashlib.sha256(joined + b"\0\0" + stats).digest()
+        stamp = hashlib.sha256(identity + struct.pack(f"={len(ctimes)}q", *ctimes)).digest()
+        now = time.time_ns()
+        latest = max(max(ctimes), max(state.st_mtime_ns for state in states))
+        known = self._known_part(stamp) if latest <= now else None
+        if known is None:
+            contents = self._digested([f"{directory}/{name}" for name in files], states)
+            lines = [
+                f"{name}\0{content.size}\0{content.mode:o}\0{content.sha256}\n"
+                for name, (content, _) in zip(names, contents, strict=True)
+            ]
+            known = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).digest()
+            settled = all(_settled(state, now) for state in states)
+            same = all(_identity(s) == each.identity for s, each in zip(states, contents, strict=True))
+            if settled and same:
+                with self._lock:
+                    self._parts[stamp] = known
+        return known, identity
+
+    def _known_part(self, stamp: bytes) -> bytes | None:
         with self._lock:
-            new = dict(self._new)
-        if not new:
-            return
-        with locked(self._path.with_name(f"{self._path.name}.lock"), lambda: None):
-            known = {**_load(self._path), **new}
-            if len(known) > _KEPT:
-                latest = sorted(known.items(), key=lambda item: item[1].day, reverse=True)
-                known = dict(latest[:_KEPT])
-            content = _MAGIC + b"".join(
-                _RECORD.pack(*key, each.size, each.mtime, each.ctime, each.day, each.digest)
-                for key, each in known.items()
-            )
-            write_bytes_atomically(self._path, content + hashlib.sha256(content).digest())
+            if (new := self._parts.get(stamp)) is not None:
+                return new
+            row = self._ask("parts", stamp)
+            if row is not None and row[0] + _KEPT_DAYS // 2 < self._day:  # so that what is used stays
+                self._parts[stamp] = row[1]
+            return row[1] if row else None
+
+    # ------------------------------------------------------------------------------------------------------ hashing
+    def _digested(self, paths: Sequence[str | Path], states: Sequence[os.stat_result]) -> list[Digested]:
+        found: list[Digested | None] = []
+        unknown: list[int] = []
+        large: list[int] = []
+        now = time.time_ns()
+        for index, state in enumerate(states):
+            digest = self._remembered(state, now)
+            found.append(None if digest is None else _digested(state, digest))
+            if digest is None:
+                (large if state.st_size > _LARGE_BYTES else unknown).append(index)
+        for index in unknown:
+            found[index] = self._hash(paths[index])
+        if len(large) > 1:
+            with ThreadPoolExecutor(min(_THREADS, len(large)), "hash") as threads:
+                for index, each in zip(large, threads.map(self._hash, [paths[i] for i in large]), strict=True):
+                    found[index] = each
+        elif large:
+            found[large[0]] = self._hash(paths[large[0]])
+        self._flush(_FLUSH)
+        return [digested for digested in found if digested is not None]
+
+    def _hash(self, path: str | Path) -> Digested:
+        for _ in range(_ATTEMPTS):
+            now = time.time_ns()
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                before = os.fstat(descriptor)
+                content = os.read(descriptor, _LARGE_BYTES + 1)
+                digest = hashlib.sha256(content)
+                while content:
+                    content = os.read(descriptor, 1024 * 1024)
+                    digest.update(content)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            if _same_bytes(before, after):
+                with self._lock:
+                    self.hashed += 1
+                if _settled(before, now):
+                    self._remember(before, digest.digest())
+                return _digested(before, digest.digest())
+        raise UnstableError(f"{path} changes while it is read")
 
     def _remembered(self, state: os.stat_result, now: int) -> bytes | None:
-        known = self._known.get((state.st_dev, state.st_ino))
+        key = (state.st_dev, state.st_ino)
+        with self._lock:
+            known = self._files.get(key) or self._stored(key)
         if (
             known is None
-            or (known.size, known.mtime, known.ctime) != (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-            or max(known.mtime, known.ctime) > now
+            or (known.size, known.mtime) != (state.st_size, state.st_mtime_ns)
+            or max(state.st_mtime_ns, state.st_ctime_ns) > now
         ):
             return None
-        if known.day != self._day:  # so that what is used stays
+        if known.ctime != state.st_ctime_ns:
+            if not any(began <= state.st_ctime_ns <= ended for began, ended in self._linking):
+                return None
+            self.linked_anew += 1
+            self._remember(state, known.digest)
+        elif known.day + _KEPT_DAYS // 2 < self._day:  # so that what is used stays
             self._remember(state, known.digest)
         return known.digest
 
     def _remember(self, state: os.stat_result, digest: bytes) -> None:
         known = _Known(state.st_size, state.st_mtime_ns, state.st_ctime_ns, self._day, digest)
         with self._lock:
-            self._known[state.st_dev, state.st_ino] = self._new[state.st_dev, state.st_ino] = known
+            self._files[state.st_dev, state.st_ino] = known
 
-    def _hash(self, path: str | Path) -> Digested:
-        for _ in range(_ATTEMPTS):
-            now = time.time_ns()
-            with open(path, "rb") as file:
-                before = os.fstat(file.fileno())
-                digest = hashlib.file_digest(file, "sha256").digest()
-                after = os.fstat(file.fileno())
-            if _stamp(before) == _stamp(after):
-                with self._lock:
-                    self.hashed += 1
-                if _settled(before, now):
-                    self._remember(before, digest)
-                return _digested(before, digest)
-        raise UnstableError(f"{path} changes while it is read")
+    # ---------------------------------------------------------------------------------------------------- database
+    def save(self) -> None:
+        """Keep what is known, beside what other processes keep. Raises OSError."""
+        self._flush(0)
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _flush(self, least: int) -> None:
+        """Write what is new, where it is at least so much. Raises OSError where that is all, and cannot be."""
+        with self._lock:
+            if len(self._files) + len(self._parts) <= least:
+                return
+            files = [_row(_NAME.pack(*key), self._day, _packed(known)) for key, known in self._files.items()]
+            parts = [_row(stamp, self._day, digest) for stamp, digest in self._parts.items()]
+
+            def write(database: sqlite3.Connection) -> None:
+                with database:
+                    database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", files)
+                    database.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", parts)
+                    if not least:
+                        oldest = (self._day - _KEPT_DAYS,)
+                        database.execute("DELETE FROM files WHERE day < ?", oldest)
+                        database.execute("DELETE FROM parts WHERE day < ?", oldest)
+
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._with_database(write, make=True)
+            except OSError:
+                if least:  # it stays in memory, and is tried again at the end
+                    return
+                raise
+            self._files.clear()
+            self._parts.clear()
+
+    def _stored(self, key: tuple[int, int]) -> _Known | None:
+        row = self._ask("files", _NAME.pack(*key))
+        if row is None or len(row[1]) != _ROW.size:
+            return None
+        size, mtime, ctime, day, digest = _ROW.unpack(row[1])
+        return _Known(size, mtime, ctime, day, digest)
+
+    def _ask(self, table: str, name: bytes) -> tuple[int, bytes] | None:
+        """The day and the content of a row; None where there is none, or not as it was written."""
+        query = f"SELECT day, row FROM {table} WHERE name = ?"
+        try:
+            found = self._with_database(lambda database: database.execute(query, (name,)).fetchone(), make=False)
+        except OSError:
+            return None
+        if found is None or not isinstance(found[0], int) or not isinstance(found[1], bytes):
+            return None
+        content = found[1][:-_SEAL_BYTES]
+        return (found[0], content) if _sealed(name, content) == found[1] else None
+
+    def _with_database(self, use: Callable[[sqlite3.Connection], T], *, make: bool) -> T | None:
+        """What ``use`` gives; None where there is no database and none is to be made. Raises OSError.
+
+        One that is no database, or a damaged one, is removed: all that it holds can be had again.
+        """
+        import sqlite3  # only where there are files to be hashed
+
+        if self._database is None and not make and (not self._usable or not self._path.exists()):
+            self._usable = False
+            return None
+        for attempt in range(2):
+            try:
+                if self._database is None:
+                    self._database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, check_same_thread=False)
+                    self._database.execute("PRAGMA synchronous = OFF")
+                    self._database.executescript(_TABLES)
+                    self._usable = True
+                return use(self._database)
+            except sqlite3.OperationalError as error:
+                self._usable = False
+                self._close()
+                raise OSError(errno.EIO, f"{self._path}: {error}") from None
+            except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+                self._close()
+                if attempt:
+                    raise OSError(errno.EIO, f"{self._path}: {error}") from None
+                self._path.unlink(missing_ok=True)
+        return None
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
 
-def file_listing_digest(files: Iterable[tuple[str, FileContent]]) -> str:
-    """One digest for files and their names, in any order."""
-    lines = sorted(f"{name}\0{file.size}\0{file.mode:o}\0{file.sha256}\n" for name, file in files)
+def file_listing_digest(folders: Iterable[tuple[str, FolderContent]]) -> str:
+    """One digest for folders by their paths, in any order."""
+    lines = sorted(f"{path}\0{folder.objects}\0{folder.digest}\n" for path, folder in folders)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _row(name: bytes, day: int, content: bytes) -> tuple[bytes, int, bytes]:
+    return name, day, _sealed(name, content)
+
+
+def _sealed(name: bytes, content: bytes) -> bytes:
+    """The content with a digest of it and its name: a byte that changed on the disk is found."""
+    return content + hashlib.blake2b(name + content, digest_size=_SEAL_BYTES).digest()
+
+
+def _packed(known: _Known) -> bytes:
+    return _ROW.pack(*known)
 
 
 def _digested(state: os.stat_result, digest: bytes) -> Digested:
@@ -164,9 +371,9 @@ def _identity(state: os.stat_result) -> tuple[int, int, int]:
     return state.st_dev, state.st_ino, state.st_mtime_ns
 
 
-def _stamp(state: os.stat_result) -> tuple[int, int, int, int]:
+def _same_bytes(before: os.stat_result, after: os.stat_result) -> bool:
     # Not the ctime: another thread of this run may make a link of the file meanwhile.
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+    return _identity(before) == _identity(after) and before.st_size == after.st_size
 
 
 def _settled(state: os.stat_result, now: int) -> bool:
@@ -176,19 +383,3 @@ def _settled(state: os.stat_result, now: int) -> bool:
 
 def _margin(state: os.stat_result) -> int:
     return SETTLED_NS if state.st_ctime_ns % 1_000_000_000 else _COARSE_NS
-
-
-def _load(path: Path) -> dict[tuple[int, int], _Known]:
-    """What the file holds; nothing of one that is not whole."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return {}
-    body, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:]
-    records = body[len(_MAGIC) :]
-    if not body.startswith(_MAGIC) or len(records) % _RECORD.size or hashlib.sha256(body).digest() != checksum:
-        return {}
-    return {
-        (device, inode): _Known(size, mtime, ctime, day, digest)
-        for device, inode, size, mtime, ctime, day, digest in _RECORD.iter_unpack(records)
-    }

@@ -1,7 +1,7 @@
 """What a Processing step depends on, and the key that stands for all of it. Reads the files of the job's inputs.
 
 In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
-and of every input the names, permissions and digests of its objects. What belongs to one execution only (its id, its
+and of every input the names, permissions and digests of its objects, a folder at a time. What belongs to one execution only (its id, its
 times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
 what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
 a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
@@ -11,22 +11,47 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from local_runner.jsontext import as_list, as_object
 from local_runner.models import ProcessingInput, ProcessingJob
 from local_runner.sagemaker_api.processing import app_managed
 from local_runner.secrets import Secrets
-from local_runner.step_cache.digests import Digested, FileContent, FileDigests, file_listing_digest
+from local_runner.step_cache.digests import FileContent, FileDigests, FolderContent, file_listing_digest
 from local_runner.storage.local_s3 import Storage, list_input
 from local_runner.storage.records import Each, RecordError
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when the same parts would have another meaning."""
 
+MOST_FILES = 10_000
+"""Objects of an input whose digests are kept one by one, so that ``why`` can name them; of more, those of folders."""
+
 Files = Mapping[str, FileContent]
+
+
+@dataclass(frozen=True)
+class InputContent:
+    """The objects of an input, as the content of each folder by its path below the LocalPath (empty, or ``a/b/``).
+
+    ``read_files`` gives them one by one, by their names below the LocalPath; None where they are too many.
+    """
+
+    folders: tuple[tuple[str, FolderContent], ...]
+    read_files: Callable[[], Files | None] = field(default=lambda: None, compare=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """What stands for names and contents, wherever the files lie."""
+        return file_listing_digest(self.folders)
+
+    @cached_property
+    def files(self) -> Files | None:
+        """The objects one by one; None where they are more than MOST_FILES."""
+        return self.read_files()
 
 
 HOT = ", hot"
@@ -49,7 +74,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a step depends on. ``inputs`` are the objects of each input by their names below its LocalPath.
+    """What a step depends on. ``inputs`` are the contents of the inputs by their names.
 
     The step's name is part of it, as two steps that ask for the same are not meant to be one.
     """
@@ -57,7 +82,7 @@ class Signature:
     step: str
     machine: Machine
     request: Mapping[str, Any]
-    inputs: Mapping[str, Files]
+    inputs: Mapping[str, InputContent]
 
     @property
     def key(self) -> str:
@@ -67,13 +92,17 @@ class Signature:
             "step": self.step,
             "machine": vars(self.machine),
             "request": self.request,
-            "inputs": {name: file_listing_digest(files.items()) for name, files in self.inputs.items()},
+            "inputs": {name: content.digest for name, content in self.inputs.items()},
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """All of it, JSON-ready."""
-        inputs = {name: {file: list(content) for file, content in files.items()} for name, files in self.inputs.items()}
+        inputs: dict[str, Any] = {}
+        for name, content in self.inputs.items():
+            folders = [[path, folder.objects, folder.digest] for path, folder in content.folders]
+            files = {file: list(each) for file, each in (content.files or {}).items()}
+            inputs[name] = {"folders": folders, "files": files}
         return {"step": self.step, "machine": vars(self.machine), "request": self.request, "inputs": inputs}
 
 
@@ -81,18 +110,28 @@ SIGNATURE = {
     "step": str,
     "machine": {"engine": str, "limits": bool, "image": str},
     "request": Each(object),
-    "inputs": Each(Each([(int, str)])),
+    "inputs": Each({"folders": [[(int, str)]], "files": Each([(int, str)])}),
 }
 """The shape of what ``Signature.record`` gives."""
 
 
 def signature_from(record: Mapping[str, Any]) -> Signature:
-    """What ``Signature.record`` gave. Raises RecordError where a file of an input is something else."""
-    inputs = {
-        name: {file: _content(content) for file, content in files.items()} for name, files in record["inputs"].items()
-    }
+    """What ``Signature.record`` gave. Raises RecordError where a folder or file of an input is something else."""
+    inputs = {name: _input_content(content) for name, content in record["inputs"].items()}
     machine = Machine(**{name: record["machine"][name] for name in ("engine", "limits", "image")})
     return Signature(record["step"], machine, record["request"], inputs)
+
+
+def _input_content(record: Mapping[str, Any]) -> InputContent:
+    folders: list[tuple[str, FolderContent]] = []
+    for folder in record["folders"]:
+        match folder:
+            case [str(path), int(count), str(digest)]:
+                folders.append((path, FolderContent(count, digest, b"")))
+            case _:
+                raise RecordError("a folder of an input is not its path, number of files and digest")
+    files = {file: _content(content) for file, content in record["files"].items()}
+    return InputContent(tuple(folders), lambda: files or None)
 
 
 def _content(record: list[Any]) -> FileContent:
@@ -116,7 +155,7 @@ def sign(
     step: str,
     job: ProcessingJob,
     machine: Machine,
-    inputs: Mapping[str, Files],
+    inputs: Mapping[str, InputContent],
     places: Sequence[tuple[str, str]],
     secrets: Secrets,
 ) -> Signature:
@@ -127,16 +166,19 @@ def sign(
     return Signature(step, machine, secrets.hidden(_stable(job.request, places)), inputs)
 
 
-def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> dict[str, Digested]:
-    """The objects of an input by their names. Raises DataError where there are none, OSError, UnstableError."""
-    objects = list_input(item.name, item.s3_uri, item.s3_data_type, storage).objects
-    names = (entry.name for entry in objects)
-    return dict(zip(names, digests.of([entry.path for entry in objects]), strict=True))
+def digested(item: ProcessingInput, storage: Storage, digests: FileDigests) -> InputContent:
+    """The content of an input. Raises DataError where there is none, OSError, UnstableError."""
+    listing = list_input(item.name, item.s3_uri, item.s3_data_type, storage)
+    found = [(path, digests.folder(each.directory, each.names, each.files)) for path, each in listing.folders]
 
+    def files() -> Files | None:
+        if sum(folder.objects for _, folder in found) > MOST_FILES:
+            return None
+        objects = listing.objects
+        digested = digests.of([entry.file for entry in objects])
+        return {entry.name: each.content for entry, each in zip(objects, digested, strict=True)}
 
-def contents(files: Mapping[str, Digested]) -> dict[str, FileContent]:
-    """Files without which ones they were."""
-    return {name: each.content for name, each in files.items()}
+    return InputContent(tuple(sorted(found)), files)
 
 
 def places_of(execution: Mapping[str, str], job: str, sources: Iterable[str] = ()) -> list[tuple[str, str]]:

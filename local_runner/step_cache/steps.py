@@ -12,15 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import time
+from time import sleep, time, time_ns
 
 from local_runner.errors import system_trouble
-from local_runner.models import PlannedStep, ProcessingJob
+from local_runner.models import PlannedStep, ProcessingInput, ProcessingJob
 from local_runner.secrets import Secrets
 from local_runner.step_cache.digests import Digested, FileDigests, UnstableError
-from local_runner.step_cache.key import Machine, Signature, contents, digested, places_of, sign, why_not_cached
+from local_runner.step_cache.key import InputContent, Machine, Signature, digested, places_of, sign, why_not_cached
 from local_runner.step_cache.store import CorruptError, Draft, Manifest, StepStore, StoredFile
-from local_runner.storage.files import link_or_copy
+from local_runner.storage.files import SETTLED_NS, link_or_copy
 from local_runner.storage.local_s3 import DataError, Storage
 
 MachineOf = Callable[[str], Machine | None]
@@ -33,7 +33,7 @@ class Looked:
 
     signature: Signature
     key: str
-    inputs: Mapping[str, Mapping[str, Digested]]
+    inputs: Mapping[str, InputContent]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class StepCache:
     stored: int = 0
     dry: bool = False
     looked: dict[str, Looked] = field(default_factory=dict[str, Looked])
+    begun: dict[str, Mapping[str, InputContent]] = field(default_factory=dict[str, Mapping[str, InputContent]])
+    """The inputs of steps as they were found when the execution began; each is used once."""
+    _linked: list[tuple[ProcessingInput, Storage, int]] = field(
+        default_factory=list[tuple[ProcessingInput, Storage, int]]
+    )
     _noted: set[str] = field(default_factory=set[str])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,15 +86,16 @@ class StepCache:
             machine = self.machine_of(job.image_uri)
             if machine is None:
                 return None
-            inputs = {item.name: digested(item, storage, self.digests) for item in job.inputs}
+            inputs = self.begun.pop(planned.step.name, None) or {
+                item.name: digested(item, storage, self.digests) for item in job.inputs
+            }
         except DataError:
             return None
         except (OSError, UnstableError) as error:
             self._note_once(f"Step '{planned.step.name}' is not cached: {_trouble(error, self.store.directory)}")
             return None
-        files = {name: contents(each) for name, each in inputs.items()}
         places = places_of(execution, job.name, self.sources)
-        signature = sign(planned.step.name, job, machine, files, places, self.secrets)
+        signature = sign(planned.step.name, job, machine, inputs, places, self.secrets)
         looked = Looked(signature, signature.key, inputs)
         with self._lock:
             self.looked[planned.step.name] = looked
@@ -164,7 +170,22 @@ class StepCache:
             self.store.keep_signature(looked.key, looked.signature)
         except OSError as error:
             self._unusable(error)
-        return Recording(planned.step.name, looked, Draft(work / "cache-entry", self.digests), self.store.directory)
+        draft = Draft(work / "cache-entry", self.digests)
+        return Recording(planned.step.name, looked, draft, self.store.directory, self._linked)
+
+    def _settle(self) -> None:
+        """Look again at the inputs of which jobs had links: now that these are removed, their ctimes stay.
+
+        Without that the next run would read all of them again.
+        """
+        if not self._linked:
+            return
+        sleep(2 * SETTLED_NS / 1e9)  # until a change would have another time stamp
+        with self.digests.linking(since=min(since for _, _, since in self._linked)):
+            pass
+        for item, storage, _ in self._linked:
+            with suppress(OSError, UnstableError, DataError):
+                digested(item, storage, self.digests)
 
     def finish(self, recording: Recording, logs: Path, manifest: Manifest) -> None:
         """Keep what a job that succeeded has left; or say why not."""
@@ -181,7 +202,11 @@ class StepCache:
         shutil.rmtree(directory, ignore_errors=True)
 
     def close(self) -> None:
-        """Keep the digests, and which keys the steps had. Where that cannot be, the next run takes longer."""
+        """Keep the digests, and which keys the steps had. Where that cannot be, the next run takes longer.
+
+        To be called when what the jobs had is removed.
+        """
+        self._settle()
         try:
             self.digests.save()
             if not self.dry:
@@ -215,15 +240,23 @@ class Recording:
     looked: Looked
     draft: Draft
     place: Path
+    linked: list[tuple[ProcessingInput, Storage, int]]
+    """Gets the inputs of which the job has links, and when that was found."""
     outputs: dict[str, tuple[StoredFile, ...]] = field(default_factory=dict[str, tuple[StoredFile, ...]])
     refused: str | None = None
 
     def ran(self, job: ProcessingJob, storage: Storage) -> None:
         """The job is over, and nothing of it published yet: its inputs have to be what they were."""
-        try:
-            same = {item.name: digested(item, storage, self.draft.digests) for item in job.inputs} == self.looked.inputs
-        except (OSError, UnstableError, DataError):
-            same = False
+        digests = self.draft.digests
+        same = True
+        for item in job.inputs:
+            before = digests.linked_anew
+            try:
+                same = same and digested(item, storage, digests) == self.looked.inputs[item.name]
+            except (OSError, UnstableError, DataError):
+                same = False
+            if digests.linked_anew > before:
+                self.linked.append((item, storage, time_ns()))
         if not same:
             self.refused = f"Step '{self.step}' is not cached: an input of it changed while it ran."
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from local_runner.jsondiff import ABSENT, json_differences
 from local_runner.jsontext import as_list, as_object
-from local_runner.step_cache.key import Files, Signature
+from local_runner.step_cache.digests import FolderContent
+from local_runner.step_cache.key import Files, InputContent, Signature
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,33 @@ def differences(before: Signature, now: Signature) -> list[Difference]:
     ]
     found += _of_json(before.request, now.request, "request")
     for name in sorted({*before.inputs, *now.inputs}):
-        found += _of_files(before.inputs.get(name, {}), now.inputs.get(name, {}), f"inputs.{name}")
+        found += _of_input(before.inputs.get(name), now.inputs.get(name), f"inputs.{name}")
     return found
+
+
+def _of_input(before: InputContent | None, now: InputContent | None, where: str) -> Iterator[Difference]:
+    if before is None or now is None:
+        yield Difference(where, "added" if before is None else "removed")
+    elif before.digest == now.digest:
+        return
+    elif before.files is None or now.files is None:
+        yield from _of_folders(dict(before.folders), dict(now.folders), where)
+    else:
+        yield from _of_files(before.files, now.files, where)
+
+
+def _of_folders(
+    before: Mapping[str, FolderContent], now: Mapping[str, FolderContent], where: str
+) -> Iterator[Difference]:
+    for path in sorted({*before, *now}):
+        was, is_now = before.get(path), now.get(path)
+        if was is None or is_now is None:
+            yield Difference(f"{where}/{path}", "added" if was is None else "removed")
+        elif was.digest != is_now.digest:
+            counts = (
+                (f"{was.objects} files", f"{is_now.objects} files") if was.objects != is_now.objects else (None, None)
+            )
+            yield Difference(f"{where}/{path}", "changed", *counts)
 
 
 def _of_files(before: Files, now: Files, where: str) -> Iterator[Difference]:
@@ -109,12 +135,16 @@ def cloud_cache(
         places = _bound(now.request.get(attribute), attribute)
         reasons += [f"{place} belongs to one execution{_UNLESS.get(attribute, '')}." for place in places]
     for name in sorted(code):
-        if list(_of_files(before.inputs.get(name, {}), now.inputs.get(name, {}), name)):
+        if list(_of_input(before.inputs.get(name), now.inputs.get(name), name)):
             reasons.append(f"The code of input '{name}' changed, and so does its S3Uri.")
     if reasons:
         return CloudCache(False, tuple(reasons))
     reasons = [f"{', '.join(CLOUD_KEY)} are what they were."]
-    data = [name for name in now.inputs if name not in code and before.inputs.get(name) != now.inputs[name]]
+    data = [
+        name
+        for name in now.inputs
+        if name not in code and list(_of_input(before.inputs.get(name), now.inputs[name], name))
+    ]
     if data:
         reasons.append(f"SageMaker compares URIs and not contents: it would not see that {', '.join(data)} changed.")
     if config.get("ExpireAfter"):

@@ -81,9 +81,10 @@ def keep_private(state: Path) -> None:
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """A hard link, or a copy where there can be none. Raises OSError."""
-    source = Path(source).resolve()
+    if os.path.islink(source):
+        source = os.path.realpath(source)
     try:
-        Path(target).hardlink_to(source)
+        os.link(source, target)
     except OSError as error:
         # Another file system, or a file of somebody else (fs.protected_hardlinks).
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):

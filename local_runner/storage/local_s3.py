@@ -12,41 +12,62 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from local_runner.errors import DataError
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.names import is_relative_path
 from local_runner.storage.files import exchange, link_or_copy
 from local_runner.storage.s3_uri import s3_problem, split_uri
-from local_runner.storage.scan import of_project, scan
+from local_runner.storage.scan import KeyFolder, Scan, of_project, scan
+
+_FEW = 100  # names of a manifest that are looked up one by one; of more, all below its prefix are listed once
 
 CODE_PREFIX = "code"
 """Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
 
 
-@dataclass(frozen=True)
-class S3Object:
+class S3Object(NamedTuple):  # a tuple: there may be a million
     """An object: its key, the name it has below the input's LocalPath, and the file that holds its bytes."""
 
     key: str
     name: str
-    path: Path
+    file: str | Path
+
+    @property
+    def path(self) -> Path:
+        """The file that holds its bytes."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of an S3 URI in key order.
+    """The objects of an S3 URI. ``folders`` are those of one directory each, with the path their names have below.
 
     ``layers`` are directories that, laid over each other (the first on top), show exactly these objects under their
     names; None where no whole directories do, so that somebody has to build one.
     """
 
-    objects: tuple[S3Object, ...]
+    folders: tuple[tuple[str, KeyFolder], ...]
     layers: tuple[Path, ...] | None
+
+    def __bool__(self) -> bool:
+        return bool(self.folders)
+
+    @cached_property
+    def objects(self) -> tuple[S3Object, ...]:
+        """Each object, in S3's order: by the bytes of the keys, which is that of their texts."""
+        found = [
+            S3Object(folder.key + name, path + name, f"{folder.directory}/{file}")
+            for path, folder in self.folders
+            for name, file in zip(folder.names, folder.files, strict=True)
+        ]
+        return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -108,8 +129,8 @@ class Storage:
             below = folder == key or folder.startswith(key + "/") or (not key and not source.path.is_file())
             above = key.startswith(prefix) and not source.code
             if bucket == source_bucket and (below or above):
-                return not source.code or bool(self.list_objects(uri).objects)
-        return bool(self.list_objects(uri).objects)
+                return not source.code or bool(self.list_objects(uri))
+        return bool(self.list_objects(uri))
 
     def list_objects(self, uri: str) -> Listing:
         """Every object whose URI starts with ``uri``, as text (S3DataType S3Prefix), in S3's order: by key bytes.
@@ -117,27 +138,27 @@ class Storage:
         Raises DataError where ``uri`` is no S3 URI (S3UriError) or a file's name is no text that S3 has as a key.
         """
         bucket, prefix = split_uri(uri)
-        found: dict[str, Path] = {}
-        layers: list[Path] = []
-        whole = True
+        scans: list[Scan] = []
         for base, path, hidden in self._sources_of(bucket, prefix):
-            found_here = scan(base, path, prefix, hidden)
+            found = scan(base, path, prefix, hidden)
             if any(
                 source.code and source.location == (bucket, base) and path == source.path for source in self.sources
             ):
-                found_here = of_project(found_here, base)
-            if found_here.files:
-                whole = whole and found_here.whole is not None
-                layers += [found_here.whole] if found_here.whole else []
-            for key, file in found_here.files:
-                found.setdefault(key, file)
-        try:
-            keys = sorted(found, key=lambda key: key.encode())
-        except UnicodeEncodeError as error:
-            what = "has a name that is not UTF-8, and so cannot be the key of an object"
-            raise DataError(f"ClientError: a file under {uri} {what}: {os.fsencode(error.object)!r}.") from None
-        objects = tuple(S3Object(key, object_name(prefix, key), found[key]) for key in keys)
-        return Listing(objects, tuple(layers) if whole else None)
+                found = of_project(found, base)
+            if found.folders:
+                scans.append(found)
+        folders = scans[0].folders if len(scans) == 1 else _overlaid(scans)
+        for folder in folders:
+            try:
+                f"{folder.key}{''.join(folder.names)}".encode()
+            except UnicodeEncodeError:
+                name = next(name for name in folder.names if not _is_text(folder.key + name))
+                what = "has a name that is not UTF-8, and so cannot be the key of an object"
+                place = os.fsencode(f"{folder.key}{name}")
+                raise DataError(f"ClientError: a file under {uri} {what}: {place!r}.") from None
+        layers = [each.whole for each in scans if each.whole is not None]
+        named = tuple((object_name(prefix, folder.key + "x")[:-1], folder) for folder in folders)
+        return Listing(named, tuple(layers) if len(layers) == len(scans) else None)
 
     def list_manifest(self, uri: str) -> Listing:
         """The objects that a manifest names (S3DataType ManifestFile): ``[{"prefix": "s3://…/"}, "suffix", …]``.
@@ -147,18 +168,20 @@ class Storage:
         Source: SageMaker API reference, S3DataSource, S3DataType.
         """
         prefix, names = _manifest(self.read(uri), uri)
-        objects: dict[str, S3Object] = {}
+        keys: dict[str, str] = {}
         for name in names:
             problem = s3_problem(prefix + name)
             if problem or not is_relative_path(name.lstrip("/")):
                 what = problem or f"{kind(name)} is no name of a file below its prefix."
                 raise DataError(f"ClientError: the manifest {uri} names what cannot be an object: {what}")
-            key = split_uri(prefix + name).key
-            match = [item for item in self.list_objects(prefix + name).objects if item.key == key]
-            if not match:
+            keys[name.lstrip("/")] = split_uri(prefix + name).key
+        wanted = frozenset(keys.values())
+        uris = [prefix + name for name in names] if len(names) <= _FEW else [prefix]
+        there = {item.key: item for each in uris for item in self.list_objects(each).objects if item.key in wanted}
+        for name, key in keys.items():
+            if key not in there:
                 raise DataError(f"The manifest {uri} names {prefix}{name}, and there is no such object.")
-            objects[name.lstrip("/")] = replace(match[0], name=name.lstrip("/"))
-        return Listing(tuple(sorted(objects.values(), key=lambda item: item.key.encode())), None)
+        return _listing(there[key]._replace(name=name) for name, key in keys.items())
 
     def read(self, uri: str) -> bytes:
         """The bytes of one object. Raises DataError where there is none."""
@@ -244,13 +267,56 @@ class Storage:
             yield
 
 
+def _overlaid(scans: Sequence[Scan]) -> list[KeyFolder]:
+    """The folders of several sources, of which the first that has a key provides it."""
+    seen: set[str] = set()
+    folders: list[KeyFolder] = []
+    for found in scans:
+        for folder in found.folders:
+            pairs = zip(folder.names, folder.files, strict=True)
+            kept = [(name, file) for name, file in pairs if folder.key + name not in seen]
+            if kept:
+                names, files = zip(*kept, strict=True)
+                folders.append(KeyFolder(folder.key, folder.directory, names, files))
+        for folder in found.folders:
+            seen.update([folder.key + name for name in folder.names])
+    return folders
+
+
+def _listing(objects: Iterable[S3Object]) -> Listing:
+    """The listing of single objects, each of whose keys ends in its name."""
+    folders: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for key, name, file in objects:
+        last = name[name.rfind("/") + 1 :]
+        directory, _, kept = str(file).rpartition("/")
+        path = name[: len(name) - len(last)], key[: len(key) - len(last)], directory
+        folders.setdefault(path, []).append((last, kept))
+    found: list[tuple[str, KeyFolder]] = []
+    for (path, key, directory), pairs in folders.items():
+        names, files = zip(*sorted(pairs), strict=True)
+        found.append((path, KeyFolder(key, directory, names, files)))
+    return Listing(tuple(found), None)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
     """A directory that shows these objects under their names, by hard links (copies across file systems)."""
+    top = str(directory)
+    made: set[str] = set()
     for item in objects:
-        place = directory / item.name
+        folder = item.name.rpartition("/")[0]
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(item.path, place)
+            if folder not in made:
+                os.makedirs(f"{top}/{folder}", exist_ok=True)
+                made.add(folder)
+            link_or_copy(item.file, f"{top}/{item.name}")
         except (FileExistsError, NotADirectoryError):
             what = "is an object and a folder at once, which a directory cannot show"
             raise DataError(f"ClientError: {item.name} {what}.") from None
@@ -284,12 +350,13 @@ def _files_below(directory: Path) -> Iterator[Path]:
 def list_input(name: str, s3_uri: str, s3_data_type: str, storage: Storage) -> Listing:
     """The objects of an input, in S3's order. Raises DataError where there are none, as the cloud's job would fail."""
     listing = storage.list_manifest(s3_uri) if s3_data_type == "ManifestFile" else storage.list_objects(s3_uri)
-    if not listing.objects:
+    if not listing.folders:
         raise DataError(
             f"ClientError: input '{name}' found no objects under {s3_uri} "
             "(the cloud says: No S3 objects found under S3 URL given in input data source)."
         )
-    for entry in listing.objects:
-        if entry.name.startswith("/") or ".." in entry.name.split("/"):
-            raise DataError(f"ClientError: input '{name}' has an object named {entry.name!r}, which is no path.")
+    for path, folder in listing.folders:
+        found = path + ".." if ".." in folder.names else path
+        if found.startswith("/") or ".." in found.split("/"):
+            raise DataError(f"ClientError: input '{name}' has an object named {found!r}, which is no path.")
     return listing

@@ -5,6 +5,7 @@ Touches the disk through ``execution/contract.py``, local S3 and the step cache.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def _run(attempt: Attempt, job: ProcessingJob, looked: Looked | None) -> Ended:
     storage, reuse = resources.storage, resources.reuse
     recording = reuse.begin(attempt.planned, looked, work) if reuse else None
     created, began = timestamp(), monotonic()
-    staged = contract.stage(job, run_id=resources.run.id, step=step.name, storage=storage, work=work, logs=logs)
+    with reuse.digests.linking() if reuse else nullcontext():
+        staged = contract.stage(job, run_id=resources.run.id, step=step.name, storage=storage, work=work, logs=logs)
     staged = replace(staged, secrets=attempt.secrets)
     with step_log([host.log for host in staged.hosts], logs, attempt.on_line) as (log, on_line):
         started = timestamp()
