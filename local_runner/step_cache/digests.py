@@ -36,11 +36,10 @@ class UnstableError(Exception):
 
 
 class FileContent(NamedTuple):  # a tuple: there is one for each file of each input
-    """What counts of a file: its size in bytes, its SHA-256 in hex, and its permissions."""
+    """What counts of a file: its size in bytes and its SHA-256 in hex. Its mode does not: S3 has none."""
 
     size: int
     sha256: str
-    mode: int
 
 
 class Digested(NamedTuple):
@@ -152,12 +151,12 @@ class FileDigests:
 
 def file_listing_digest(files: Iterable[tuple[str, FileContent]]) -> str:
     """One digest for files and their names, in any order."""
-    lines = sorted(f"{name}\0{file.size}\0{file.mode:o}\0{file.sha256}\n" for name, file in files)
+    lines = sorted(f"{name}\0{file.size}\0{file.sha256}\n" for name, file in files)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _digested(state: os.stat_result, digest: bytes) -> Digested:
-    return Digested(FileContent(state.st_size, digest.hex(), state.st_mode & 0o7777), _identity(state))
+    return Digested(FileContent(state.st_size, digest.hex()), _identity(state))
 
 
 def _identity(state: os.stat_result) -> tuple[int, int, int]:

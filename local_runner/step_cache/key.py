@@ -1,7 +1,7 @@
 """What a Processing step depends on, and the key that stands for all of it. Reads the files of the job's inputs.
 
 In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
-and of every input the names, permissions and digests of its objects. What belongs to one execution only (its id, its
+and of every input the names and digests of its objects. What belongs to one execution only (its id, its
 times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
 what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
 a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
@@ -23,7 +23,7 @@ from local_runner.step_cache.digests import Digested, FileContent, FileDigests, 
 from local_runner.storage.local_s3 import Storage, list_input
 from local_runner.storage.records import Each, RecordError
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when the same parts would have another meaning."""
 
 Files = Mapping[str, FileContent]
@@ -97,10 +97,10 @@ def signature_from(record: Mapping[str, Any]) -> Signature:
 
 def _content(record: list[Any]) -> FileContent:
     match record:
-        case [int(size), str(digest), int(mode)]:
-            return FileContent(size, digest, mode)
+        case [int(size), str(digest)]:
+            return FileContent(size, digest)
         case _:
-            raise RecordError("a file of an input is not its size, digest and permissions")
+            raise RecordError("a file of an input is not its size and digest")
 
 
 def why_not_cached(job: ProcessingJob) -> str | None:

@@ -7,12 +7,11 @@ Mapped files are never written to.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +19,18 @@ from pathlib import Path
 from local_runner.errors import DataError
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.names import is_relative_path
+from local_runner.storage import job_tree, uniform
+from local_runner.storage.clashes import refuse_clashes
 from local_runner.storage.files import exchange, link_or_copy
 from local_runner.storage.s3_uri import s3_problem, split_uri
 from local_runner.storage.scan import of_project, scan
 
 CODE_PREFIX = "code"
 """Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
+
+
+_SURELY_A_KEY = job_tree.MOST_FOLDERS
+"""Characters of a key below which neither its length nor its folders can be too many (keys of UTF-8 only)."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,35 @@ class Storage:
                 layers += [found_here.whole] if found_here.whole else []
             for key, file in found_here.files:
                 found.setdefault(key, file)
+        keys: list[str] = []
         try:
-            keys = sorted(found, key=lambda key: key.encode())
-        except UnicodeEncodeError as error:
-            what = "has a name that is not UTF-8, and so cannot be the key of an object"
-            raise DataError(f"ClientError: a file under {uri} {what}: {os.fsencode(error.object)!r}.") from None
+            keys = sorted(found, key=str.encode)
+            odd = max(map(len, keys), default=0) >= _SURELY_A_KEY
+        except UnicodeEncodeError:
+            odd = True
+        if odd:
+            whole = self._without_odd_names(found, self.root / bucket) and whole
+            keys = sorted(found, key=str.encode)
         objects = tuple(S3Object(key, object_name(prefix, key), found[key]) for key in keys)
-        return Listing(objects, tuple(layers) if whole else None)
+        return Listing(objects, tuple(layers) if whole and not (len(layers) > 1 and _clashing(found)) else None)
+
+    @staticmethod
+    def _without_odd_names(found: dict[str, Path], tree: Path) -> bool:
+        """Take away what lies in the tree and can be no object: it came there by another way. Whether nothing did.
+
+        Raises DataError for mapped files, which somebody means to be objects.
+        """
+        none = True
+        for key, file in list(found.items()):
+            try:
+                job_tree.check_key(key)
+            except job_tree.NotAKeyError as error:
+                if not file.is_relative_to(tree):
+                    what = f"The file {os.fsencode(file)!r} cannot be an object: {error}. Rename or remove it."
+                    raise DataError(f"ClientError: {what}") from None
+                del found[key]
+                none = False
+        return none
 
     def list_manifest(self, uri: str) -> Listing:
         """The objects that a manifest names (S3DataType ManifestFile): ``[{"prefix": "s3://…/"}, "suffix", …]``.
@@ -192,24 +219,27 @@ class Storage:
         """Move what is in ``directory`` to ``uri``, all at once; objects already there under other keys stay.
 
         ``directory`` is gone afterwards. Whoever lists the URI sees the state before or the state after, also when
-        this process is killed in between. Returns the local directory of the URI. Raises DataError where a key is
+        this process is killed in between. Returns the local directory of the URI. Raises ClashError where a key is
         both an object and a folder of others, which S3 can hold and a file system cannot.
         """
-        target = self.path(uri)
+        return self.publish_all([(directory, uri)])[0]
+
+    def publish_all(self, directories: Sequence[tuple[Path, str]]) -> list[Path]:
+        """Publish several directories, each as ``publish`` does. Where one cannot be (ClashError), none is."""
+        moves = [(directory, self.path(uri)) for directory, uri in directories]
+        if not moves:
+            return []
         with self._locked():
-            try:
+            refuse_clashes(self.root, moves)
+            for directory, target in moves:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if not target.exists():
+                if not target.is_dir():
                     directory.rename(target)
                 elif next(directory.iterdir(), None) is not None:
                     self._merge(directory, target)
                 else:
                     directory.rmdir()
-            except OSError as error:
-                if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-                    raise DataError(f"{uri} is an object and a folder at once, which local S3 cannot hold.") from None
-                raise
-        return target
+        return [target for _, target in moves]
 
     def holds(self, files: Mapping[str, Path], uri: str) -> bool:
         """Whether the tree has each of these files (not their copies) at its path below ``uri`` already."""
@@ -232,6 +262,8 @@ class Storage:
         for file in _files_below(directory):
             place = merged / file.relative_to(directory)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir():
+                shutil.rmtree(place)  # there are no objects in it
             file.replace(place)
         exchange(merged, target)
         shutil.rmtree(directory)
@@ -244,17 +276,36 @@ class Storage:
             yield
 
 
+def _clashing(keys: Iterable[str]) -> bool:
+    """Whether one of the keys is a folder of others."""
+    found = set(keys)
+    folders = {key.rpartition("/")[0] for key in found}
+    return any(folder in found for each in folders for folder in _and_above(each))
+
+
+def _and_above(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
 def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
-    """A directory that shows these objects under their names, by hard links (copies across file systems)."""
+    """A directory that shows these objects under their names, as S3 gives them: links, copies where need be.
+
+    Raises DataError where one is a folder of others, which no job could be given in the cloud, either; OSError.
+    """
+    uniform.make_folder(str(directory))
+    made = {""}
     for item in objects:
-        place = directory / item.name
+        folder = item.name.rpartition("/")[0]
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(item.path, place)
-        except (FileExistsError, NotADirectoryError):
+            if folder not in made:
+                uniform.make_folder(f"{directory}/{folder}")
+                made.add(folder)
+            uniform.show(item.path, f"{directory}/{item.name}")
+        except (FileExistsError, IsADirectoryError, NotADirectoryError):
             what = "is an object and a folder at once, which a directory cannot show"
             raise DataError(f"ClientError: {item.name} {what}.") from None
-    directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
