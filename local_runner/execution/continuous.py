@@ -19,6 +19,7 @@ from pathlib import Path
 from local_runner.models import StagedJob
 from local_runner.storage import job_tree
 from local_runner.storage.local_s3 import DataError, Storage
+from local_runner.storage.s3_uri import key_prefix
 
 LOOK_SECONDS = 0.5
 _CHUNK = 1 << 20
@@ -61,10 +62,11 @@ class _Output:
 
     def upload(self, storage: Storage) -> None:
         """Send what has not changed since the last look and has not been sent as it is."""
+        prefix = key_prefix(self.s3_uri)
         files = {
             path: _identity(state)
             for path, _, _, state in job_tree.entries(self.directory)
-            if stat.S_ISREG(state.st_mode) and job_tree.is_key(path)
+            if stat.S_ISREG(state.st_mode) and job_tree.is_key(prefix + path)
         }
         settled = [path for path, now in files.items() if self.seen.get(path) == now != self.sent.get(path)]
         self.seen = files

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local_runner.errors import DataError
 from local_runner.execution.failures import failure_reason
 from local_runner.execution.pipes import offer
 from local_runner.jsontext import as_object
@@ -29,7 +30,10 @@ from local_runner.models import (
     StagedJob,
 )
 from local_runner.storage import job_tree
+from local_runner.storage.clashes import ClashError
 from local_runner.storage.local_s3 import Listing, S3Object, Storage, link_view, list_input
+from local_runner.storage.s3_uri import key_prefix
+from local_runner.storage.uniform import corrected
 
 CONFIG_PATH = "/opt/ml/config"
 OUTPUT_PATH = "/opt/ml/output"
@@ -73,7 +77,11 @@ def stage(job: ProcessingJob, *, run_id: str, step: str, storage: Storage, work:
                 layers = (link_view(shard(listing.objects, index, len(job.hosts)), directory / f"shard-{number}"),)
             else:
                 if item.name not in shared:
-                    shared[item.name] = listing.layers or (link_view(listing.objects, work / f"view-{number}"),)
+                    shared[item.name] = (
+                        corrected(listing.layers, work / f"uniform-{number}")
+                        if listing.layers
+                        else (link_view(listing.objects, work / f"view-{number}"),)
+                    )
                 layers = shared[item.name]
             inputs.append(InputMount(item.local_path, layers, open_directory(directory / f"scratch-{number}")))
         binds.append(BindMount(OUTPUT_PATH, open_directory(directory / "output")))
@@ -180,7 +188,10 @@ def collect(
     if not unknown_end:  # what may still write is left alone: what it uploaded while it ran is all there is
         taken, refused = _take_outputs(staged, completed=reason is None)
         reason = reason or refused
-        outputs = _publish(staged, taken, storage, keep, completed=reason is None)
+        try:
+            outputs = _publish(staged, taken, storage, keep, completed=reason is None)
+        except DataError as error:
+            reason = reason or str(error)
     return Collected(_exit_code(result), None if invalid else message, reason, outputs)
 
 
@@ -216,7 +227,7 @@ def _take_outputs(staged: StagedJob, *, completed: bool) -> tuple[dict[str, Path
         directory = staged.work / f"taken-{number}"
         try:
             for host in staged.hosts:
-                job_tree.take(_source(host, output.local_path), str(directory))
+                job_tree.take(_source(host, output.local_path), str(directory), key_prefix(output.s3_uri))
         except job_tree.NotAKeyError as error:
             refused = refused or f"ClientError: output '{output.name}' cannot be uploaded: {error}."
         except OSError as error:
@@ -238,14 +249,19 @@ def _publish(
     completed: bool,
 ) -> dict[str, Path]:
     """Publish the outputs, of a job that did not complete only what it wanted uploaded while it ran."""
-    outputs: dict[str, Path] = {}
-    for output in staged.job.outputs:
-        if output.name not in taken or (not completed and output.upload_mode == "EndOfJob"):
-            continue
-        if completed and keep is not None:
+    wanted = [
+        output
+        for output in staged.job.outputs
+        if output.name in taken and (completed or output.upload_mode == "Continuous")
+    ]
+    if completed and keep is not None:
+        for output in wanted:
             keep(output.name, taken[output.name])
-        outputs[output.name] = storage.publish(taken[output.name], output.s3_uri).resolve()
-    return outputs
+    try:
+        places = storage.publish_all([(taken[output.name], output.s3_uri) for output in wanted])
+    except ClashError as error:
+        raise error.of_output(wanted[error.number].name) from None
+    return {output.name: place.resolve() for output, place in zip(wanted, places, strict=True)}
 
 
 def _source(host: StagedHost, local_path: str) -> Path:

@@ -40,7 +40,7 @@ _LARGE_BYTES = 256 * 1024  # below that, handing a file to another thread costs 
 _FLUSH = 20_000
 _KEPT_DAYS = 60
 _WAIT_SECONDS = 30
-_STAMP = struct.Struct("=QQQqI")
+_STAMP = struct.Struct("=QQQq")
 _NAME = struct.Struct("=QQ")
 _ROW = struct.Struct("=QqqI32s")
 _SEAL_BYTES = 8
@@ -55,11 +55,10 @@ class UnstableError(Exception):
 
 
 class FileContent(NamedTuple):  # a tuple: there is one for each file of each input
-    """What counts of a file: its size in bytes, its SHA-256 in hex, and its permissions."""
+    """What counts of a file: its size in bytes and its SHA-256 in hex. Its mode does not: S3 has none."""
 
     size: int
     sha256: str
-    mode: int
 
 
 class Digested(NamedTuple):
@@ -154,9 +153,7 @@ class FileDigests:
         """The digest of up to PART files, and what stands for which files those are."""
         states = [os.stat(name, dir_fd=descriptor) for name in files]
         joined = "\0".join(names).encode(errors="surrogateescape")
-        stats = b"".join(
-            [_STAMP.pack(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_mode & 0o7777) for s in states]
-        )
+        stats = b"".join([_STAMP.pack(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in states])
         ctimes = [state.st_ctime_ns for state in states]
         identity = hashlib.sha256(joined + b"\0\0" + stats).digest()
         stamp = hashlib.sha256(identity + struct.pack(f"={len(ctimes)}q", *ctimes)).digest()
@@ -166,7 +163,7 @@ class FileDigests:
         if known is None:
             contents = self._digested([f"{directory}/{name}" for name in files], states)
             lines = [
-                f"{name}\0{content.size}\0{content.mode:o}\0{content.sha256}\n"
+                f"{name}\0{content.size}\0{content.sha256}\n"
                 for name, (content, _) in zip(names, contents, strict=True)
             ]
             known = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).digest()
@@ -364,7 +361,7 @@ def _packed(known: _Known) -> bytes:
 
 
 def _digested(state: os.stat_result, digest: bytes) -> Digested:
-    return Digested(FileContent(state.st_size, digest.hex(), state.st_mode & 0o7777), _identity(state))
+    return Digested(FileContent(state.st_size, digest.hex()), _identity(state))
 
 
 def _identity(state: os.stat_result) -> tuple[int, int, int]:

@@ -1,8 +1,8 @@
 """What a Processing step depends on, and the key that stands for all of it. Reads the files of the job's inputs.
 
 In the key: the step's name, the resolved request, the image's content, the engine's kind and whether it limits jobs,
-and of every input the names, permissions and digests of its objects, a folder at a time. What belongs to one execution only (its id, its
-times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
+and of every input the names and digests of its objects, a folder at a time. What belongs to one execution only (its id,
+its times, the job's name) is a placeholder in the S3 URIs of inputs and outputs, as those say where things lie and not
 what they are. Anywhere else, in an argument or the environment, it is part of the key, and such a step never hits. That
 a job can read its URIs and its name in processingjobconfig.json is left out of account: our choice (docs/CACHE.md).
 """
@@ -136,10 +136,10 @@ def _input_content(record: Mapping[str, Any]) -> InputContent:
 
 def _content(record: list[Any]) -> FileContent:
     match record:
-        case [int(size), str(digest), int(mode)]:
-            return FileContent(size, digest, mode)
+        case [int(size), str(digest)]:
+            return FileContent(size, digest)
         case _:
-            raise RecordError("a file of an input is not its size, digest and permissions")
+            raise RecordError("a file of an input is not its size and digest")
 
 
 def why_not_cached(job: ProcessingJob) -> str | None:

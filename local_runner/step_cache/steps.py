@@ -129,6 +129,7 @@ class StepCache:
             if set(manifest.outputs) != {output.name for output in job.outputs}:
                 raise CorruptError("it has other outputs")
             outputs: dict[str, Path] = {}
+            moves: dict[str, tuple[Path, str]] = {}
             for number, output in enumerate(job.outputs):
                 files = {file.path: kept[file.stored][0] for file in manifest.outputs[output.name]}
                 if storage.holds(files, output.s3_uri):
@@ -136,7 +137,9 @@ class StepCache:
                     continue
                 directory = work / f"cached-{number}"
                 self._link(manifest.outputs[output.name], kept, directory)
-                outputs[output.name] = storage.publish(directory, output.s3_uri).resolve()
+                moves[output.name] = directory, output.s3_uri
+            places = storage.publish_all(list(moves.values()))
+            outputs |= {name: place.resolve() for name, place in zip(moves, places, strict=True)}
             self._link(manifest.logs, kept, logs)
         except CorruptError as error:
             self._drop(name, looked.key, error)

@@ -38,7 +38,6 @@ class StoredFile:
     path: str
     size: int
     sha256: str
-    mode: int
     stored: str
 
 
@@ -102,7 +101,7 @@ class StepStore:
         except FileNotFoundError as error:
             raise CorruptError(f"{error.filename} is missing") from None
         for file, path, each in zip(wanted, paths, found, strict=True):
-            if tuple(each.content) != (file.size, file.sha256, file.mode):
+            if tuple(each.content) != (file.size, file.sha256):
                 raise CorruptError(f"{path} was changed")
         return {file.stored: (path, each) for file, path, each in zip(wanted, paths, found, strict=True)}
 
@@ -176,7 +175,7 @@ class StepStore:
         return self.directory / "last" / f"{name}.json"
 
 
-_FILES = [{"path": str, "size": int, "sha256": str, "mode": int, "stored": str}]
+_FILES = [{"path": str, "size": int, "sha256": str, "stored": str}]
 _MANIFEST_SHAPE = {
     "key": str,
     "step": str,

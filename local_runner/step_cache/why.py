@@ -75,8 +75,6 @@ def _of_files(before: Files, now: Files, where: str) -> Iterator[Difference]:
         elif was.sha256 != is_now.sha256:
             sizes = (f"{was.size} bytes", f"{is_now.size} bytes") if was.size != is_now.size else (None, None)
             yield Difference(f"{where}/{name}", "changed", *sizes)
-        elif was.mode != is_now.mode:
-            yield Difference(f"{where}/{name}", "permissions changed", f"{was.mode:o}", f"{is_now.mode:o}")
 
 
 def _of_json(before: Any, now: Any, where: str) -> Iterator[Difference]:

@@ -81,7 +81,7 @@ def keep_private(state: Path) -> None:
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """A hard link, or a copy where there can be none. Raises OSError."""
-    if os.path.islink(source):
+    if os.path.islink(source):  # noqa: PTH114 (texts: there may be a million)
         source = os.path.realpath(source)
     try:
         os.link(source, target)

@@ -92,17 +92,19 @@ def open_file(directory: AnyPath, path: str) -> int:
         os.close(root)
 
 
-def take(source: AnyPath, target: str) -> None:
+def take(source: AnyPath, target: str, prefix: str = "") -> None:
     """Move the regular files below ``source``, which a job made, to ``target``, which no job can reach.
 
-    They get the caller as owner, uniform modes (no setuid) and no extended attributes. Links, pipes, devices and empty
-    folders are no objects and stay behind. A file that is there already is replaced. Raises ValueError for a name
-    that is no key, OSError (ENOTDIR, EISDIR) where a file of ``target`` is a folder of ``source``, or the reverse.
+    They get the caller as owner, uniform modes (no setuid), the present time and no extended attributes. Links, pipes,
+    devices and empty folders are no objects and stay behind. A file that is there already is replaced. Raises
+    ValueError for a name that, behind ``prefix``, is no key, OSError (ENOTDIR, EISDIR) where a file of ``target`` is a
+    folder of ``source``, or the reverse.
     """
     made = {""}
     os.makedirs(target, FOLDER_MODE, exist_ok=True)
     for path, folder, name, state in entries(source, own=True):
-        check_key(path)
+        if stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode):
+            check_key(prefix + path)
         if not stat.S_ISREG(state.st_mode):
             continue
         parent = path.rpartition("/")[0]
@@ -119,6 +121,7 @@ def take(source: AnyPath, target: str) -> None:
         if state.st_uid != os.geteuid():
             os.chown(place, os.geteuid(), os.getegid())
         os.chmod(place, FILE_MODE)
+        os.utime(place)
         for attribute in os.listxattr(place) if hasattr(os, "listxattr") else ():
             try:  # those of the system's that cannot be taken away
                 os.removexattr(place, attribute)

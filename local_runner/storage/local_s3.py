@@ -7,7 +7,6 @@ Mapped files are never written to.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -22,6 +21,8 @@ from typing import NamedTuple
 from local_runner.errors import DataError
 from local_runner.jsontext import as_list, as_object, kind, parse_json
 from local_runner.names import is_relative_path
+from local_runner.storage import job_tree, uniform
+from local_runner.storage.clashes import refuse_clashes
 from local_runner.storage.files import exchange, link_or_copy
 from local_runner.storage.s3_uri import s3_problem, split_uri
 from local_runner.storage.scan import KeyFolder, Scan, of_project, scan
@@ -30,6 +31,8 @@ _FEW = 100  # names of a manifest that are looked up one by one; of more, all be
 
 CODE_PREFIX = "code"
 """Key prefix in the local bucket under which the project's own files stand (what the SDK would upload)."""
+
+_SURELY_A_KEY = job_tree.MOST_FOLDERS  # characters of a key below which neither its length nor its folders are too many
 
 
 class S3Object(NamedTuple):  # a tuple: there may be a million
@@ -146,19 +149,12 @@ class Storage:
             ):
                 found = of_project(found, base)
             if found.folders:
-                scans.append(found)
+                scans.append(_without_odd_names(found, self.root / bucket))
         folders = scans[0].folders if len(scans) == 1 else _overlaid(scans)
-        for folder in folders:
-            try:
-                f"{folder.key}{''.join(folder.names)}".encode()
-            except UnicodeEncodeError:
-                name = next(name for name in folder.names if not _is_text(folder.key + name))
-                what = "has a name that is not UTF-8, and so cannot be the key of an object"
-                place = os.fsencode(f"{folder.key}{name}")
-                raise DataError(f"ClientError: a file under {uri} {what}: {place!r}.") from None
         layers = [each.whole for each in scans if each.whole is not None]
         named = tuple((object_name(prefix, folder.key + "x")[:-1], folder) for folder in folders)
-        return Listing(named, tuple(layers) if len(layers) == len(scans) else None)
+        shown = len(layers) == len(scans) and not (len(layers) > 1 and _clashing(folders))
+        return Listing(named, tuple(layers) if shown else None)
 
     def list_manifest(self, uri: str) -> Listing:
         """The objects that a manifest names (S3DataType ManifestFile): ``[{"prefix": "s3://…/"}, "suffix", …]``.
@@ -215,24 +211,27 @@ class Storage:
         """Move what is in ``directory`` to ``uri``, all at once; objects already there under other keys stay.
 
         ``directory`` is gone afterwards. Whoever lists the URI sees the state before or the state after, also when
-        this process is killed in between. Returns the local directory of the URI. Raises DataError where a key is
+        this process is killed in between. Returns the local directory of the URI. Raises ClashError where a key is
         both an object and a folder of others, which S3 can hold and a file system cannot.
         """
-        target = self.path(uri)
+        return self.publish_all([(directory, uri)])[0]
+
+    def publish_all(self, directories: Sequence[tuple[Path, str]]) -> list[Path]:
+        """Publish several directories, each as ``publish`` does. Where one cannot be (ClashError), none is."""
+        moves = [(directory, self.path(uri)) for directory, uri in directories]
+        if not moves:
+            return []
         with self._locked():
-            try:
+            refuse_clashes(self.root, moves)
+            for directory, target in moves:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if not target.exists():
+                if not target.is_dir():
                     directory.rename(target)
                 elif next(directory.iterdir(), None) is not None:
                     self._merge(directory, target)
                 else:
                     directory.rmdir()
-            except OSError as error:
-                if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-                    raise DataError(f"{uri} is an object and a folder at once, which local S3 cannot hold.") from None
-                raise
-        return target
+        return [target for _, target in moves]
 
     def holds(self, files: Mapping[str, Path], uri: str) -> bool:
         """Whether the tree has each of these files (not their copies) at its path below ``uri`` already."""
@@ -255,6 +254,8 @@ class Storage:
         for file in _files_below(directory):
             place = merged / file.relative_to(directory)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir():
+                shutil.rmtree(place)  # there are no objects in it
             file.replace(place)
         exchange(merged, target)
         shutil.rmtree(directory)
@@ -265,6 +266,43 @@ class Storage:
         with (self.root / self._lock_name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _without_odd_names(found: Scan, tree: Path) -> Scan:
+    """Without what lies in the tree and can be no object: it came there by another way.
+
+    Raises DataError for mapped files, which somebody means to be objects.
+    """
+    odd = [folder for folder in found.folders if not _surely_keys(folder)]
+    if not odd:
+        return found
+    kept = [folder for folder in found.folders if folder not in odd]
+    whole = found.whole
+    for folder in odd:
+        names: list[str] = []
+        for name, file in zip(folder.names, folder.files, strict=True):
+            try:
+                job_tree.check_key(folder.key + name)
+            except job_tree.NotAKeyError as error:
+                place = Path(folder.directory, file)
+                if not place.is_relative_to(tree):
+                    what = f"The file {os.fsencode(place)!r} cannot be an object: {error}. Rename or remove it."
+                    raise DataError(f"ClientError: {what}") from None
+                whole = None
+            else:
+                names.append(name)  # in the tree a file's name is the key's
+        if names:
+            kept.append(KeyFolder(folder.key, folder.directory, names, names))
+    return Scan(kept, whole)
+
+
+def _surely_keys(folder: KeyFolder) -> bool:
+    """Whether all names can be keys, without a look at each of them."""
+    try:
+        f"{folder.key}{''.join(folder.names)}".encode()
+    except UnicodeEncodeError:
+        return False
+    return len(folder.key) + max(map(len, folder.names)) < _SURELY_A_KEY
 
 
 def _overlaid(scans: Sequence[Scan]) -> list[KeyFolder]:
@@ -283,6 +321,18 @@ def _overlaid(scans: Sequence[Scan]) -> list[KeyFolder]:
     return folders
 
 
+def _clashing(folders: Sequence[KeyFolder]) -> bool:
+    """Whether one of the keys is a folder of others."""
+    above = {key for folder in folders for key in _and_above(folder.key.rstrip("/"))}
+    return any(folder.key + name in above for folder in folders for name in folder.names)
+
+
+def _and_above(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
 def _listing(objects: Iterable[S3Object]) -> Listing:
     """The listing of single objects, each of whose keys ends in its name."""
     folders: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
@@ -298,29 +348,23 @@ def _listing(objects: Iterable[S3Object]) -> Listing:
     return Listing(tuple(found), None)
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def link_view(objects: Iterable[S3Object], directory: Path) -> Path:
-    """A directory that shows these objects under their names, by hard links (copies across file systems)."""
-    top = str(directory)
-    made: set[str] = set()
+    """A directory that shows these objects under their names, as S3 gives them: links, copies where need be.
+
+    Raises DataError where one is a folder of others, which no job could be given in the cloud, either; OSError.
+    """
+    uniform.make_folder(str(directory))
+    made = {""}
     for item in objects:
         folder = item.name.rpartition("/")[0]
         try:
             if folder not in made:
-                os.makedirs(f"{top}/{folder}", exist_ok=True)
+                uniform.make_folder(f"{directory}/{folder}")
                 made.add(folder)
-            link_or_copy(item.file, f"{top}/{item.name}")
-        except (FileExistsError, NotADirectoryError):
+            uniform.show(item.file, f"{directory}/{item.name}")
+        except (FileExistsError, IsADirectoryError, NotADirectoryError):
             what = "is an object and a folder at once, which a directory cannot show"
             raise DataError(f"ClientError: {item.name} {what}.") from None
-    directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 

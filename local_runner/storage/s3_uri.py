@@ -78,3 +78,9 @@ def split_uri(uri: object) -> S3Place:
         raise S3UriError(f"ClientError: {problem} {_REMEDY}, with a key of plain names.")
     bucket, _, key = str(uri).removeprefix(_SCHEME).partition("/")
     return S3Place(bucket, key)
+
+
+def key_prefix(uri: str) -> str:
+    """What the keys of a directory's files begin with that is published to ``uri``. Raises S3UriError."""
+    key = split_uri(uri).key.rstrip("/")
+    return f"{key}/" if key else ""

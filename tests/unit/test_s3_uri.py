@@ -267,8 +267,9 @@ def test_a_name_that_is_no_text_cannot_be_a_key(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))).write_text("x")
     (folder / "a").write_text("x")
+    assert [item.key for item in Storage(tmp_path / "s3").list_objects("s3://b/in/").objects] == ["in/a"]
     with pytest.raises(DataError, match="not UTF-8"):
-        Storage(tmp_path / "s3").list_objects("s3://b/in/")
+        Storage(tmp_path / "none").with_sources({"s3://b/in": folder}).list_objects("s3://b/in/")
 
 
 # ------------------------------------------------------------------------------------------------------- JSON

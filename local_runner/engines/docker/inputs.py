@@ -6,6 +6,8 @@ import subprocess
 from typing import Any
 
 from local_runner.models import InputMount
+from local_runner.storage.job_tree import FOLDER_MODE
+from local_runner.storage.uniform import make_uniform
 
 
 class InputMounts:
@@ -30,7 +32,7 @@ class InputMounts:
         if self._overlay and not any(character in path for path in paths for character in ',:\\"'):
             for directory in (upper, work):
                 directory.mkdir(exist_ok=True)
-                directory.chmod(0o777)
+                directory.chmod(FOLDER_MODE)
             lower = ":".join(str(layer.resolve()) for layer in mount.layers)
             options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={lower},upperdir={upper},workdir={work}"}
             driver = DriverConfig("local", options)
@@ -40,5 +42,5 @@ class InputMounts:
             subprocess.run(
                 ["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)], check=True, stderr=subprocess.PIPE
             )
-        merged.chmod(0o777)
+        make_uniform(merged)
         return Mount(mount.local_path, str(merged), type="bind")

@@ -35,6 +35,7 @@ from local_runner.engines.sdk.process import LABEL, SdkProcess
 from local_runner.engines.sdk.request import ignored, refused, stock_request
 from local_runner.errors import EngineError, Problem
 from local_runner.models import InputMount, JobResult, ProcessingJob, StagedJob
+from local_runner.storage.uniform import make_uniform
 
 LABEL_STEP = "local-runner.step"
 NETWORK = "sagemaker-local"
@@ -211,7 +212,7 @@ def _merge(mount: InputMount) -> Path:
     for layer in reversed(mount.layers):
         command = ["cp", "-R", "--reflink=auto", "--", f"{layer}/.", str(merged)]
         subprocess.run(command, check=True, capture_output=True)
-    merged.chmod(0o777)
+    make_uniform(merged)
     return merged
 
 

@@ -85,7 +85,7 @@ def enter(scratch, mounts, own):
         if "source" in mount:
             _bind(mount["source"], target)
         else:
-            os.chmod(_overlay(mount["layers"], target, _directory(scratch, "of-input-%d" % number)), 0o777)
+            os.chmod(_overlay(mount["layers"], target, _directory(scratch, "of-input-%d" % number)), 0o755)
     os.chdir(root)
     _forget(root, own)
     _mount(".", "/", None, _MS_MOVE)

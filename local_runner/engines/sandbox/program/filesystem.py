@@ -170,6 +170,7 @@ def _mount_job(wanted: Mount) -> None:
     upper = OLD + wanted["scratch"] + b"/upper"
     work = OLD + wanted["scratch"] + b"/work"
     os.mkdir(upper)
+    os.chmod(upper, job_tree.FOLDER_MODE)  # whatever the umask is
     if not wanted["sources"]:
         mount(upper, target, None, MS_BIND)
         return

@@ -1,0 +1,3 @@
+cd /opt/ml/processing/out/o
+echo small > a
+echo capital > A

@@ -1,0 +1,3 @@
+echo > /opt/ml/processing/out/a/x
+echo > /opt/ml/processing/out/a/good
+echo > /opt/ml/processing/out/b/y

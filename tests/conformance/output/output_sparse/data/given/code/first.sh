@@ -1,0 +1,1 @@
+truncate -s 1M /opt/ml/processing/out/o/f
