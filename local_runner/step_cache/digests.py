@@ -222,8 +222,7 @@ class FileDigests:
             if _same_bytes(before, after):
                 with self._lock:
                     self.hashed += 1
-                if _settled(before, now):
-                    self._remember(before, digest.digest())
+                self._remember(before, digest.digest(), settled=_settled(before, now))
                 return _digested(before, digest.digest())
         raise UnstableError(f"{path} changes while it is read")
 
@@ -246,8 +245,10 @@ class FileDigests:
             self._remember(state, known.digest)
         return known.digest
 
-    def _remember(self, state: os.stat_result, digest: bytes) -> None:
-        known = _Known(state.st_size, state.st_mtime_ns, state.st_ctime_ns, self._day, digest)
+    def _remember(self, state: os.stat_result, digest: bytes, *, settled: bool = True) -> None:
+        """Remember a file's digest; of one that is not settled only in place of an older one that is not true now."""
+        ctime = state.st_ctime_ns if settled else 0
+        known = _Known(state.st_size, state.st_mtime_ns, ctime, self._day, digest)
         with self._lock:
             self._files[state.st_dev, state.st_ino] = known
 

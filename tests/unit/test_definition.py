@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.definitions import compare, condition, daily, fail, get, join, pipeline, processing, s3_output, text
 
 from local_runner.definition.parser import inspect_definition, parse_definition
+from local_runner.definition.paths import Path
 from local_runner.definition.syntax import Comparison, JsonGet
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import Branch, Dependency, PipelineDefinition, RetryPolicy
@@ -37,6 +38,7 @@ def test_a_whole_pipeline_is_read_flat_and_in_document_order() -> None:
     (gate,) = definition.step("Gate").arguments["Conditions"]
     assert isinstance(gate, Comparison)
     assert isinstance(gate.left, JsonGet)
+    assert isinstance(gate.left.path, Path)
     assert gate.left.path.segments == ("bad", "ratio")
     assert [parameter.default for parameter in definition.parameters] == ["s3://b/raw", 1, 0.1, "fast"]
 

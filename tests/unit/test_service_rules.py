@@ -10,7 +10,7 @@ import pytest
 from botocore.loaders import Loader
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.definitions import processing_request, s3_input, s3_output
+from support.definitions import get, join, pipeline, processing, processing_request, s3_input, s3_output
 
 from local_runner.definition.advice import advice
 from local_runner.definition.parser import inspect_document
@@ -102,22 +102,11 @@ def test_types_have_the_local_storage_of_ec2() -> None:
 
 
 # ------------------------------------------------------------------------------------------- values, as they are given
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Parameters": [{"Name": "P", "Type": "String", "DefaultValue": "x"}],
-    "Steps": [
-        {
-            "Name": "A",
-            "Type": "Processing",
-            "Arguments": request(
-                AppSpecification={
-                    "ImageUri": "i",
-                    "ContainerArguments": [{"Std:Join": {"On": "", "Values": [{"Get": "Parameters.P"}]}}],
-                }
-            ),
-        }
-    ],
-}
+ARGUMENTS = [join(get("Parameters.P"), on="")]
+DEFINITION = pipeline(
+    processing("A", members={"AppSpecification": {"ContainerArguments": ARGUMENTS}}),
+    parameters=[{"Name": "P", "Type": "String", "DefaultValue": "x"}],
+)
 
 
 def test_an_argument_that_values_make_empty_or_too_long_is_found_before_a_start(cache_dir: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_hit_reads_no_file_again(project: Project) -> None:
     project.run()
     project.age()
     project.run()
-    digests = FileDigests(project.state / "steps/digests")
+    digests = FileDigests(project.state / "steps/digests.sqlite")
     digests.of(list(project.state.glob("steps/entries/*/[0-9]*")))
     digests.of([project.file("a"), project.file("b")])
     assert digests.hashed == 0
