@@ -17,11 +17,11 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from local_runner.storage.files import SETTLED_NS
 
@@ -38,10 +38,11 @@ _ATTEMPTS = 3
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 _LARGE_BYTES = 256 * 1024  # below that, handing a file to another thread costs more than hashing it
 _FLUSH = 20_000
+_AT_ONCE = 500  # values in a query: SQLite before 3.32 takes 999
 _KEPT_DAYS = 60
 _WAIT_SECONDS = 30
 _STAMP = struct.Struct("=QQQq")
-_NAME = struct.Struct("=QQ")
+_NAME = struct.Struct(">QQ")  # big-endian: files that were made one after the other lie side by side
 _ROW = struct.Struct("=QqqI32s")
 _SEAL_BYTES = 8
 _TABLES = """
@@ -178,7 +179,7 @@ class FileDigests:
         with self._lock:
             if (new := self._parts.get(stamp)) is not None:
                 return new
-            row = self._ask("parts", stamp)
+            row = self._ask("parts", [stamp]).get(stamp)
             if row is not None and row[0] + _KEPT_DAYS // 2 < self._day:  # so that what is used stays
                 self._parts[stamp] = row[1]
             return row[1] if row else None
@@ -189,8 +190,9 @@ class FileDigests:
         unknown: list[int] = []
         large: list[int] = []
         now = time.time_ns()
+        stored = self._stored([(state.st_dev, state.st_ino) for state in states])
         for index, state in enumerate(states):
-            digest = self._remembered(state, now)
+            digest = self._remembered(state, now, stored)
             found.append(None if digest is None else _digested(state, digest))
             if digest is None:
                 (large if state.st_size > _LARGE_BYTES else unknown).append(index)
@@ -212,10 +214,11 @@ class FileDigests:
             try:
                 before = os.fstat(descriptor)
                 content = os.read(descriptor, _LARGE_BYTES + 1)
-                digest = hashlib.sha256(content)
-                while content:
+                digest, size = hashlib.sha256(content), len(content)
+                while content and size != before.st_size:
                     content = os.read(descriptor, 1024 * 1024)
                     digest.update(content)
+                    size += len(content)
                 after = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
@@ -226,10 +229,10 @@ class FileDigests:
                 return _digested(before, digest.digest())
         raise UnstableError(f"{path} changes while it is read")
 
-    def _remembered(self, state: os.stat_result, now: int) -> bytes | None:
+    def _remembered(self, state: os.stat_result, now: int, stored: Mapping[tuple[int, int], _Known]) -> bytes | None:
         key = (state.st_dev, state.st_ino)
         with self._lock:
-            known = self._files.get(key) or self._stored(key)
+            known = self._files.get(key) or stored.get(key)
         if (
             known is None
             or (known.size, known.mtime) != (state.st_size, state.st_mtime_ns)
@@ -288,24 +291,36 @@ class FileDigests:
             self._files.clear()
             self._parts.clear()
 
-    def _stored(self, key: tuple[int, int]) -> _Known | None:
-        row = self._ask("files", _NAME.pack(*key))
-        if row is None or len(row[1]) != _ROW.size:
-            return None
-        size, mtime, ctime, day, digest = _ROW.unpack(row[1])
-        return _Known(size, mtime, ctime, day, digest)
+    def _stored(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], _Known]:
+        """What the database has of these files, where nothing newer is known."""
+        with self._lock:
+            wanted = {_NAME.pack(*key): key for key in keys if key not in self._files}
+            found = self._ask("files", list(wanted)).items()
+        return {wanted[name]: _Known(*_ROW.unpack(row)) for name, (_, row) in found if len(row) == _ROW.size}
 
-    def _ask(self, table: str, name: bytes) -> tuple[int, bytes] | None:
-        """The day and the content of a row; None where there is none, or not as it was written."""
-        query = f"SELECT day, row FROM {table} WHERE name = ?"
+    def _ask(self, table: str, names: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        """The day and the content of each row that is there, as it was written."""
+
+        def ask(database: sqlite3.Connection) -> list[tuple[Any, Any, Any]]:
+            rows: list[tuple[Any, Any, Any]] = []
+            for first in range(0, len(names), _AT_ONCE):
+                some = names[first : first + _AT_ONCE]
+                query = f"SELECT name, day, row FROM {table} WHERE name IN ({','.join('?' * len(some))})"
+                rows += database.execute(query, some).fetchall()
+            return rows
+
         try:
-            found = self._with_database(lambda database: database.execute(query, (name,)).fetchone(), make=False)
+            found = self._with_database(ask, make=False) or []
         except OSError:
-            return None
-        if found is None or not isinstance(found[0], int) or not isinstance(found[1], bytes):
-            return None
-        content = found[1][:-_SEAL_BYTES]
-        return (found[0], content) if _sealed(name, content) == found[1] else None
+            return {}
+        return {
+            name: (day, row[:-_SEAL_BYTES])
+            for name, day, row in found
+            if isinstance(name, bytes)
+            and isinstance(day, int)
+            and isinstance(row, bytes)
+            and _sealed(name, row[:-_SEAL_BYTES]) == row
+        }
 
     def _with_database(self, use: Callable[[sqlite3.Connection], T], *, make: bool) -> T | None:
         """What ``use`` gives; None where there is no database and none is to be made. Raises OSError.

@@ -156,11 +156,14 @@ class StepCache:
 
     def _link(self, files: tuple[StoredFile, ...], kept: Mapping[str, tuple[Path, Digested]], directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        made = {""}
         for file in files:
             path, content = kept[file.stored]
-            place = directory / file.path
-            if "/" in file.path:
-                place.parent.mkdir(parents=True, exist_ok=True)
+            place = f"{directory}/{file.path}"
+            folder = file.path.rpartition("/")[0]
+            if folder not in made:
+                (directory / folder).mkdir(parents=True, exist_ok=True)
+                made.add(folder)
             link_or_copy(path, place)
             self.digests.linked(place, content)
 

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,8 @@ class StepStore:
     def files(self, manifest: Manifest, digests: FileDigests) -> dict[str, tuple[Path, Digested]]:
         """The files of an entry by their stored names, all of them verified. Raises CorruptError, OSError."""
         wanted = [file for files in (*manifest.outputs.values(), manifest.logs) for file in files]
-        paths = [self.path(manifest.key) / file.stored for file in wanted]
+        directory = self.path(manifest.key)
+        paths = [f"{directory}/{file.stored}" for file in wanted]
         try:
             found = digests.of(paths)
         except FileNotFoundError as error:
@@ -103,7 +104,7 @@ class StepStore:
         for file, path, each in zip(wanted, paths, found, strict=True):
             if tuple(each.content) != (file.size, file.sha256):
                 raise CorruptError(f"{path} was changed")
-        return {file.stored: (path, each) for file, path, each in zip(wanted, paths, found, strict=True)}
+        return {file.stored: (Path(path), each) for file, path, each in zip(wanted, paths, found, strict=True)}
 
     def used(self, key: str) -> None:
         """Note that an entry was used: pruning goes by it."""
@@ -112,7 +113,10 @@ class StepStore:
 
     def add(self, draft: Path, manifest: Manifest) -> None:
         """Put what lies in ``draft`` in place as the entry of that key, in place of one there is. Raises OSError."""
-        body = json.dumps(asdict(manifest), separators=(",", ":"))
+        # Not asdict, which copies every value of a hundred thousand files.
+        outputs = {name: [vars(file) for file in files] for name, files in manifest.outputs.items()}
+        document = {**vars(manifest), "outputs": outputs, "logs": [vars(file) for file in manifest.logs]}
+        body = json.dumps(document, separators=(",", ":"))
         (draft / _MANIFEST).write_text(sealed(body), encoding="utf-8")
         self.entries.mkdir(parents=True, exist_ok=True)
         self.drop(manifest.key)
@@ -221,21 +225,22 @@ class Draft:
         """Take every file below a directory. Raises OSError, UnstableError."""
         self.directory.mkdir(parents=True, exist_ok=True)
         names = sorted(_paths_below(source))
-        found = self.digests.of([source / name for name in names])
+        found = self.digests.of([f"{source}/{name}" for name in names])
         taken: list[StoredFile] = []
         for name, each in zip(names, found, strict=True):
             stored = str(self.count)
             self.count += 1
-            link_or_copy(source / name, self.directory / stored)
-            self.digests.linked(source / name, each)
+            link_or_copy(f"{source}/{name}", f"{self.directory}/{stored}")
+            self.digests.linked(f"{source}/{name}", each)
             taken.append(StoredFile(name, *each.content, stored))
         return tuple(taken)
 
 
 def _paths_below(directory: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            yield os.path.relpath(os.path.join(folder, name), directory)
+    top = os.fspath(directory)
+    for folder, _, names in os.walk(top):
+        below = folder[len(top) + 1 :]
+        yield from (f"{below}/{name}" if below else name for name in names)
 
 
 def step_store(state: Path) -> StepStore:

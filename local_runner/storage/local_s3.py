@@ -237,7 +237,10 @@ class Storage:
         """Whether the tree has each of these files (not their copies) at its path below ``uri`` already."""
         target = self.path(uri)
         try:
-            return target.is_dir() and all(file.samefile(target / name) for name, file in files.items())
+            return target.is_dir() and all(
+                os.path.samefile(file, f"{target}/{name}")  # noqa: PTH121 (texts)
+                for name, file in files.items()
+            )
         except OSError:
             return False
 
