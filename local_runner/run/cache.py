@@ -72,5 +72,6 @@ def _is_cached(
 ) -> bool:
     looked = cache.look(planned, job, execution, storage)
     if looked is not None:
-        cache.begun[planned.step.name] = looked.inputs
+        data = {item.name for item in job.inputs if not storage.is_code(item.s3_uri)}
+        cache.begun[planned.step.name] = {name: found for name, found in looked.inputs.items() if name in data}
     return looked is not None and cache.find(planned, looked) is not None

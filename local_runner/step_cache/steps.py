@@ -65,7 +65,8 @@ class StepCache:
     dry: bool = False
     looked: dict[str, Looked] = field(default_factory=dict[str, Looked])
     begun: dict[str, Mapping[str, InputContent]] = field(default_factory=dict[str, Mapping[str, InputContent]])
-    """The inputs of steps as they were found when the execution began; each is used once."""
+    """The inputs of steps as they were found when the execution began; each is used once. Not those that are the
+    project's code, which a run copies."""
     _linked: list[tuple[ProcessingInput, Storage, int]] = field(
         default_factory=list[tuple[ProcessingInput, Storage, int]]
     )
@@ -86,9 +87,8 @@ class StepCache:
             machine = self.machine_of(job.image_uri)
             if machine is None:
                 return None
-            inputs = self.begun.pop(planned.step.name, None) or {
-                item.name: digested(item, storage, self.digests) for item in job.inputs
-            }
+            begun = self.begun.pop(planned.step.name, {})
+            inputs = {item.name: begun.get(item.name) or digested(item, storage, self.digests) for item in job.inputs}
         except DataError:
             return None
         except (OSError, UnstableError) as error:

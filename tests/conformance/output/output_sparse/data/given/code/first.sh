@@ -1,1 +1,1 @@
-truncate -s 1M /opt/ml/processing/out/o/f
+truncate -s 1K /opt/ml/processing/out/o/f
