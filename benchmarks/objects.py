@@ -28,6 +28,7 @@ OUTPUTS = 100_000
 
 def make(directory: Path, count: int) -> Path:
     """A directory of so many files."""
+    folder = directory
     for number in range(count):
         if number % FOLDER == 0:
             folder = directory / f"{number // FOLDER:04}"
