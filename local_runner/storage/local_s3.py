@@ -282,7 +282,7 @@ def _without_odd_names(found: Scan, tree: Path) -> Scan:
     kept = [folder for folder in found.folders if folder not in odd]
     whole = found.whole
     for folder in odd:
-        names: list[str] = []
+        pairs: list[tuple[str, str]] = []
         for name, file in zip(folder.names, folder.files, strict=True):
             try:
                 job_tree.check_key(folder.key + name)
@@ -293,9 +293,10 @@ def _without_odd_names(found: Scan, tree: Path) -> Scan:
                     raise DataError(f"ClientError: {what}") from None
                 whole = None
             else:
-                names.append(name)  # in the tree a file's name is the key's
-        if names:
-            kept.append(KeyFolder(folder.key, folder.directory, names, names))
+                pairs.append((name, file))
+        if pairs:
+            names, files = zip(*pairs, strict=True)
+            kept.append(KeyFolder(folder.key, folder.directory, names, files))
     return Scan(kept, whole)
 
 

@@ -23,7 +23,7 @@ from local_runner.models import Execution
 from local_runner.project import Project as OpenProject
 from local_runner.run.pipeline import run_pipeline
 from local_runner.run.request import RunRequest
-from local_runner.step_cache.digests import FileDigests
+from local_runner.step_cache.digests import PART, FileDigests
 from local_runner.step_cache.key import Signature
 from local_runner.step_cache.store import step_store
 from local_runner.step_cache.why import CloudCache, cloud_cache, differences
@@ -288,6 +288,48 @@ def test_a_file_that_was_just_written_is_read_again(tmp_path: Path) -> None:
     later = FileDigests(index)
     assert later.of([file]) == first
     assert later.hashed == 0
+
+
+def test_a_link_made_while_links_are_made_is_no_reason_to_read_a_file_again(tmp_path: Path) -> None:
+    file, index = tmp_path / "file", tmp_path / "digests"
+    file.write_text("one")
+    time.sleep(0.05)
+    digests = FileDigests(index)
+    first = digests.of([file])
+    time.sleep(0.05)
+    with digests.linking():
+        (tmp_path / "link").hardlink_to(file)
+    assert digests.of([file]) == first
+    assert digests.hashed == 1
+    time.sleep(0.05)
+    (tmp_path / "another").hardlink_to(file)  # by somebody else: it may have been changed as well
+    assert digests.of([file]) == first
+    assert digests.hashed == 2
+
+
+def test_a_folder_of_any_size_is_read_once_and_a_changed_file_of_it_alone(tmp_path: Path) -> None:
+    names = [f"{number:05}" for number in range(2 * PART + 1)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    time.sleep(0.05)
+    index = tmp_path / "digests.sqlite"
+    digests = FileDigests(index)
+    first = digests.folder(str(tmp_path), names)
+    digests.save()
+    assert (first.objects, digests.hashed) == (len(names), len(names))
+    (tmp_path / names[PART]).write_text("00000")
+    time.sleep(0.05)
+    later = FileDigests(index)
+    changed = later.folder(str(tmp_path), names)
+    assert (changed.digest != first.digest, later.hashed) == (True, 1)
+    later.save()
+    flip(index, index.stat().st_size // 2)
+    assert FileDigests(index).folder(str(tmp_path), names).digest == changed.digest
+    index.write_bytes(b"no database at all")
+    after = FileDigests(index)
+    assert after.folder(str(tmp_path), names).digest == changed.digest
+    after.save()
+    assert FileDigests(index).folder(str(tmp_path), names).digest == changed.digest
 
 
 # ------------------------------------------------------------------------------------------------- any edit at all

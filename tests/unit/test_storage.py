@@ -41,6 +41,24 @@ def test_a_mapped_directory_is_one_layer_and_no_copy(tmp_path: Path) -> None:
     assert storage.list_objects("s3://b/flights/dt=1").layers == (data / "dt=1",)
 
 
+@pytest.mark.parametrize("folder", ["in", "a" * 200])
+def test_a_mapped_file_may_have_another_name_than_its_key(tmp_path: Path, folder: str) -> None:
+    file = write(tmp_path, "here.csv") / "here.csv"
+    storage = Storage(tmp_path / "s3", (Source(f"s3://b/{folder}/there.csv", file),))
+    assert listed(storage, f"s3://b/{folder}/") == {"there.csv": "here.csv"}
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_manifest_is_the_same_however_many_names_it_has(tmp_path: Path, count: int) -> None:
+    names = [f"day={number % 7}/x{number}.csv" for number in range(count)]
+    data = write(tmp_path / "data", *names, "day=1/not_named.csv")
+    (tmp_path / "manifest").write_text(json.dumps([{"prefix": "s3://b/in/"}, *names]))
+    sources = (Source("s3://b/in", data), Source("s3://b/m.json", tmp_path / "manifest"))
+    found = Storage(tmp_path / "s3", sources).list_manifest("s3://b/m.json").objects
+    assert {item.name: item.path.read_text() for item in found} == {name: name for name in names}
+    assert [item.key for item in found] == sorted(f"in/{name}" for name in names)
+
+
 def test_a_prefix_is_text_not_a_folder(tmp_path: Path) -> None:
     data = write(tmp_path / "data", "raw/a.csv", "raw2/b.csv", "raw.csv", "other/c.csv")
     storage = Storage(tmp_path / "s3", (Source("s3://b", data),))
