@@ -15,7 +15,7 @@ SHARE ?= 1
 export UV_NATIVE_TLS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local-run watch plan promote validate image test test-fast conformance attack coverage lint format lock docs bench bench-objects clean
+.PHONY: help setup local-run watch plan promote validate image test test-fast conformance attack coverage lint format lock docs bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,9 +95,7 @@ bench: $(STAMP) ## Measure: side by side with stock local mode, and the runner's
 	@$(BIN)/python benchmarks/side_by_side.py
 	@$(BIN)/python benchmarks/cached.py
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
-
-bench-objects: $(STAMP) ## Measure what an object of an input costs, up to a million (benchmarks/RESULTS.md; ARGS=MOST)
-	@$(BIN)/python benchmarks/objects.py $(ARGS)
+	@$(BIN)/python benchmarks/objects.py
 
 clean: ## Remove local S3, runs, caches, the site and .venv (images stay)
 	@rm -rf .local_runner $(VENV) .pytest_cache .ruff_cache .hypothesis site .coverage .coverage.*

@@ -1,4 +1,4 @@
-"""Measures what a run costs for each object of its input, from a thousand to a million (`make bench-objects`).
+"""Measures what a run costs for each object of its input, from a thousand to a million (`make bench`).
 
 Prints a table, and puts it into RESULTS.md.
 
@@ -68,7 +68,7 @@ def main() -> None:
     most = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     lines = [
         "# Cost of an object\n",
-        "Written by `make bench-objects` (`objects.py` says how). Wall time and peak memory of whole runs on the",
+        "Written by `make bench` (`objects.py` says how). Wall time and peak memory of whole runs on the",
         "sandbox; the unchanged run is the median of three.\n",
         "| Objects | Hosts | First run | An object | Unchanged run | An object | Peak memory, first and unchanged |",
         "|---|---|---|---|---|---|---|",

@@ -7,7 +7,6 @@ value that is not known yet (Deferred) breaks no rule. Reads ``local_storage.jso
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from local_runner.definition.paths import Deferred
 from local_runner.errors import Problem
-from local_runner.jsontext import as_list, as_object, kind, shorten
+from local_runner.jsontext import as_list, as_object, kind, parse_json, shorten
 
 
 @dataclass(frozen=True)
@@ -188,4 +187,4 @@ def local_storage(instance_type: Any) -> int | None:
 @cache
 def _local_storage() -> dict[str, int]:
     text = Path(__file__).with_name("local_storage.json").read_text(encoding="utf-8")
-    return json.loads(text)["gigabytes"]
+    return parse_json(text)["gigabytes"]

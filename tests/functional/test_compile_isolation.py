@@ -146,10 +146,11 @@ import json, sys
 from pathlib import Path
 from local_runner.compile.compiler import compile_pipeline
 from local_runner.project import Project
+from local_runner.storage.records import unsealed
 root, state = Path(sys.argv[1]), Path(sys.argv[2])
 notes = []
 done = compile_pipeline(Project.at(root, state, notes.append), None, use_cache=len(sys.argv) < 4)
-entries = [json.loads(path.read_text()) for path in (state / "compiled").glob("*.json")]
+entries = [json.loads(unsealed(path.read_bytes())) for path in (state / "compiled").glob("*.json")]
 print(json.dumps({"definition": done.definition, "cached": done.cached, "notes": notes, "entries": entries}))
 """
 

@@ -187,8 +187,8 @@ def test_a_directory_in_the_place_of_any_lock_of_the_state(tmp_path: Path):
     command = ("run", path, "--engine", "sandbox", "--state", state)
     assert local_runner(*command).returncode == 0
     locks = [lock for lock in sorted(state.rglob("*lock*")) if lock.is_file() and "runs" not in lock.parts]
-    assert {lock.name for lock in locks} >= {".lock", "opening.lock", "digests.lock"}
-    for lock in locks:
+    assert {lock.name for lock in locks} >= {".lock", "opening.lock"}
+    for lock in [*locks, state / "steps/digests.sqlite"]:  # a database, which has its locks inside
         lock.unlink()
         lock.mkdir()
         done = local_runner(*command, "--refresh", "First")
