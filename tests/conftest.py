@@ -38,6 +38,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     set_up(item)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest row that one worker has to itself goes first. While it builds the image, the others need none."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    if group and group.args == ("sdk",):
+        return 0
+    return 2 if item.get_closest_marker("docker") else 1
+
+
 @pytest.fixture(scope="session")
 def processing_image() -> str:
     """The tag of the project's own image, built if it has to be."""
