@@ -64,13 +64,6 @@ def project(tmp_path: Path, processing_image: str) -> Project:
     return Project(tmp_path, processing_image)
 
 
-@pytest.mark.slow
-def test_a_job_that_needs_more_than_its_instance_has_is_killed(project: Project) -> None:
-    step, _ = project.run(FILL, "ml.t3.medium")
-    assert (step["status"], step["exit_code"]) == ("Failed", 137)
-    assert step["failure_reason"] == "algo-1 was killed: out of memory; ml.t3.medium has 4 GiB."
-
-
 def limits(step: dict[str, Any]) -> dict[str, str]:
     """The cgroup files that the job printed, by name."""
     return dict(line.split(":") for line in Path(step["log"]).read_text().splitlines())
