@@ -85,7 +85,7 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------------------------- writes
     def _write(self, aws: Aws) -> None:
-        definition = self._definition()
+        definition = self._definition(planned=aws.is_checking)
         assert IMAGE_URI not in texts_of(definition), "no image was given for a step that uses it"
         request: dict[str, Any] = {"PipelineName": self.target.names.pipeline_name, "RoleArn": self.role_arn}
         request |= self._body(aws, json.dumps(definition))

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.cloud_proxy import Proxy
 from support.command_line import Running, local_runner
 from support.definitions import parameter, pipeline, processing
 from support.played_executions import Played, PlayedStep, Service, serving
@@ -85,9 +86,9 @@ def record(number: int, **more) -> ReleaseRecord:
 
 
 @pytest.fixture
-def service(moto_server: str, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(proxy: Proxy, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """An empty account in which executions take time; the command line and ``aws`` speak to it."""
-    address = urlsplit(moto_server)
+    address = urlsplit(proxy.url)
     with serving((str(address.hostname), int(address.port or 0))) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
         monkeypatch.setenv("AWS_REGION", REGION)
@@ -364,6 +365,16 @@ targets = st.fixed_dictionaries(
     {
         "Arn": arns("sagemaker", "pipeline/"),
         "RoleArn": st.just(f"arn:aws:iam::{ACCOUNT}:role/start"),
+        "SageMakerPipelineParameters": st.fixed_dictionaries(
+            {
+                "PipelineParameterList": st.lists(
+                    st.fixed_dictionaries(
+                        {"Name": st.from_regex("[A-Za-z]{1,9}", fullmatch=True), "Value": texts.filter(bool)}
+                    ),
+                    max_size=3,
+                )
+            }
+        ),
     },
     optional={
         "DeadLetterConfig": st.fixed_dictionaries({"Arn": arns("sqs", "")}),
@@ -371,17 +382,6 @@ targets = st.fixed_dictionaries(
             {"MaximumRetryAttempts": st.integers(0, 185), "MaximumEventAgeInSeconds": st.integers(60, 86400)}
         ),
         "Input": texts.filter(bool),
-        "SageMakerPipelineParameters": st.fixed_dictionaries(
-            {
-                "PipelineParameterList": st.lists(
-                    st.fixed_dictionaries(
-                        {"Name": st.from_regex("[A-Za-z]{1,9}", fullmatch=True), "Value": texts.filter(bool)}
-                    ),
-                    min_size=1,
-                    max_size=3,
-                )
-            }
-        ),
     },
 )
 schedules = st.fixed_dictionaries(
