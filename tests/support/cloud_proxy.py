@@ -21,12 +21,14 @@ class Proxy:
     """``rule(call)`` is asked for each call: None lets it through, else an error code, sent in place of the answer.
 
     ``after`` says whether the emulator still makes the call whose answer is an error. ``calls`` are all there were.
-    ``edit(call, body, answer)`` may put another answer, (status, headers, content), in place of the emulator's.
+    ``refused`` are the calls that the account itself refused, ``settings`` what it does so for beside what all accounts
+    refuse (strict_account.py). ``edit(call, body, answer)`` may put another answer, (status, headers, content), in the
+    place of the emulator's.
     """
 
     def __init__(self, target):
         self.rule, self.after, self.calls = (lambda _: None), False, []
-        self.refused = []
+        self.refused, self.settings = [], []
         self.edit = lambda _call, _body, answer: answer
         self._over = threading.Event()
         self._target, self._lock = urlsplit(target).netloc, threading.Lock()
@@ -68,7 +70,7 @@ class Proxy:
             self.calls.append(call)
             code = self.rule(call)
         said = f"{code}, says the proxy"
-        if code is None and (refused := refusal_of(service, handler, body)):
+        if code is None and (refused := refusal_of(service, handler, body, self.settings)):
             code, said = refused
             self.refused.append((call, said))
         if code == HANG:

@@ -6,6 +6,7 @@ asked to send.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from botocore.exceptions import UnknownServiceError
@@ -26,16 +27,39 @@ CODES = {
 """What a service calls a request that its model forbids; ValidationException where none is named."""
 
 
-def refusal_of(service: str, handler: Any, body: bytes) -> tuple[str, str] | None:
-    """The code and the message with which the service refuses the request; None where it takes it."""
+Refusal = tuple[str, str]
+"""The code and the message of a service."""
+
+Setting = Callable[[str, dict[str, Any]], Refusal | None]
+"""What an account's own settings refuse: is given ``service:Operation`` and the parameters."""
+
+
+def refusal_of(service: str, handler: Any, body: bytes, settings: Iterable[Setting]) -> Refusal | None:
+    """With what the account refuses the request; None where it takes it."""
     parsed = parameters_of(service, handler, body)
     if parsed is None:
         return None
-    problems = call_problems(*parsed)
-    if not problems:
+    operation, parameters = parsed
+    if problems := call_problems(operation, parameters):
+        said = f"{len(problems)} validation errors detected: " + "; ".join(map(str, problems))
+        return CODES.get(service, "ValidationException"), said
+    found = (setting(f"{service}:{operation.name}", parameters) for setting in settings)
+    return next((refusal for refusal in found if refusal), None)
+
+
+def demands_encryption(call: str, parameters: dict[str, Any]) -> Refusal | None:
+    """A bucket whose policy denies objects that come without a key of KMS, as many organisations have it."""
+    if call != "s3:PutObject" or parameters.get("ServerSideEncryption") == "aws:kms":
         return None
-    said = f"{len(problems)} validation errors detected: " + "; ".join(map(str, problems))
-    return CODES.get(service, "ValidationException"), said
+    return "AccessDenied", "User is not authorized to perform: s3:PutObject with an explicit deny in a resource policy"
+
+
+def demands_the_owner(call: str, parameters: dict[str, Any]) -> Refusal | None:
+    """Refuses calls about objects that do not say whose bucket they mean, with which a bucket can be taken over."""
+    about_objects = call in ("s3:PutObject", "s3:GetObject", "s3:HeadObject", "s3:DeleteObject", "s3:ListObjectsV2")
+    if not about_objects or parameters.get("ExpectedBucketOwner"):
+        return None
+    return "AccessDenied", f"{call} without ExpectedBucketOwner"
 
 
 def parameters_of(service: str, handler: Any, body: bytes) -> tuple[Any, dict[str, Any]] | None:

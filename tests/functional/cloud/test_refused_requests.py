@@ -7,6 +7,7 @@ import pytest
 from support import cloud_samples as samples
 from support.cloud_samples import AWS, NAMES
 from support.promotion import REGION, account, planned, promoted, release
+from support.strict_account import demands_encryption, demands_the_owner
 
 from local_runner.cloud.account.aws import Aws, AwsError
 from local_runner.cloud.operations.promote import RefusedRequestsError
@@ -33,6 +34,7 @@ def test_a_plan_lists_every_request_that_would_be_refused(proxy, tmp_path):
 def test_a_plan_that_the_account_takes_is_what_a_promotion_sends(proxy, tmp_path):
     """With everything on: no request is refused on its way."""
     aws = Aws(REGION)
+    proxy.settings = [demands_encryption, demands_the_owner]
     settings: dict[str, Any] = {
         "kms_key_id": samples.KEY,
         "network": {"subnets": ["subnet-0123456789abcdef0"], "security_group_ids": ["sg-0123456789abcdef0"]},
@@ -40,6 +42,7 @@ def test_a_plan_that_the_account_takes_is_what_a_promotion_sends(proxy, tmp_path
         "tags": {"team": "data"},
     }
     promoted(aws, release(aws, tmp_path, **settings))
+    proxy.settings = []
     assert account(aws)["schedules"] == ["FlightsDaily-dev"]
     assert proxy.refused == []
 
