@@ -41,6 +41,7 @@ def _host_failure(ended: HostResult) -> str:
         126: " (the entrypoint cannot be executed)",
         127: " (the entrypoint was not found)",
         _KILLED: " (killed: out of memory, or SIGKILL)",
+        130: " (SIGINT)",
         143: " (SIGTERM)",
     }.get(ended.exit_code, "")
     extra = f": {ended.error}" if ended.error else ""

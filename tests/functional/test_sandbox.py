@@ -545,6 +545,16 @@ def test_outputs_given_to_another_user_come_back(sandbox: Sandbox, tmp_path: Pat
 
 
 # ----------------------------------------------------------------------------------------------------- output
+def test_a_job_ignores_no_signal_whatever_its_runner_ignores(sandbox: Sandbox):
+    """As what a shell runs in its background ignores SIGINT, which is what stops a job."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        assert sandbox.sh("grep SigIgn /proc/self/status") == ["SigIgn:\t" + "0" * 16]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_every_line_arrives_and_is_logged(sandbox: Sandbox):
     assert sandbox.run(processing_job("sh", "-c", "seq 100000; seq 5 >&2")).succeeded
     expected = [str(number) for number in (*range(1, 100001), *range(1, 6))]

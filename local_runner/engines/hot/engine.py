@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_runner.engines import GRACE_SECONDS, Capabilities, Engine, OnLine
+from local_runner.engines import Capabilities, Engine, OnLine
 from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.following import Ending
@@ -115,7 +115,7 @@ class HotEngine:
         except NotRunHotError:
             self._broken.add(kind.key)
             raise
-        grace = dict(GRACE_SECONDS)
+        grace = dict(self.cold.grace)
         if self.at_once:
             grace["interrupted"] = 0.0
         with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:

@@ -51,7 +51,7 @@ class JobContainers:
         return found
 
     def stop(self, grace: float) -> bool:
-        """SIGTERM, the grace period (in seconds), SIGKILL, for all at once; whether there were any."""
+        """Their stop signal, the grace period (in seconds), SIGKILL, for all at once; whether there were any."""
         containers = self._all()
 
         def stop(container: str) -> None:
