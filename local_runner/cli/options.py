@@ -19,8 +19,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """One line to stderr: stdout is for what a command is asked for."""
-    click.echo(text, err=True)
+    """One line to stderr, as a terminal may show it: stdout is for what a command is asked for."""
+    _echo(text, err=True)
+
+
+def show(text: str) -> None:
+    """Lines to stdout, as a terminal may show them. Documents, which are for programs, go to ``click.echo``."""
+    _echo(text, err=False)
+
+
+def _echo(text: str, *, err: bool) -> None:
+    from local_runner.report.text import printable
+
+    click.echo(printable(text), err=err)
 
 
 def project_here(state: Path) -> Project:

@@ -229,8 +229,9 @@ class DockerEngine:
             code = int(self._api.wait(container)["StatusCode"])
         # The engine's flag is also set where it was a child of the entrypoint that the kernel killed.
         if code and self._api.inspect_container(container)["State"].get("OOMKilled"):
-            return HostResult(host.name, code, log.error, out_of_memory=self.memory_reason(staged.job.instance_type))
-        return HostResult(host.name, code, log.error)
+            memory = self.memory_reason(staged.job.instance_type)
+            return HostResult(host.name, code, log.error, out_of_memory=memory, errors=tuple(log.errors))
+        return HostResult(host.name, code, log.error, errors=tuple(log.errors))
 
     def memory_reason(self, instance_type: str) -> str:
         """How much memory a host had that the kernel killed for want of more."""

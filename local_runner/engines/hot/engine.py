@@ -125,7 +125,8 @@ class HotEngine:
                 kill_worker(self.cold.client.api, kind)
                 return JobResult.lost(staged, str(error), hot=True)
             memory = self.cold.memory_reason(job.instance_type) if ended.out_of_memory else None
-            result = HostResult(host.name, ended.exit_code, log.error, out_of_memory=memory)
+            errors = tuple(log.errors)
+            result = HostResult(host.name, ended.exit_code, log.error, out_of_memory=memory, errors=errors)
         return JobResult((result,), ended.stopped, hot=True)
 
     def _kind(self, job: ProcessingJob) -> WorkerKind:
