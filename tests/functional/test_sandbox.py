@@ -367,7 +367,7 @@ def test_network_isolation_leaves_only_loopback(sandbox: Sandbox):
 # --------------------------------------------------------------------------------------------------- stopping
 def test_stop_asks_first(sandbox: Sandbox):
     stop = threading.Event()
-    script = "trap 'echo tidying up; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    script = "trap 'echo tidying up; exit 3' INT; echo ready; while :; do sleep 0.05; done"
     result = sandbox.run(processing_job("sh", "-c", script), stop=stop, on_line=lambda *_: stop.set())
     assert sandbox.said() == ["ready", "tidying up"]
     assert (result.hosts[0].exit_code, result.stopped, result.succeeded) == (3, "interrupted", False)
@@ -393,7 +393,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
 
 def test_max_runtime(sandbox: Sandbox):
     result = sandbox.run(processing_job("sleep", "60", max_runtime=1))
-    assert (result.hosts[0].exit_code, result.stopped) == (143, "max_runtime")
+    assert (result.hosts[0].exit_code, result.stopped) == (130, "max_runtime")
 
 
 def test_background_processes_end_with_the_job(sandbox: Sandbox):
