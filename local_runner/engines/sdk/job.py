@@ -93,7 +93,6 @@ class SdkJob:
             "errors": str(self._links / "errors.log"),
             "result": str(self._links / "result.json"),
             "serving_port": _free_port(),
-            "stop_signal": how.signal.name,
         }
         file.write_text(json.dumps(job), encoding="utf-8")
         output = ComposeOutput()
@@ -103,7 +102,7 @@ class SdkJob:
             for host, line in output.feed(data):
                 logs[host].write(line + b"\n")
 
-        stopped = _follow(descriptor, partial(_stop, self._containers, self._grace, pid), take, stop)
+        stopped = _follow(descriptor, partial(_stop, self._containers, how, self._grace, pid), take, stop)
         take(b"")  # what is left of a last line
         error = _error(self._links)
         message = next((line for line in output.own_lines if line.startswith("ERROR") or "Error response" in line), "")
@@ -135,12 +134,12 @@ def _follow(
             ended.set()
 
 
-def _stop(containers: JobContainers, grace: float, pid: int, ended: threading.Event) -> None:
+def _stop(containers: JobContainers, how: Stop, grace: float, pid: int, ended: threading.Event) -> None:
     """Stop the containers, after which docker compose ends by itself; again and again, as more may be on their way."""
     deadline = monotonic() + grace + _STOP_SECONDS
     while not ended.wait(_POLL_SECONDS):
         with quietly():
-            if containers.stop(grace) and monotonic() < deadline:
+            if containers.stop(how.signal.name, grace) and monotonic() < deadline:
                 continue
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

@@ -67,7 +67,7 @@ class Settings:
 class Job:
     """``calls`` are methods with their arguments. ``temporary`` is where the SDK makes its directories.
 
-    ``errors`` takes what it logs. Model servers are reached at ``serving_port``. ``stop_signal`` is its name (SIGINT).
+    ``errors`` takes what it logs. Model servers are reached at ``serving_port``.
     """
 
     calls: list[tuple[str, dict[str, Any]]]
@@ -76,7 +76,6 @@ class Job:
     errors: str
     result: str
     serving_port: int
-    stop_signal: str
 
 
 def main(settings: Settings) -> None:
@@ -128,7 +127,7 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
         # Line by line, so that lines are seen when they are printed.
         sys.stdout = open(1, "w", encoding="utf-8", buffering=1, newline="\n", closefd=False)  # noqa: SIM115
         tempfile.tempdir = os.environ["TMPDIR"] = job.temporary
-        container: dict[str, Any] = {"labels": job.labels, "stop_signal": job.stop_signal}
+        container: dict[str, Any] = {"labels": job.labels}
         if any(method == "create_transform_job" for method, _ in job.calls):
             container["stop_grace_period"] = _GRACE_PERIOD  # a server that ignores SIGTERM would get ten seconds
             threading.Thread(target=_watch_server, args=[job], daemon=True).start()
