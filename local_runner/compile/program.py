@@ -86,11 +86,11 @@ def main(request: Request) -> dict[str, Any]:
     watch.start()
     if not request.debug:
         warnings.simplefilter("ignore")
+        _quieten()
     try:
         compile(file.read_bytes(), str(file), "exec", dont_inherit=True)  # before seconds are spent on the SDK
     except (SyntaxError, ValueError) as error:
         return {"error": _explain(error, request.label, root, watch)}
-        _quieten()
     try:
         from local_runner.compile import sdk
     except ImportError as error:

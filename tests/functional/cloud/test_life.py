@@ -190,8 +190,17 @@ def test_what_the_service_would_refuse_of_the_values_starts_nothing(promoted: Se
     aws.call("sagemaker", "update_pipeline", PipelineName=NAME, PipelineDefinition=json.dumps(document))
     empty = run("trigger", "--date", "", "-p", "Count=many", "-p", "Nope=1")
     long = run("trigger", "--date", "x" * 257, "-p", "Count=0")
-    print(empty.output, long.output)
     assert (empty.exit_code, long.exit_code) == (2, 2)
+    argument = "Steps[0].Arguments.AppSpecification.ContainerArguments[0]"
+    for text in (
+        "-p Nope: the pipeline has no parameter 'Nope'",
+        "-p ProcessingDate: the service takes no empty value at the start",
+        "-p Count: the parameter is of type Integer, and 'many' is not a whole number",
+        f"{argument}: the service takes no empty text here",
+    ):
+        assert text in empty.output
+    assert f"{argument}: it has 257 characters, and the service takes at most 256" in long.output
+    assert "ClusterConfig.InstanceCount: it is 0, and the service wants at least 1" in long.output
     assert promoted.made("StartPipelineExecution") == []
 
 
