@@ -205,8 +205,11 @@ def test_a_model_is_trained_and_used(state: Path, image: str, engine: str) -> No
 
 def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None:
     """All at once: two models are served side by side."""
+    bare = training("Bare")
+    bare["Arguments"]["AlgorithmSpecification"]["TrainingImage"] = "local/processing"
     parts = [
         MAKE,
+        bare,
         training("Bad", fail="yes"),
         training("Train", factor="3"),
         model("Model"),
@@ -219,6 +222,8 @@ def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None
     assert done.returncode == 1
     assert "AlgorithmError: cannot fit [1, 2, 40]" in steps["Bad"]["failure_reason"]
     assert "algo-1 exited with code 3" in steps["Bad"]["failure_reason"]
+    assert "the image has no 'train' that can be started" in steps["Bare"]["failure_reason"]
+    assert "ERROR" not in steps["Bare"]["failure_reason"]
     assert "answered a request with the status 400: invalid literal for int()" in steps["Words"]["failure_reason"]
     assert "the model server ended" in steps["Unserved"]["failure_reason"]
     assert "no server today" in steps["Unserved"]["failure_reason"]
