@@ -173,6 +173,29 @@ def test_one_host_of_several_fails(bench: Bench) -> None:
     assert reason.startswith("algo-2 exited with code 1")
 
 
+def test_the_reason_has_the_traceback_whole(bench: Bench) -> None:
+    """On docker stdout is buffered, and its lines are written when the process ends: behind the traceback."""
+    unbuffered = {"PYTHONUNBUFFERED": ""} if bench.engine.name == "docker" else {}
+    staged, result = bench.run(job("""
+        import os
+        print("row\\n" * 30, end="")
+        try:
+            open("/nowhere")
+        except OSError:
+            [][1]
+        """, environment=unbuffered))  # fmt: skip
+    reason = str(collect(staged, result, bench.storage).failure_reason)
+    assert reason.startswith("algo-1 exited with code 1.\nIts last lines:\n  row\n")
+    traceback = reason[reason.index("  Traceback") :].splitlines()
+    assert [line for line in traceback if not line.startswith("    File")] == [
+        "  Traceback (most recent call last):",
+        "  FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'",
+        "  During handling of the above exception, another exception occurred:",
+        "  Traceback (most recent call last):",
+        "  IndexError: list index out of range",
+    ]
+
+
 def test_nothing_of_this_machine_reaches_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HTTP_PROXY", "SOMETHING_OF_MINE"):
         monkeypatch.setenv(name, "secret")
