@@ -19,7 +19,7 @@ from local_runner.models import JobResult, ProcessingJob, StagedJob, StopReason
 class Stop:
     """How the service stops a job: with ``signal``, and SIGKILL when ``grace`` seconds have passed.
 
-    ``grace`` is None where AWS documents none; ``source`` is the page that says so.
+    ``grace`` is None where AWS documents none; ``source`` is the page of the Guide or the API that says so.
     """
 
     signal: Signals
@@ -28,8 +28,8 @@ class Stop:
 
 
 STOPS: Mapping[str, Stop] = {
-    "Processing": Stop(SIGINT, None, "Guide, 'How Amazon SageMaker Processing Runs Your Processing Container Image'"),
-    "Training": Stop(SIGTERM, 120, "API StopTrainingJob"),
+    "Processing": Stop(SIGINT, None, "How Amazon SageMaker Processing Runs Your Processing Container Image"),
+    "Training": Stop(SIGTERM, 120, "StopTrainingJob"),
     "Transform": Stop(SIGTERM, None, "our choice: what a model server gets of an endpoint"),
 }
 """By the type of the step, for every engine: an image's STOPSIGNAL counts for nothing, as the service names its own."""

@@ -377,7 +377,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
     sandbox = Sandbox(tmp_path)
     stop = threading.Event()
     token = f"1{uuid.uuid4().int % 10**8}"
-    script = f"trap '' TERM; setsid sleep {token} & echo ready; sleep {token}; sleep {token}"
+    script = f"trap '' INT; setsid sleep {token} & echo ready; sleep {token}; sleep {token}"
     started = time.monotonic()
 
     def both_ready(host: str, line: str) -> None:
