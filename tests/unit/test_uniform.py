@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +90,16 @@ def is_uniform(path: Path) -> bool:
     return stat.S_IMODE(mode) & ~0o022 == expected and owner == os.geteuid() and names == []
 
 
+@contextmanager
+def careful() -> Iterator[None]:
+    """With the umask of somebody who shares nothing."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def joined(layers: Sequence[Path]) -> dict[str, Path]:
     """What a job sees of layers, the first on top: of a folder that several have, the top one's attributes count."""
     return {str(path.relative_to(layer)): path for layer in reversed(layers) for path in (layer, *layer.rglob("*"))}
@@ -107,7 +117,8 @@ def test_layers_are_joined_to_the_same_files_uniformly(trees: list[Tree]) -> Non
         for number, tree in enumerate(trees):
             layers.append(make(Path(directory, str(number)), tree, layers))
         before = [everything(layer) for layer in layers]
-        seen = corrected(layers, Path(directory, "corrected"))
+        with careful():
+            seen = corrected(layers, Path(directory, "corrected"))
         assert contents(joined(seen)) == contents(joined(layers))
         assert [name for name, path in joined(seen).items() if not is_uniform(path)] == []
         assert [everything(layer) for layer in layers] == before
@@ -122,7 +133,8 @@ def test_a_file_is_shown_uniformly_and_stays_as_it_is(made: Made) -> None:
         source, place = make(Path(directory, "in"), ({"a": made}, {})) / "a", Path(directory, "shown")
         before = everything(source.parent)
         was_uniform = is_uniform(source)
-        show(source, place)
+        with careful():
+            show(source, place)
         assert is_uniform(place)
         assert (place.read_text(), place.stat().st_mtime) == (made.text, source.stat().st_mtime)
         assert place.samefile(source) == was_uniform
