@@ -12,6 +12,7 @@ def end(number, frame):
     sys.exit(0)
 
 
+print("SIGINT is", "let be" if signal.getsignal(signal.SIGINT) is signal.default_int_handler else "ignored")
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
     signal.signal(number, end)
 time.sleep(30)
