@@ -45,7 +45,6 @@ def doctor(as_json: bool, state: Path) -> None:
       local-runner doctor
     """
     from local_runner.report.table import ASCII, symbols_for
-    from local_runner.report.text import encodable
     from local_runner.run.doctor.diagnosis import diagnose
 
     found = diagnose(Path.cwd(), state.absolute())
@@ -59,7 +58,7 @@ def doctor(as_json: bool, state: Path) -> None:
             detail = check.detail.replace("\n", "\n" + " " * (width + 4))
             lines = [f"{symbols[check.state]} {check.name:<{width}}  {detail}"]
             lines += [f"{'':<{width + 4}}fix: {check.fix}"] if check.fix else []
-            show(encodable("\n".join(lines), sys.stdout.encoding))
+            show("\n".join(lines))
     sys.exit(EXIT_SUCCEEDED if found.possible else EXIT_FAILED)
 
 
