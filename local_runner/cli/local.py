@@ -22,6 +22,7 @@ from local_runner.cli.options import (
     request_of,
     run_options,
     say,
+    show,
     state_option,
     target_argument,
 )
@@ -96,7 +97,7 @@ def validate(state: Path, **options: Any) -> None:
     plan = plan_run(project_here(state), request_of(options)).plan
     for note in plan.notes:
         say(f"Note: {note}")
-    click.echo(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
+    show(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
 
 
 @cli.command()
@@ -120,7 +121,7 @@ def why(step: str, as_json: bool, state: Path, **options: Any) -> None:
     from local_runner.run.why import explain
 
     found = explain(project_here(state), request_of(options, cache=True), step)
-    click.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+    show(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
 
 
 @cli.command()

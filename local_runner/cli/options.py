@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -19,8 +20,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """One line to stderr: stdout is for what a command is asked for."""
-    click.echo(text, err=True)
+    """One line to stderr, as a terminal may show it: stdout is for what a command is asked for."""
+    _echo(text, sys.stderr)
+
+
+def show(text: str) -> None:
+    """Lines to stdout, as a terminal may show them. Documents, which are for programs, go to ``click.echo``."""
+    _echo(text, sys.stdout)
+
+
+def _echo(text: str, stream: TextIO) -> None:
+    from local_runner.report.text import encodable, printable
+
+    click.echo(encodable(printable(text), stream.encoding), file=stream)
 
 
 def project_here(state: Path) -> Project:

@@ -16,7 +16,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.cloud_proxy import is_write
-from support.promotion import ACCOUNT, BUCKET, IMAGE, PREFIX, REGION, account, by, options, planned, promoted, release
+from support.promotion import (
+    ACCOUNT,
+    BUCKET,
+    IMAGE,
+    PREFIX,
+    REGION,
+    SCHEDULE,
+    account,
+    by,
+    options,
+    planned,
+    promoted,
+    release,
+)
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
 from local_runner.cloud.change.models import Change
@@ -27,6 +40,7 @@ from local_runner.cloud.resources.bucket import Bucket
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
 from local_runner.cloud.target.target import Target
+from local_runner.errors import InvalidPipelineError
 
 
 # --------------------------------------------------------------------------------------------------- as it should
@@ -52,6 +66,13 @@ def test_the_first_promotion_makes_everything_and_the_second_nothing(aws, tmp_pa
     assert json.loads(record["definition"]) == definition
     assert all(uri.removeprefix(f"s3://{BUCKET}/") in found["objects"] for uri in record["code"].values())
     assert f"{PREFIX}/promotion.lock" not in found["objects"]
+
+
+def test_what_the_service_would_refuse_of_the_schedules_values_is_told_before_any_write(aws, tmp_path):
+    given = {**SCHEDULE["parameters"], "ProcessingInstanceCount": "0"}
+    with pytest.raises(InvalidPipelineError, match=r"InstanceCount: it is 0, and the service wants at least 1"):
+        release(aws, tmp_path, schedule={**SCHEDULE, "parameters": given})
+    assert "sagemaker.create_pipeline" not in aws.calls
 
 
 def test_environment_values_reach_the_definition(aws, tmp_path):

@@ -263,7 +263,7 @@ def test_problems_are_told_before_any_call(cycle):
     wrong = {
         "expression": "cron(0 0 30 2 ? *)",
         "timezone": "Europe/Berlin",
-        "parameters": {"Dya": "$.time", "Input": "<aws.scheduler.time>"},
+        "parameters": {"Dya": "$.time", "Input": "<aws.scheduler.time>", "Empty": "", "Long": "x" * 1025},
         "dead_letter_queue": "dead",
     }
     with pytest.raises(CloudError) as error:
@@ -275,6 +275,10 @@ def test_problems_are_told_before_any_call(cycle):
         '  parameters.Dya: a path into an event ($.time) has a value in rules only: kind = "rule".',
         "  parameters.Input: there is no <aws.scheduler.time>. Context attributes: <aws.scheduler.schedule-arn>, "
         "<aws.scheduler.scheduled-time>, <aws.scheduler.execution-id>, <aws.scheduler.attempt-number>.",
+        "  parameters.Empty: the pipeline has no such parameter.",
+        "  parameters.Empty: a value has 1 to 1024 characters.",
+        "  parameters.Long: the pipeline has no such parameter.",
+        "  parameters.Long: a value has 1 to 1024 characters.",
         "  parameters: the pipeline's Day has no default, and an execution without it fails. "
         'Give it a value, such as Day = "<aws.scheduler.scheduled-time>".',
         "  dead_letter_queue: 'dead' is not the ARN of a standard SQS queue.",
