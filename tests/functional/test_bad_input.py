@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import PROGRAM, Finished, Running, in_process, local_runner
+from support.command_line import PROGRAM, Finished, Running, environment, in_process, local_runner
 from support.definitions import pipeline, processing, write
 from support.machine import needs_program
 from support.project import PROJECT, link_caches
@@ -287,6 +287,17 @@ def test_a_broken_pipeline_file(tmp_path: Path, text: str, wanted: list[str]):
     (tmp_path / "pipeline.py").write_text(text)
     said = refusal(local_runner("run", "--engine", "sandbox", cwd=tmp_path))
     assert all(part in said for part in wanted), said
+
+
+def test_debug_shows_the_traceback_of_the_pipeline_file(tmp_path: Path):
+    (tmp_path / "pipeline.py").write_text("def inner():\n    raise ValueError('mine')\n\ninner()\n")
+    command = [*PROGRAM, "--debug", "compile"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == EXIT_USAGE
+    traceback, _, error = done.stderr.partition("\nError: ")
+    assert f'File "{tmp_path}/pipeline.py", line 2, in inner' in traceback
+    assert "local_runner/" not in traceback.replace(str(tmp_path), "")
+    assert error.startswith("pipeline.py cannot be compiled: ValueError: mine")
 
 
 # ------------------------------------------------------------------------------------------------------- engines
