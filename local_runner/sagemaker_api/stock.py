@@ -71,7 +71,7 @@ def training_job(resolved: Mapping[str, Any], name: str, where: str) -> tuple[St
 def _check_algorithm(algorithm: dict[str, Any], where: str, problems: list[Problem]) -> None:
     if algorithm.get("AlgorithmName") is not None:
         remedy = "Give the TrainingImage that the algorithm uses."
-        _refuse(problems, f"{where}.AlgorithmName", "an algorithm by its name", remedy)
+        _refuse(problems, f"{where}.AlgorithmName", "algorithms by their names", remedy)
     elif algorithm.get("TrainingImage") is None:
         problems.append(Problem(where, "TrainingImage is missing.", "Give it."))
     if algorithm.get("TrainingInputMode") == "Pipe":
