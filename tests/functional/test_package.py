@@ -142,7 +142,7 @@ def test_stock_local_mode_names_the_extra(program: Path, empty: Path) -> None:
 @pytest.mark.docker
 def test_docker_names_the_image_that_is_missing(program: Path, empty: Path) -> None:
     done = run(program, empty, "--engine", "docker")
-    assert done.returncode == 4
+    assert done.returncode == 2
     assert "--image local/processing=TAG" in done.stderr
     assert "Traceback" not in done.stderr
 
