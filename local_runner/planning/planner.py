@@ -315,8 +315,7 @@ class _Planning:
             return
         if any(self.steps[name].type in FUNCTION_KINDS for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
-        # Not one that waits for this step itself, or would with the advice before: that would be a cycle.
-        writer = next((name for name in writers if step.name not in reach([name], self.advised)), None)
+        writer = next((name for name in writers if self.can_wait(step, name)), None)
         if writer:
             self.advised[step.name].add(writer)
             what = f"step '{step.name}' reads {uri}, which step '{writer}' writes, but does not wait for it."
@@ -326,6 +325,15 @@ class _Planning:
             mapped = "FILE" if PurePosixPath(uri).suffix and not uri.endswith("/") else "DIR"
             remedy = f"Map it: --map {uri}={mapped}, or [local.data] in local_runner.toml."
         self.problems.append(Problem(where, what, remedy, local=writer is None))
+
+    def can_wait(self, step: Step, name: str) -> bool:
+        """Whether a step may be told to wait for that one.
+
+        That must be no cycle, also with what other steps were told, and not one of the other branch of its Condition.
+        """
+        mine, other = step.branch, self.steps[name].branch
+        apart = mine and other and mine.condition == other.condition and mine.taken_if != other.taken_if
+        return not apart and step.name not in reach([name], self.advised)
 
     def is_provided(self, uri: str, where: str) -> bool:
         """Whether this machine has something for the URI; what a fault in the data hides is a problem."""

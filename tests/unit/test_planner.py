@@ -230,6 +230,12 @@ def test_a_step_must_wait_for_what_it_reads() -> None:
     assert "which step 'A' writes, but does not wait for it" in problem
 
 
+def test_a_step_does_not_wait_for_the_other_branch() -> None:
+    inside = processing("A", outputs={"out": "s3://b/x"}), processing("B", inputs={"in": "s3://b/x"})
+    (problem,) = problems_of(pipeline(condition("Gate", [compare("Equals", 1, 1)], [inside[0]], [inside[1]])))
+    assert "--map s3://b/x=DIR" in problem
+
+
 # ------------------------------------------------------------------------------------------------------ selection
 def test_a_selection_runs_alone_on_what_lies_there() -> None:
     made = planned(daily(), steps=("Transform", "Profile"), provided=lambda uri: True)

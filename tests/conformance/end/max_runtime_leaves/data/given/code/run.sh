@@ -3,5 +3,5 @@ cd /opt/ml/processing
 printf 'so far' > /opt/ml/output/message
 echo 1 > out/o/f
 echo 1 > out/c/f
-sleep 3 &
+sleep 9 &
 wait
