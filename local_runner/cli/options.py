@@ -162,6 +162,17 @@ def parameter_options(command: Command) -> Command:
     )(command)
 
 
+def selection_options(command: Command) -> Command:
+    """The options that say which steps of a pipeline run."""
+    for option in (
+        click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it."),
+        click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it."),
+        click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable)."),
+    ):
+        command = option(command)
+    return command
+
+
 def run_options(*engines: str, engine_help: str) -> Callable[[Command], Command]:
     """The options that say where a pipeline is run."""
 
@@ -191,10 +202,14 @@ limits_option = click.option(
 
 def request_of(options: Mapping[str, Any], **more: Any) -> RunRequest:
     """The options of a command that say what is run, as a request. A command has some of them, or all."""
+    from local_runner.planning.selection import Selection
     from local_runner.run.request import RunRequest
 
     pairs = {name: dict(options.get(name, ())) for name in ("parameters", "data", "images")}
     same = {
         name: options[name] for name in ("target", "date", "engine", "python", "max_parallel", "hot") if name in options
     }
-    return RunRequest(**pairs, **same, limits=not options.get("no_limits", False), **more)
+    chosen = {name: options[name] for name in ("only", "start", "end", "resume") if name in options}
+    return RunRequest(
+        **pairs, **same, selection=Selection(**chosen), limits=not options.get("no_limits", False), **more
+    )

@@ -211,13 +211,13 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
 ):
     target = write(tmp_path / "sum.json", theirs)
     done = in_process("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "2 problems" in done.stderr
     assert "--map s3://their-bucket/raw/dt=2024-01-01=DIR" in done.stderr
     assert "--map s3://their-bucket/code/run.sh=FILE" in done.stderr
     maps = ("--map", "s3://their-bucket/raw=raw", "--map", "s3://their-bucket/code/run.sh=run.sh")
     done = in_process("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert THEIR_IMAGE in done.stderr
     assert "--image URI=TAG" in done.stderr
     assert not done.stdout

@@ -251,6 +251,6 @@ def test_without_docker_they_are_refused_before_anything_runs(state: Path) -> No
     document = write(state.parent / "definition.json", pipeline(MAKE, training("Train", factor="3")))
     nowhere = {"DOCKER_HOST": "unix:///nowhere"}
     done = local_runner("run", document, "--engine", "sandbox", "--state", state, changes=nowhere)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "Steps[1]: step 'Train' is of type Training and runs in the SDK's local mode" in done.stderr
     assert not (state / "s3").exists()

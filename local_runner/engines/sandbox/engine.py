@@ -69,6 +69,7 @@ class SandboxEngine:
                 where=f"{path}.Arguments.AppSpecification",
                 what="has no ContainerEntrypoint, so it needs the image's ENTRYPOINT, which only docker has.",
                 remedy="Give the step an entrypoint, or use --engine docker.",
+                local=True,
             )
             for path, job in jobs
             if not job.entrypoint
