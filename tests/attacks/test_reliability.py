@@ -380,7 +380,7 @@ def test_any_byte_of_any_kind_of_file(tmp_path: Path) -> None:
                 raise AssertionError(f"{done}: {error}") from None
             if number % 4 == 0:  # so that all kinds of records are read
                 resumed = local_runner(*chain.arguments, "--only", "Second")
-                assert resumed.returncode in (0, 2), (done, resumed)
+                assert resumed.returncode in (0, 2, 4), (done, resumed)
 
 
 def test_any_byte_of_a_compiled_definition(tmp_path: Path) -> None:
