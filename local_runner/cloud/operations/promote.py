@@ -202,5 +202,6 @@ def _make(change: Change, aws: Aws, options: Options) -> None:
 def _first(desired: DesiredRelease, options: Options) -> tuple[list[Resource], Image | None]:
     """What the pipeline needs, each independent of the others: the bucket, the code, the image."""
     target = desired.target
-    image = Image(desired.image, target.tags, options.build, options.note) if desired.image else None
+    models = any(step.type == "Model" for step in desired.definition.steps)
+    image = Image(desired.image, target.tags, options.build, options.note, models=models) if desired.image else None
     return [Bucket(target), Code(target, desired.code), *([image] if image else [])], image

@@ -130,6 +130,7 @@ def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
         image = Image(destination, {}, build, lambda _: None)
         (change,) = image.plan(aws)
         assert (change.resource, image.uri) == ("image", None)
+        assert "processing jobs pull from Amazon ECR alone" in image.notes[0]
         change.apply(aws)
         pinned = there(image.uri)
         assert pinned.startswith(f"{registry}/flights@sha256:")
