@@ -65,8 +65,8 @@ class Image:
         destination = self.destination
         if not destination.repository and not _ECR.match(self.tagged):
             self.notes.append(
-                f"The image is {self.tagged}, and processing jobs pull from Amazon ECR alone. Leave 'repository' out of "
-                "the environment, so that it is pushed to the account's ECR, or name an image there as 'image_uri'."
+                f"The image is {self.tagged}, and processing jobs pull from Amazon ECR alone. Leave 'repository' out "
+                "of the environment, so that it is pushed to the account's ECR, or name an image there as 'image_uri'."
             )
         if destination.given:
             self.uri = destination.given
