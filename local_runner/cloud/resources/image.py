@@ -170,7 +170,8 @@ class Image:
         if platform != _PLATFORM:
             raise CloudError(
                 f"The image {tag} is for {platform}, and SageMaker's processing instances run {_PLATFORM}. Promote "
-                "from a machine of that kind (CI), or name an image that was built on one as 'image_uri' of the environment."
+                "from a machine of that kind (CI), or name an image that was built on one as 'image_uri' of the "
+                "environment."
             )
 
     def _check_manifest(self, media_type: str) -> None:

@@ -52,6 +52,7 @@ def test_a_promotion_from_plan_to_plan(command, aws):
     assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
     again = command("plan", "--exit-code")
     assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True)
+    assert "There now: release 1, of 20" in again.stdout
 
 
 def killed_at(proxy, command, what):
