@@ -17,11 +17,6 @@ GRACE_SECONDS: Mapping[StopReason, float] = {"interrupted": 2.0, "max_runtime": 
 """Between SIGTERM and SIGKILL, by what stops the job. Short where the user does: a script that is PID 1 ignores
 SIGTERM, and somebody waits. AWS documents none for MaxRuntimeInSeconds of a processing job; 10 s is Docker's."""
 
-MOST_PROCESSES = 4096
-"""Processes and threads of one container (of a hot worker: all its jobs together), or of one job in the sandbox.
-
-Our choice, as AWS documents none: more than a job needs, and few enough for a machine to survive a fork bomb."""
-
 OnLine = Callable[[str, str], None]
 """Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""
 

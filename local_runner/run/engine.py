@@ -36,7 +36,7 @@ def open_engine(project: Project, request: RunRequest, storage: Storage, *, watc
 def select_engine(project: Project, request: RunRequest) -> Engine:
     """The engine that a request chooses. Raises EngineError that says what to install where there is none."""
     if request.engine == "sandbox":
-        return _sandbox(project)
+        return _sandbox(project, request)
     if request.engine == "sdk":
         return stock_engine(project, request.images)
     try:
@@ -44,7 +44,7 @@ def select_engine(project: Project, request: RunRequest) -> Engine:
     except EngineError as error:
         if request.engine == "docker":
             raise
-        return _sandbox_instead(project, error)
+        return _sandbox_instead(project, request, error)
 
 
 def sweep_docker() -> None:
@@ -107,7 +107,7 @@ def _image_resolver(project: Project, images: Mapping[str, str], client: Any) ->
     return resolve_image
 
 
-def _sandbox(project: Project) -> Engine:
+def _sandbox(project: Project, request: RunRequest) -> Engine:
     from local_runner.engines.sandbox import engine as sandbox
 
     reason = sandbox.available()
@@ -115,10 +115,10 @@ def _sandbox(project: Project) -> Engine:
         raise EngineError(f"The sandbox engine cannot run here: {reason}")
     from local_runner.image.sandbox_packages import ensure_environment
 
-    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,))
+    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,), limits=request.limits)
 
 
-def _sandbox_instead(project: Project, why: EngineError) -> Engine:
+def _sandbox_instead(project: Project, request: RunRequest, why: EngineError) -> Engine:
     """The sandbox, for want of docker; says so, and what would be different."""
     from local_runner.engines.sandbox import engine as sandbox
 
@@ -135,4 +135,4 @@ def _sandbox_instead(project: Project, why: EngineError) -> Engine:
     project.note("On docker it would be different:")
     for difference in sandbox.DIFFERENCES:
         project.note(f"  - {difference}")
-    return _sandbox(project)
+    return _sandbox(project, request)

@@ -23,8 +23,8 @@ import pytest
 from support.jobs import processing_job
 
 import local_runner
-from local_runner.engines import MOST_PROCESSES
 from local_runner.engines.host_log import limit_logs
+from local_runner.engines.instances import MOST_PROCESSES
 from local_runner.engines.sandbox.engine import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
