@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from local_runner.engines.instances import SHM_SIZE
+from local_runner.engines.instances import MOST_PROCESSES, SHM_SIZE
 from local_runner.engines.sandbox.launch import message, start
 from local_runner.engines.sandbox.view import LIMITS, Host, HostView, Mount, Specification, is_below, prefixes_of
 from local_runner.settings import SETTINGS_FILE
@@ -140,6 +140,7 @@ def _specification(
                 environment={os.fsencode(name): os.fsencode(value) for name, value in environment.items()},
                 shm_size=SHM_SIZE,
                 limits=LIMITS,
+                most_processes=MOST_PROCESSES,
                 processors=[],
             )
         ],

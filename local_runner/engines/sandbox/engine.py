@@ -37,7 +37,7 @@ DIFFERENCES = (
     "The image's ENTRYPOINT, ENV, WORKDIR and USER are not applied.",
     "Jobs see this machine's /usr, /etc and /opt (read-only).",
     "The hosts of a job share this machine's network (algo-1 is 127.0.0.1, algo-2 is 127.0.0.2, ...).",
-    "Jobs have no limit on memory, and those of root none on processes.",
+    "Jobs have no limit on memory, and those of root one on processes only where a cgroup can be made.",
 )
 """What would be different on Docker, a sentence each."""
 

@@ -26,7 +26,7 @@ from local_runner.engines.sandbox.view import HostView, Specification, hosts_fil
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 from local_runner.storage import job_tree
 
-_PARTS = ("launcher", "init", "filesystem", "kernel", "seccomp")
+_PARTS = ("launcher", "init", "filesystem", "kernel", "processes", "seccomp")
 _PROGRAM = (*(Path(__file__).parent / "program" / f"{name}.py" for name in _PARTS), Path(job_tree.__file__))
 
 

@@ -19,12 +19,7 @@ from local_runner.engines.instances import MOST_PROCESSES, SHM_SIZE, ULIMITS
 from local_runner.models import InputMount, StagedHost, StagedJob
 
 _SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "sys")
-# The kernel counts the processes of the user in the job's user namespace (before Linux 5.14: all of the user's), and
-# never holds the real root to a number of them.
-LIMITS = [
-    (resource.RLIMIT_NPROC, MOST_PROCESSES),
-    *((getattr(resource, f"RLIMIT_{name.upper()}"), most) for name, most in ULIMITS.items()),
-]
+LIMITS = [(int(getattr(resource, f"RLIMIT_{name.upper()}")), most) for name, most in ULIMITS.items()]
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -58,6 +53,7 @@ class Host(TypedDict):
     environment: dict[bytes, bytes]
     shm_size: int
     limits: list[tuple[int, int]]
+    most_processes: int
     processors: list[int]
 
 
@@ -151,6 +147,7 @@ class HostView:
             environment={os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
             shm_size=SHM_SIZE,
             limits=LIMITS,
+            most_processes=MOST_PROCESSES,
             processors=list(processors),
         )
 

@@ -28,15 +28,24 @@ if TYPE_CHECKING:  # typing itself is slow to import
 
     from local_runner.engines.sandbox.view import Host
 
+# Of processes and threads: the kernel counts those of the user in the job's user namespace (before Linux 5.14: all of
+# the user's), and never holds the real root to it, for which there is a cgroup.
+_RLIMIT_NPROC = 6
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 # What a Docker container keeps by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
 # setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 
 
-def start_init(index: int, host: Host, gate: int, reports: int) -> NoReturn:
-    """In a process of its own: make a pid namespace, and leave its first process to the launcher."""
+def start_init(index: int, host: Host, group: int, gate: int, reports: int) -> NoReturn:
+    """In a process of its own: make a pid namespace, and leave its first process to the launcher.
+
+    ``group`` is the descriptor of the host's cgroup, or negative.
+    """
     try:
+        if group >= 0:
+            os.write(group, b"0")  # this process, and all that it starts
+            os.close(group)
         unshare(CLONE_NEWPID, "pid")
         init = os.fork()
         if not init:
@@ -93,7 +102,7 @@ def _become_job(index: int, host: Host, processes: int, reports: int) -> NoRetur
         os.setsid()
         for number in (SIGPIPE, SIGXFSZ):  # which Python ignores, and ignored signals outlive an exec
             libc.signal(number, None)
-        for resource, most in host["limits"]:
+        for resource, most in (*host["limits"], (_RLIMIT_NPROC, host["most_processes"])):
             _limit(resource, most)
         if host["processors"]:
             os.sched_setaffinity(0, host["processors"])
