@@ -91,10 +91,13 @@ def validate(state: Path, **options: Any) -> None:
       local-runner validate
       local-runner validate definition.json -p MaxBadRatio=0.1 --map s3://bucket/raw=data/sample
     """
+    from local_runner.run.engine import notes_on_images
     from local_runner.run.planned import plan_run
 
-    plan = plan_run(project_here(state), request_of(options)).plan
-    for note in plan.notes:
+    project, request = project_here(state), request_of(options)
+    planned = plan_run(project, request)
+    plan = planned.plan
+    for note in (*plan.notes, *notes_on_images(project, request, planned.jobs)):
         say(f"Note: {note}")
     click.echo(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.compiler import IMAGE_URI
@@ -13,7 +13,8 @@ from local_runner.engines import Capabilities, Engine
 from local_runner.engines.docker import CAPABILITIES as DOCKER
 from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
 from local_runner.engines.sdk import CAPABILITIES as SDK
-from local_runner.errors import EngineError, without_sdk
+from local_runner.errors import EngineError, LocalRunnerError, without_sdk
+from local_runner.models import ProcessingJob
 from local_runner.project import Project
 from local_runner.run.request import RunRequest
 from local_runner.storage.local_s3 import Storage
@@ -56,6 +57,29 @@ def sweep_docker() -> None:
 
     with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
         sweep_quietly(client.api)
+
+
+def notes_on_images(project: Project, request: RunRequest, jobs: Sequence[tuple[str, ProcessingJob]]) -> list[str]:
+    """What the images of these jobs do here and not in the cloud; of those that are on this machine."""
+    from local_runner.docker_host.address import listens
+
+    if not jobs or not listens():
+        return []
+    from contextlib import closing
+
+    from local_runner.docker_host.connection import connect
+    from local_runner.engines.docker.image_notes import image_notes
+    from local_runner.image.tag import current_tag
+
+    def image_of(uri: str) -> str:
+        chosen = request.images.get(uri) or request.images.get("")
+        return chosen or (current_tag(project) if uri == IMAGE_URI else uri)
+
+    try:
+        with closing(connect()) as client:
+            return image_notes(client.api, project.state, ((image_of(job.image_uri), job) for _, job in jobs))
+    except LocalRunnerError:
+        return []
 
 
 def with_hot_workers(

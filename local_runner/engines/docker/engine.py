@@ -32,7 +32,8 @@ from local_runner.docker_host.connection import connect
 from local_runner.engines import GRACE_SECONDS, Capabilities, OnLine
 from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.errors import broke_down, engine_errors, first_line
-from local_runner.engines.docker.exits import ContainerExits
+from local_runner.engines.docker.exits import ContainerExits, not_started
+from local_runner.engines.docker.image_notes import image_notes
 from local_runner.engines.docker.images import LocalImages
 from local_runner.engines.docker.inputs import InputMounts
 from local_runner.engines.docker.limits import of_container
@@ -67,6 +68,7 @@ class DockerEngine:
     most_processes: int = MOST_PROCESSES
     client: Any = None
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
+    _noted: set[str] = field(default_factory=set[str])
     _turns: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,10 @@ class DockerEngine:
         for instance_type in dict.fromkeys(job.instance_type for job in jobs):
             self._limits_of(instance_type)
         self.images.prepare(job.image_uri for job in jobs)
+        for note in image_notes(self._api, self.state, ((self.images[job.image_uri], job) for job in jobs)):
+            if note not in self._noted:
+                self._noted.add(note)
+                self.note(note)
 
     def prepare_for(self, job: ProcessingJob) -> None:
         """Prepare a job whose request was not known before the execution began. Raises EngineError."""
@@ -167,7 +173,7 @@ class DockerEngine:
                             log.write(stderr or b"", source=1)
                         return self._ended(staged, host, container, log)
                     if attempt or not self._inputs.refused(error):
-                        return _not_started(host, error, log)
+                        return not_started(host, error, log)
                     self._remove(container)
             raise AssertionError("unreachable")
         except engine_errors() as error:
@@ -283,15 +289,3 @@ class DockerEngine:
             call(*arguments, **options)
         except engine_errors():
             return
-
-
-def _not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
-    """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
-    # "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process:"
-    reason = first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
-    log.write((reason + "\n").encode())
-    if "not found" in error or "no such file" in error:
-        return HostResult(host.name, 127, log.error)
-    if "permission denied" in error:
-        return HostResult(host.name, 126, log.error)
-    return HostResult(host.name, None, f"the container could not be started ({reason})")
