@@ -14,10 +14,11 @@ for name in ("NOFILE", "MEMLOCK", "CORE"):
 print("processors", "as the type" if len(os.sched_getaffinity(0)) == min(os.cpu_count(), 2) else "others")
 print("zone", *time.tzname, "encoding", locale.getpreferredencoding())
 
-GROUPS = Path("/sys/fs/cgroup")
-for swap, none in ((GROUPS / "memory.swap.max", "0"), (GROUPS / "memory/memory.memsw.limit_in_bytes", str(4 << 30))):
-    if swap.exists():
-        print("swap", "none" if swap.read_text().strip() == none else "the machine's")
+# Version 2 of cgroups has swap alone, version 1 memory and swap together: 4 GiB is what ml.t3.medium has of memory.
+LIMITS = (("memory.swap.max", "0"), ("memory/memory.memsw.limit_in_bytes", str(4 << 30)))
+files = [(Path("/sys/fs/cgroup", name), none) for name, none in LIMITS]
+none = any(file.exists() and file.read_text().strip() == none for file, none in files)
+print("swap", "none" if none else "the machine's")
 
 # Calls that Docker's default profile refuses, which are otherwise anybody's: unshare(CLONE_NEWUSER), keyctl.
 libc = ctypes.CDLL(None, use_errno=True)
