@@ -1,4 +1,6 @@
-"""A job that fills the disk is stopped while there is still room for everybody else. Reads file systems; a thread.
+"""A job that fills the disk is stopped while there is still room for everybody else, and one that ends on a full disk
+has failed, whatever its exit code: a script that goes on after a write that failed has cut its outputs. Reads file
+systems; a thread.
 
 Quotas are not to be had: a bind mount and an overlay have none, and project quotas need root and a file system that
 was made with them. So the disk that has the job's scratch space and outputs is looked at while the job runs.
@@ -18,10 +20,13 @@ LEAST_FREE = 256 << 20
 
 LOOK_SECONDS = 0.1
 
+_FULL = 1 << 20
+"""Bytes: file systems refuse writes before they have none left, and what ran the job has given back its own."""
+
 
 @dataclass
 class Room:
-    """``stop`` is set when the job is to be stopped, for want of room with a ``fault`` that says so."""
+    """``stop`` is set when the job is to be stopped. ``fault`` says why a job failed for want of room."""
 
     stop: threading.Event
     fault: str = ""
@@ -33,7 +38,9 @@ def leaving_room(directory: Path, stop: threading.Event, least: int = LEAST_FREE
     round: who sets the job's own event stops the execution.
     """
     if _free(directory) < 2 * least:
-        yield Room(stop)
+        room = Room(stop)
+        yield room
+        _check_end(directory, room)
         return
     room, over = Room(threading.Event()), threading.Event()
     threading.Thread(target=_watch, args=(directory, stop, least, room, over), name="room", daemon=True).start()
@@ -43,6 +50,15 @@ def leaving_room(directory: Path, stop: threading.Event, least: int = LEAST_FREE
         over.set()  # the thread, which may wait for the other event, ends within a look
         if room.stop.is_set() and not room.fault:
             stop.set()
+    _check_end(directory, room)
+
+
+def _check_end(directory: Path, room: Room) -> None:
+    if not room.fault and directory.exists() and _free(directory) < _FULL:
+        room.fault = (
+            f"The disk of {directory} was full when the job ended, so that what it wrote may be cut. Make room, then "
+            "run it again."
+        )
 
 
 def _watch(directory: Path, stop: threading.Event, least: int, room: Room, over: threading.Event) -> None:
@@ -63,4 +79,5 @@ def _free(directory: Path) -> int:
         found = os.statvfs(directory)
     except OSError:
         return 0  # it is gone: the job is over
-    return found.f_bavail * found.f_frsize
+    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail  # what is kept for root, root may use
+    return free * found.f_frsize

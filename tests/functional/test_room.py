@@ -51,6 +51,15 @@ def test_it_is_stopped_for_other_reasons_as_well(disk: Path, least: int) -> None
     assert not room.fault
 
 
+@pytest.mark.parametrize("disk", [8], indirect=True)
+@pytest.mark.parametrize("full", [False, True])
+def test_a_job_that_ends_on_a_full_disk_has_failed(disk: Path, full: bool) -> None:
+    with leaving_room(disk, threading.Event()) as room:  # too small to be looked at
+        size = 8 << 20 if full else 1 << 20
+        (disk / "left").write_bytes(bytes(size))
+    assert (f"The disk of {disk} was full when the job ended" in room.fault) == full
+
+
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("disk", [2 * (LEAST_FREE >> 20) + 100], indirect=True)
