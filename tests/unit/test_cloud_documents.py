@@ -91,12 +91,14 @@ def test_a_star_alone_is_only_where_a_reason_is_given(settings):
 
 
 def test_the_role_reads_inputs_and_code_and_writes_outputs():
-    found = execution()
+    found = execution(
+        sample(flight_step("Coded", f"s3://{BUCKET}/Flights/code/abc/clean.py", "s3://results/flights/x"))
+    )
     own, raw, results = (
-        f"arn:aws:s3:::{key}*" for key in (f"{BUCKET}/Flights/", "raw-data/flights", "results/flights/")
+        f"arn:aws:s3:::{key}*" for key in (f"{BUCKET}/Flights/code/", "raw-data/flights", "results/flights/")
     )
     assert found["Read"]["Resource"] == sorted([own, raw, results])
-    assert found["Write"]["Resource"] == sorted([own, results])
+    assert found["Write"]["Resource"] == [results]
     prefixes = {
         item["Resource"][0]: item["Condition"]["StringLike"]["s3:prefix"]
         for name, item in found.items()
@@ -105,7 +107,7 @@ def test_the_role_reads_inputs_and_code_and_writes_outputs():
     assert prefixes == {
         "arn:aws:s3:::raw-data": ["flights*"],
         "arn:aws:s3:::results": ["flights/*"],
-        f"arn:aws:s3:::{BUCKET}": ["Flights/*"],
+        f"arn:aws:s3:::{BUCKET}": ["Flights/code/*"],
     }
 
 
@@ -126,12 +128,14 @@ def test_the_image_s_repository_is_the_only_one():
 def test_only_what_steps_need_is_allowed():
     least = execution()
     assert least.keys() == {
-        *("Read", "Write", "ListBucket1", "ListBucket2", "ListBucket3", "ProcessingJobs", "PassRoles"),
-        *("Experiments", "Logs", "Metrics", "PullImages", "LogInToRegistry"),
+        *("Read", "Write", "ListBucket1", "ListBucket2", "ProcessingJobs", "PassRoles"),
+        *("Logs", "Metrics", "PullImages", "LogInToRegistry"),
     }
-    more = execution(sample(*MANY_STEPS), kms_key_id=samples.KEY, network=EVERYTHING["network"])
+    document = sample(*MANY_STEPS) | {"PipelineExperimentConfig": {"ExperimentName": "x"}}
+    more = execution(document, kms_key_id=samples.KEY, network=EVERYTHING["network"])
     assert more.keys() - least.keys() == {
-        *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket4"),
+        *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket3"),
+        *("Experiments", "ExperimentTrials", "ExperimentTrialComponents"),
     }
     assert more["Functions"]["Resource"] == [LAMBDA]
     assert more["Queues"]["Resource"] == [AWS.arn("sqs", "callbacks")]
@@ -142,7 +146,7 @@ def test_only_what_steps_need_is_allowed():
 def test_what_roles_may_do_is_told_in_words():
     assert permission_summary(execution()) == (
         "read from S3, write to S3, list buckets, run processing jobs, give its jobs their roles, "
-        "pull images, keep executions as trials, write logs, write metrics"
+        "pull images, write logs, write metrics"
     )
     kinds = ("Training", "Transform", "Tuning", "AutoML", "Model", "RegisterModel")
     steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
