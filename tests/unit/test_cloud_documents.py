@@ -28,6 +28,18 @@ EVERYTHING = {
         "flexible_window_in_minutes": 15,
     },
     "tags": {"team": "data"},
+    "role_path": "/data/",
+    "permissions_boundary": "arn:aws:iam::123456789012:policy/limits",
+    "managed_policies": ["arn:aws:iam::aws:policy/AmazonAthenaFullAccess"],
+    "kms_key_arns": [samples.KEY],
+    "policy_statements": [
+        {
+            "Sid": "Table",
+            "Action": ["dynamodb:PutItem"],
+            "Resource": "arn:aws:dynamodb:eu-west-1:123456789012:table/days",
+            "Condition": {"Null": {"aws:TokenIssueTime": "false"}},
+        }
+    ],
 }
 LAMBDA = "arn:aws:lambda:eu-west-1:123456789012:function:tell"
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/callbacks"
@@ -83,10 +95,10 @@ def test_a_star_alone_is_only_where_a_reason_is_given(settings):
         found = role.policy["Statement"]
         assert len({item["Sid"] for item in found}) == len(found)
         for item in found:
-            assert ("*" in item["Resource"]) == (item["Sid"] in ANY_RESOURCE)
+            assert ("*" in as_list(item["Resource"])) == (item["Sid"] in ANY_RESOURCE)
             for action in as_list(item["Action"]):
                 assert re.fullmatch(r"[a-z0-9]+:[A-Z]\w+", action), "no wildcards in actions"
-            for resource in item["Resource"]:
+            for resource in as_list(item["Resource"]):
                 assert resource == "*" or re.match(r"arn:aws:[a-z0-9]+:[^:]*:[^:]*:[\w/.-]", resource)
 
 
@@ -152,7 +164,7 @@ def test_what_roles_may_do_is_told_in_words():
     steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
     made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
     for role in (made.execution_role, made.start_role):
-        for sid in statements(there(role).policy):
+        for sid in statements(there(role).policy).keys() - {"Table"}:
             assert "statement" not in permission_summary([sid]), "there are words for it"
     assert permission_summary(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
@@ -172,6 +184,20 @@ def test_the_start_role_starts_this_pipeline_for_this_account():
     assert found["StartPipeline"]["Resource"] == [TARGET.pipeline_arn, TARGET.pipeline_arn.lower()]
     assert found["DeadLetters"]["Resource"] == [QUEUE]
     assert role.trust["Statement"][0]["Condition"] == {"StringEquals": {"aws:SourceAccount": samples.ACCOUNT}}
+
+
+def test_the_environment_says_what_else_the_roles_are():
+    made = parts(**EVERYTHING)
+    execution, start = there(made.execution_role), there(made.start_role)
+    table = statements(execution.policy)["Table"]
+    assert table == {**EVERYTHING["policy_statements"][0], "Effect": "Allow"}
+    assert "Table" not in statements(start.policy)
+    assert made.target.execution_role_arn == "arn:aws:iam::123456789012:role/data/Flights-dev-execution"
+    limits = {(role.path, role.boundary) for role in (execution, start)}
+    assert limits == {("/data/", EVERYTHING["permissions_boundary"])}
+    assert (execution.managed_policies, start.managed_policies) == (tuple(EVERYTHING["managed_policies"]), ())
+    with pytest.raises(CloudError, match=r"policy_statements: Read is the Sid of a statement that the role has"):
+        parts(policy_statements=[{"Sid": "Read", "Action": "s3:GetObject", "Resource": "*"}])
 
 
 def test_what_cannot_be_computed_is_told():
@@ -225,6 +251,8 @@ def test_the_template_says_what_a_promotion_would_send():
     role = resources["ExecutionRole"]["Properties"]
     assert role["Policies"][0]["PolicyDocument"] == there(made.execution_role).policy
     assert json.loads(resources["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]) == sample()
+    assert (role["Path"], role["PermissionsBoundary"]) == ("/data/", EVERYTHING["permissions_boundary"])
+    assert role["ManagedPolicyArns"] == EVERYTHING["managed_policies"]
     alert = resources["AlertRule"]["Properties"]
     assert alert["EventPattern"] == json.loads(made.alerts.rule()["EventPattern"])
     assert alert["Targets"] == [made.alerts.rule()["Target"]]
@@ -248,6 +276,9 @@ def test_terraform_says_what_a_promotion_would_send(settings):
     assert pipeline["role_arn"] == made.target.execution_role_arn
     for name, role in (("execution", made.execution_role), ("start", made.start_role)):
         block = resources.get("aws_iam_role_policy", {}).get(name)
+        made_role = resources.get("aws_iam_role", {}).get(name, {})
+        assert made_role.get("permissions_boundary") == (settings.get("permissions_boundary") if block else None)
+        assert not block or made_role["path"] == settings.get("role_path", "/")
         assert bool(block) == bool(role and role.wanted)
         assert not block or json.loads(block["policy"]) == there(role).policy
     for blocks in resources.values():
@@ -255,6 +286,8 @@ def test_terraform_says_what_a_promotion_would_send(settings):
             for wanted in block.get("depends_on", []):
                 kind, _, name = wanted.partition(".")
                 assert name in resources[kind]
+    attached = resources.get("aws_iam_role_policy_attachment", {}).values()
+    assert [block["policy_arn"] for block in attached] == settings.get("managed_policies", [])
     starts = "aws_scheduler_schedule" in resources or "start" in resources.get("aws_cloudwatch_event_rule", {})
     assert starts == (made.schedule.desired is not None)
 
@@ -273,7 +306,7 @@ def test_a_schedule_in_terraform():
         "flexible_time_window": {"mode": "FLEXIBLE", "maximum_window_in_minutes": 15},
         "target": {
             "arn": TARGET.pipeline_arn,
-            "role_arn": made.start_role and AWS.arn("iam", "role/Flights-dev-start", region=False),
+            "role_arn": AWS.arn("iam", "role/data/Flights-dev-start", region=False),
             "retry_policy": {"maximum_event_age_in_seconds": 3600, "maximum_retry_attempts": 3},
             "dead_letter_config": {"arn": QUEUE},
             "sagemaker_pipeline_parameters": {

@@ -106,7 +106,10 @@ def _role(role: Role) -> dict[str, Any]:
         "Properties": {
             "RoleName": role.name,
             "Description": role.description,
+            "Path": role.path,
             "AssumeRolePolicyDocument": role.trust,
+            **({"PermissionsBoundary": role.boundary} if role.boundary else {}),
+            **({"ManagedPolicyArns": list(role.managed_policies)} if role.managed_policies else {}),
             "Policies": [{"PolicyName": POLICY_NAME, "PolicyDocument": role.policy}],
             "Tags": _tags(role.tags),
         },
