@@ -123,7 +123,8 @@ class Role:
             if self.boundary and _boundary(live["Role"]) != self.boundary:
                 asked = {"RoleName": self.name, "PermissionsBoundary": self.boundary}
                 aws.call("iam", "put_role_permissions_boundary", **asked)
-        for arn in sorted({*self.managed_policies} - {*self._attached(aws)}):
+        attached = self._attached(aws) if live else ()
+        for arn in sorted({*self.managed_policies} - {*attached}):
             aws.call("iam", "attach_role_policy", RoleName=self.name, PolicyArn=arn)
         policy = json.dumps(self.policy)
         aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
