@@ -114,7 +114,7 @@ class Execution:
             return
         component = "CreateTrialComponent", "DescribeTrialComponent", "UpdateTrialComponent"
         for kind, verbs in (
-            ("experiment", ("CreateExperiment", "DescribeExperiment")),
+            ("experiment", ("CreateExperiment", "CreateTrial", "DescribeExperiment")),
             ("experiment-trial", ("CreateTrial", "DescribeTrial", "AssociateTrialComponent")),
             ("experiment-trial-component", ("AssociateTrialComponent", *component)),
         ):

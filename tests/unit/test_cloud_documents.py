@@ -2,6 +2,8 @@
 
 import json
 import re
+from functools import cache
+from importlib.resources import files
 
 import pytest
 from cfnlint.api import ManualArgs, lint
@@ -11,8 +13,9 @@ from support.definitions import get
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
-from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.export.cloudformation import bootstrap_template, policies_template, release_template
 from local_runner.cloud.export.terraform import release_configuration
+from local_runner.cloud.iam.deployer import MOST_CHARACTERS, deployer_policies
 from local_runner.cloud.iam.permission_summary import permission_summary
 from local_runner.cloud.iam.policies import ANY_RESOURCE
 
@@ -222,6 +225,57 @@ def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
     assert parts(sample(*steps), role_arn=TARGET.execution_role_arn).execution_role is None
 
 
+@cache
+def service_authorization():
+    """The actions that there are, with the types of resources that they take: AWS's reference, as the linter has it."""
+    return json.loads((files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text())
+
+
+def misnamed(policy):
+    """Each action of a policy that IAM does not know, and each resource that the action does not take."""
+    for item in policy["Statement"]:
+        for action in as_list(item["Action"]):
+            service, _, name = action.partition(":")
+            reference = service_authorization()[service]
+            if name.lower() not in reference["Actions"]:
+                yield f"there is no {action}"
+                continue
+            types = reference["Actions"][name.lower()].get("Resources", [])
+            formats = [form for kind in as_list(types) for form in reference["Resources"][kind].get("ARNFormats", [])]
+            for resource in as_list(item["Resource"]):
+                matches = [form for form in formats if re.match(re.sub(r"\$\{\w+\}", "[^:]*", form), resource)]
+                if not matches and not (resource == "*" and (not types or item["Sid"] in ANY_RESOURCE)):
+                    yield f"{action} is not for {resource}"
+
+
+@variants
+def test_every_action_is_one_of_iam_and_takes_the_resource(settings):
+    kinds = ("Transform", "Tuning", "AutoML", "Model", "RegisterModel")
+    document = sample(*MANY_STEPS, *({"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds))
+    made = parts(document | {"PipelineExperimentConfig": {"ExperimentName": "x"}}, **settings)
+    roles = [role.policy for role in (made.execution_role, made.start_role) if role]
+    for makes in (True, False):
+        policies = deployer_policies(made.target, "local-runner/flights", makes=makes)
+        for policy in (*roles, *policies.values()):
+            assert list(misnamed(policy)) == []
+            sids = [item["Sid"] for item in policy["Statement"]]
+            assert len(set(sids)) == len(sids)
+        assert max(len(json.dumps(policy, separators=(",", ":"))) for policy in policies.values()) < MOST_CHARACTERS
+        # A role is handed to the service that it is for, and every resource but a registry's login is named.
+        for policy in policies.values():
+            for item in policy["Statement"]:
+                assert ("iam:PassRole" in item["Action"]) == ("iam:PassedToService" in str(item.get("Condition")))
+                assert ("*" in item["Resource"]) == (item["Sid"] == "LogInToRegistry")
+
+
+def test_what_iam_does_not_know_is_found():
+    wrong = {"Sid": "X", "Action": ["s3:HeadObject", "s3:GetObject"], "Resource": ["arn:aws:sqs:eu-west-1:1:x"]}
+    assert list(misnamed({"Statement": [wrong]})) == [
+        "there is no s3:HeadObject",
+        "s3:GetObject is not for arn:aws:sqs:eu-west-1:1:x",
+    ]
+
+
 # ----------------------------------------------------------------------------------------------- CloudFormation
 def linted(template):
     return [str(match) for match in lint(json.dumps(template), config=ManualArgs(regions=["eu-west-1"]))]
@@ -241,7 +295,10 @@ def test_the_linter_finds_what_is_wrong():
 def test_cloudformation_passes_its_linter(settings):
     made = parts(sample(*MANY_STEPS), **settings)
     assert linted(release_template(made, json.dumps(sample(*MANY_STEPS)))) == []
-    assert linted(bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights")) == []
+    policies = deployer_policies(made.target, "local-runner/flights", makes=True)
+    template = bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights", policies=policies)
+    assert linted(template) == []
+    assert linted(policies_template(made.target, policies)) == []
 
 
 def test_the_template_says_what_a_promotion_would_send():
@@ -259,7 +316,8 @@ def test_the_template_says_what_a_promotion_would_send():
 
 
 def test_bootstrap_leaves_out_what_is_not_the_project_s():
-    made = bootstrap_template(parts(role_arn=TARGET.execution_role_arn), bucket=None, repository=None)
+    supporting = parts(role_arn=TARGET.execution_role_arn)
+    made = bootstrap_template(supporting, bucket=None, repository=None, policies={})
     assert made["Resources"].keys() == {"StartRole"}
     assert "Conditions" not in made
 

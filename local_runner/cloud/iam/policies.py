@@ -36,13 +36,12 @@ _JOBS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """What steps of a type create: its name in the API's actions, and in ARNs."""
 
-_MODELS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "Model": (("CreateModel", "DescribeModel"), ("model/{job}",)),
-    "RegisterModel": (
-        ("CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup", "DescribeModelPackageGroup"),
-        ("model-package/*", "model-package-group/*"),
-    ),
+_MODELS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Model": (("Model", "model/{name}"),),
+    "RegisterModel": (("ModelPackage", "model-package/*"), ("ModelPackageGroup", "model-package-group/*")),
 }
+"""As _JOBS; the name of a package is its group's."""
+
 _WITHOUT_PERMISSIONS = frozenset({"Condition", "Fail", "Lambda", "Callback"})
 
 
@@ -64,7 +63,8 @@ def execution_policy(needs: Needs, target: Target) -> dict[str, Any]:
         *_trials(needs, aws),
         *_surroundings(needs, aws),
         *_images(needs, aws.partition),
-        *_keys({*needs.keys, *filter(None, [environment.kms_key_id])}, environment.kms_key_arns, aws),
+        *key_statements("Encryption", _ENCRYPTION, {*needs.keys, *filter(None, [environment.kms_key_id])}, aws),
+        *key_statements("Decryption", ["Decrypt"], environment.kms_key_arns, aws),  # what is in buckets
     ]
     if needs.roles:  # itself, and what steps name as the role of their jobs
         passing = _allow("iam:PassRole", needs.roles)
@@ -91,6 +91,7 @@ def gaps(needs: Needs) -> list[str]:
     return [f"{sentence} {remedy}" for sentence in sentences]
 
 
+_ENCRYPTION = ("CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")
 _NETWORK_ACTIONS = [
     "ec2:CreateNetworkInterface",
     "ec2:CreateNetworkInterfacePermission",
@@ -138,21 +139,18 @@ def _jobs(needs: Needs, aws: Aws) -> list[Statement]:
         resources = [aws.arn("sagemaker", f"{resource}/{name}") for name in names]
         made.append({"Sid": f"{job}s", **_allow(sorted([*verbs, "sagemaker:AddTags"]), resources)})
     for kind in needs.step_types:
-        if kind in _MODELS:
-            verbs, resources = _MODELS[kind]
-            names = sorted({f"{name}*" for other, name in needs.job_names if other == kind})
-            named = [
-                aws.arn("sagemaker", text.format(job=name)) for text in resources for name in names if "{job}" in text
-            ] or [aws.arn("sagemaker", text) for text in resources]
-            actions = sorted(f"sagemaker:{verb}" for verb in (*verbs, "AddTags"))
-            made.append({"Sid": f"{kind}s", **_allow(actions, named)})
+        names = sorted({f"{name}*" for other, name in needs.job_names if other == kind})
+        for what, resource in _MODELS.get(kind, ()):
+            actions = ["sagemaker:AddTags", f"sagemaker:Create{what}", f"sagemaker:Describe{what}"]
+            named = dict.fromkeys(aws.arn("sagemaker", resource.format(name=name)) for name in names)
+            made.append({"Sid": f"{what}s", **_allow(actions, list(named))})
     return made
 
 
 def _trials(needs: Needs, aws: Aws) -> list[Statement]:
     """An execution is kept as a trial of the experiment named after its pipeline, where the definition says so."""
     verbs = {
-        "experiment": ("AddTags", "CreateExperiment", "DescribeExperiment"),
+        "experiment": ("AddTags", "CreateExperiment", "CreateTrial", "DescribeExperiment"),
         "experiment-trial": ("AddTags", "AssociateTrialComponent", "CreateTrial", "DescribeTrial"),
         "experiment-trial-component": (
             "AddTags",
@@ -184,25 +182,24 @@ def _surroundings(needs: Needs, aws: Aws) -> list[Statement]:
     ]
 
 
-def _keys(used: Collection[str], of_inputs: Sequence[str], aws: Aws) -> list[Statement]:
-    """``used`` encrypt what jobs write and their volumes; what buckets hold is only decrypted.
+def key_statements(sid: str, verbs: Sequence[str], keys: Collection[str], aws: Aws) -> list[Statement]:
+    """What may be done with KMS keys, given as the API takes them: by id, ARN, alias, or the ARN of an alias.
 
     An alias as a Resource would be a permission for the alias and not for its key, so that it is a condition (KMS
     developer guide, "Using aliases to control access to KMS keys").
     """
-    actions = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+    actions = [f"kms:{verb}" for verb in verbs]
     arns = sorted(
         key if key.startswith("arn:") else aws.arn("kms", key if key.startswith("alias/") else f"key/{key}")
-        for key in used
+        for key in keys
     )
-    keys = [arn for arn in arns if ":alias/" not in arn]
-    places = {arn.partition(":alias/")[0]: "" for arn in arns if ":alias/" in arn}
-    aliases = [arn.rpartition(":")[2] for arn in arns if ":alias/" in arn]
-    behind = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": aliases}}
+    by_alias = [arn.partition(":alias/") for arn in arns if ":alias/" in arn]
+    names = [f"alias/{name}" for _, _, name in by_alias]
+    places = sorted({f"{place}:key/*" for place, _, _ in by_alias})
+    behind = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": names}}
     statements = [
-        {"Sid": "Encryption", **_allow(actions, keys)},
-        {"Sid": "EncryptionByAlias", **_allow(actions, [f"{place}:key/*" for place in places]), "Condition": behind},
-        {"Sid": "Decryption", **_allow("kms:Decrypt", sorted(of_inputs))},
+        {"Sid": sid, **_allow(actions, [arn for arn in arns if ":alias/" not in arn])},
+        {"Sid": f"{sid}ByAlias", **_allow(actions, places), "Condition": behind},
     ]
     return [statement for statement in statements if statement["Resource"]]
 
@@ -253,6 +250,7 @@ def _assumed_by(services: str | Sequence[str]) -> Statement:
     return {"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"}
 
 
-def passed_to(service: str) -> dict[str, Any]:
-    """The condition that a role is handed to that service alone."""
-    return {"StringEquals": {"iam:PassedToService": f"{service}.amazonaws.com"}}
+def passed_to(*services: str) -> dict[str, Any]:
+    """The condition that a role is handed to these services alone."""
+    names = [f"{service}.amazonaws.com" for service in services]
+    return {"StringEquals": {"iam:PassedToService": names[0] if len(names) == 1 else names}}
