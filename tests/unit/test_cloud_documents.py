@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -10,6 +11,7 @@ from cfnlint.api import ManualArgs, lint
 from support import cloud_samples as samples
 from support.cloud_samples import AWS, BUCKET, IMAGE, QUEUE, TARGET, flight_step, parts, sample
 from support.definitions import get
+from support.project import PROJECT
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
@@ -18,6 +20,7 @@ from local_runner.cloud.export.terraform import release_configuration
 from local_runner.cloud.iam.deployer import MOST_CHARACTERS, deployer_policies
 from local_runner.cloud.iam.permission_summary import permission_summary
 from local_runner.cloud.iam.policies import ANY_RESOURCE
+from local_runner.cloud.target.environment import Environment
 
 EVERYTHING = {
     "alerts": {"email": "on-call@example.com"},
@@ -76,6 +79,7 @@ def as_list(value):
 
 
 GIVEN = "arn:aws:iam::123456789012:role/theirs"
+WITH_IMAGE = Environment.model_validate({"name": "dev", "image_uri": IMAGE})
 VARIANTS = {
     "least": {},
     "everything": EVERYTHING,
@@ -231,6 +235,13 @@ def service_authorization():
     return json.loads((files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text())
 
 
+def of_every_kind():
+    """A definition with a step of every type that has permissions, whose executions are kept as trials."""
+    kinds = ("Transform", "Tuning", "AutoML", "Model", "RegisterModel")
+    steps = ({"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds)
+    return sample(*MANY_STEPS, *steps) | {"PipelineExperimentConfig": {"ExperimentName": "x"}}
+
+
 def misnamed(policy):
     """Each action of a policy that IAM does not know, and each resource that the action does not take."""
     for item in policy["Statement"]:
@@ -250,9 +261,7 @@ def misnamed(policy):
 
 @variants
 def test_every_action_is_one_of_iam_and_takes_the_resource(settings):
-    kinds = ("Transform", "Tuning", "AutoML", "Model", "RegisterModel")
-    document = sample(*MANY_STEPS, *({"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds))
-    made = parts(document | {"PipelineExperimentConfig": {"ExperimentName": "x"}}, **settings)
+    made = parts(of_every_kind(), **settings)
     roles = [role.policy for role in (made.execution_role, made.start_role) if role]
     for makes in (True, False):
         policies = deployer_policies(made.target, "local-runner/flights", makes=makes)
@@ -266,6 +275,16 @@ def test_every_action_is_one_of_iam_and_takes_the_resource(settings):
             for item in policy["Statement"]:
                 assert ("iam:PassRole" in item["Action"]) == ("iam:PassedToService" in str(item.get("Condition")))
                 assert ("*" in item["Resource"]) == (item["Sid"] == "LogInToRegistry")
+
+
+def test_the_page_on_permissions_has_every_statement():
+    made = parts(of_every_kind(), **EVERYTHING)
+    pushed = deployer_policies(made.target, "local-runner/flights", makes=True).values()
+    elsewhere = deployer_policies(replace(made.target, environment=WITH_IMAGE), None, makes=True).values()
+    roles = [there(made.execution_role).policy, there(made.start_role).policy]
+    page = (PROJECT / "docs" / "PERMISSIONS.md").read_text()
+    sids = {item["Sid"] for policy in (*roles, *pushed, *elsewhere) for item in policy["Statement"]}
+    assert [sid for sid in sids if f"`{sid}`" not in page and not re.fullmatch(r"ListBucket\d+|Table", sid)] == []
 
 
 def test_what_iam_does_not_know_is_found():
