@@ -134,13 +134,13 @@ class Guarded(Proxy):
         return key if key.startswith("arn:") else self.target.aws.arn("kms", f"key/{key.replace('alias/', 'behind-')}")
 
 
-def parsed(service: str, handler: Any, body: bytes) -> tuple[str, dict[str, Any]]:
+def parsed(service: str, handler: Any, body: bytes) -> tuple[str, Any]:
     """The operation of a request, and its parameters."""
     url = f"http://{handler.headers['Host']}{handler.path}"
     request: Any = Request.from_primitives(handler.command, url, handler.headers, body)
     operation, placed = get_service_router(service).match(request)
     protocol = determine_request_protocol(get_service_model(service), request.content_type)
-    return operation.name, PROTOCOL_PARSERS[protocol](operation).parse(
+    return str(operation.name), PROTOCOL_PARSERS[protocol](operation).parse(
         {
             "method": request.method,
             "values": request.values,

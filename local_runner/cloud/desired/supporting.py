@@ -85,7 +85,8 @@ def execution_role(
     """
     if target.environment.role_arn is not None:
         return None, []
-    needs = needs_of(definition, target.environment.parameters, known_before_start(scheduled))
+    given = known_before_start(scheduled)
+    needs = needs_of(definition, target.made_role_arn, target.environment.parameters, given)
     policy = execution_policy(needs, target)
     _refuse_long(policy)
     about = f"What the pipeline {target.names.pipeline_name} and its jobs may do"

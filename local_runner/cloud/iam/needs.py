@@ -46,9 +46,10 @@ class Repository:
 class Needs:
     """What the steps touch. ``unknown`` are sentences on what cannot be known before an execution.
 
-    ``job_names`` are types of steps with beginnings of their jobs' names; ``keys`` are KMS keys as the API takes them:
-    by id, by ARN, by alias, or by the ARN of an alias. ``network``: a job is in a VPC. ``keeps_trials``: an execution
-    is kept as a trial of an experiment.
+    ``run_types`` are those of the steps whose jobs have the role, and none of their own; ``job_names`` are types of
+    steps with beginnings of their jobs' names. ``keys`` are KMS keys as the API takes them: by id, by ARN, by alias, or
+    by the ARN of an alias. ``network``: a job is in a VPC. ``keeps_trials``: an execution is kept as a trial of an
+    experiment.
     """
 
     reads: tuple[Location, ...]
@@ -56,6 +57,7 @@ class Needs:
     repositories: tuple[Repository, ...]
     roles: tuple[str, ...]
     step_types: tuple[str, ...]
+    run_types: tuple[str, ...]
     functions: tuple[str, ...]
     queues: tuple[str, ...]
     job_names: tuple[tuple[str, str], ...]
@@ -67,27 +69,37 @@ class Needs:
 
 def needs_of(
     definition: PipelineDefinition,
+    role: str,
     parameters: Mapping[str, ParameterValue],
     scheduled: Mapping[str, ParameterValue] | None = None,
 ) -> Needs:
-    """What the definition's steps touch, in executions with these values of its parameters and with its defaults.
+    """What the definition's steps touch as ``role`` (an ARN), in executions with these values and with its defaults.
 
     ``parameters`` replace the defaults; ``scheduled`` are what a schedule starts it with, over those.
     """
     usual = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
     values = usual | dict(scheduled or {})
     reads, writes, images, roles = set[Location](), set[Location](), set[Repository](), set[str]()
-    keys, unknown, network = set[str](), list[str](), False
+    keys, unknown, network, run_types = set[str](), list[str](), False, set[str]()
     for step in definition.steps:
-        for where, text, value in (*_texts(step, values | usual), *_texts(step, values)):
+        texts = [*_texts(step, values | usual), *_texts(step, values)]
+        named = {text for where, text, _ in texts if where.endswith("RoleArn") and _ROLE_ARN.fullmatch(text)}
+        roles |= named
+        places = {
+            (where, Location(place.bucket, place.key)) for where, text, _ in texts if (place := place_named(text))
+        }
+        written = {place for where, place in places if _WRITTEN.search(where)}
+        if named and role not in named:
+            # What its job touches is the other role's; the pipeline itself reads its property files.
+            reads |= written if step.property_files else set()
+            continue
+        run_types.add(step.type)
+        writes |= written
+        reads |= {place for where, place in places if not _WRITTEN.search(where)}
+        for where, text, value in texts:
             network = network or ".VpcConfig." in where
             if image := _ECR_URI.fullmatch(text):
                 images.add(Repository(image["account"], image["region"], image["name"]))
-            elif _ROLE_ARN.fullmatch(text):
-                roles.add(text)
-            elif place := place_named(text):
-                found = Location(place.bucket, place.key)
-                (writes if _WRITTEN.search(where) else reads).add(found)
             elif text and where.endswith("KmsKeyId"):
                 keys.add(text)
             elif where.endswith(".S3DataType") and _MANIFEST.fullmatch(text):
@@ -102,6 +114,7 @@ def needs_of(
         repositories=tuple(sorted(images, key=str)),
         roles=tuple(sorted(roles)),
         step_types=tuple(sorted({step.type for step in steps})),
+        run_types=tuple(sorted(run_types)),
         functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
         queues=tuple(sorted(filter(None, (_queue_arn(step) for step in steps)))),
         job_names=tuple(sorted(set(_job_names(steps, values)))),

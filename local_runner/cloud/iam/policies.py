@@ -170,8 +170,8 @@ def _trials(needs: Needs, aws: Aws) -> list[Statement]:
 
 
 def _surroundings(needs: Needs, aws: Aws) -> list[Statement]:
-    """What every job and model has around it: logs, metrics, and the network interfaces of one in a VPC."""
-    if not {*needs.step_types} & {*_JOBS, *_MODELS}:
+    """What jobs and models with the role have around them: logs, metrics, the network interfaces of one in a VPC."""
+    if not {*needs.run_types} & {*_JOBS, *_MODELS}:
         return []
     logs = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
     namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}}
