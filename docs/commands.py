@@ -29,7 +29,8 @@ They are in `.venv/bin`; `python -m local_runner` is the same. Each has `--help`
 `TARGET` is a `pipeline.py` (or `FILE.py:FUNCTION`; default: `entry` in `local_runner.toml`) or any pipeline definition
 JSON, also what `aws sagemaker describe-pipeline` prints. `--env NAME` is `[environments.NAME]` of `local_runner.toml`.
 
-Exit codes, where a command names no others: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, 130
+Exit codes, where a command names no others: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, also what
+AWS would refuse, 4 only this machine lacks something (data, an image, an engine, what runs a step's type), 130
 interrupted. (`make` turns every failure into its own 2.)
 `local-runner --debug COMMAND` shows the traceback of an error.
 

@@ -9,6 +9,7 @@ import atexit
 import os
 import sys
 from contextlib import suppress
+from io import StringIO
 from types import FrameType
 
 from local_runner.signals import handle, interrupt
@@ -51,6 +52,7 @@ def _command_line() -> int:
     import click
 
     from local_runner.cli.local import cli
+    from local_runner.cli.options import say
     from local_runner.errors import EXIT_FAILED, EXIT_USAGE, CompileError, debugging, system_trouble
 
     handle(interrupt)  # ends what comes before an execution; an execution has a handler of its own
@@ -61,7 +63,9 @@ def _command_line() -> int:
     except click.ClickException as error:
         if debugging() and not isinstance(error, CompileError):  # of which the traceback of pipeline.py was shown
             raise
-        error.show()
+        with StringIO() as text:
+            error.show(text)
+            say(text.getvalue().rstrip())
         return error.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
@@ -72,12 +76,12 @@ def _command_line() -> int:
     except OSError as error:  # a full disk, a directory that is not to be written to; steps keep theirs to themselves
         if debugging():
             raise
-        click.echo(f"Error: {system_trouble(error)} `local-runner --debug …` shows where.", err=True)
+        say(f"Error: {system_trouble(error)} `local-runner --debug …` shows where.")
         return EXIT_USAGE
     except Exception as error:
         if debugging():
             raise
-        click.echo(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)", err=True)
+        say(f"Error: {type(error).__name__}: {error} (a defect; `local-runner --debug …` shows where)")
         return EXIT_FAILED
 
 

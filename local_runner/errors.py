@@ -4,8 +4,8 @@
     └── LocalRunnerError            exit code 2: usage or configuration
         ├── SettingsError           local_runner.toml, flags, files that are not there
         ├── CompileError            pipeline.py could not be turned into a definition
-        ├── InvalidPipelineError    problems of the definition or the parameters, all of them
-        └── EngineError             no engine can run this; what to install
+        ├── InvalidPipelineError    problems of the definition or the parameters, all of them; 4 where all are local
+        └── EngineError             4: no engine or image can run this; what to install
 
 A step that fails is data in the Execution (exit code 1), not an exception; DataError carries it inside a run.
 Ctrl-C is exit code 130.
@@ -25,6 +25,7 @@ import click
 EXIT_SUCCEEDED = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_LACKING = 4  # 3 is that of `plan` and `status` with --exit-code: there are differences
 EXIT_INTERRUPTED = 130
 
 
@@ -33,12 +34,13 @@ class Problem:
     """One thing that is wrong with a definition or its parameters, found before anything runs.
 
     ``where`` is the path in the definition (``Steps[0].Arguments.AppSpecification.ImageUri``), ``what`` a sentence,
-    ``remedy`` what the reader does about it.
+    ``remedy`` what the reader does about it. ``local`` is whether AWS would take it: only this machine lacks something.
     """
 
     where: str
     what: str
     remedy: str = ""
+    local: bool = False
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -104,13 +106,22 @@ class CompileError(LocalRunnerError):
 class EngineError(LocalRunnerError):
     """No engine can be had, or the chosen one cannot run this pipeline."""
 
+    exit_code = EXIT_LACKING
+
 
 class InvalidPipelineError(LocalRunnerError):
-    """The definition or its parameters have problems; carries every one of them."""
+    """The definition or its parameters have problems; carries every one of them, the local ones last."""
 
     def __init__(self, target: str, problems: Sequence[Problem]) -> None:
         self.target = target
-        self.problems = tuple(problems)
-        count = f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
-        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
-        super().__init__(f"{target} has {count}:\n{lines}")
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.local))
+        wrong = [problem for problem in problems if not problem.local]
+        self.exit_code = EXIT_USAGE if wrong else EXIT_LACKING  # pyright: ignore[reportAttributeAccessIssue]
+        lines: list[str] = []
+        for number, problem in enumerate(self.problems, 1):
+            if number in (1, len(wrong) + 1):
+                count = len(problems) - len(wrong) if problem.local else len(wrong)
+                only_here = " on this machine only, and not on AWS" if problem.local else ""
+                lines.append(f"{target} has {count} problem{'' if count == 1 else 's'}{only_here}:")
+            lines.append(f"  {number}. {problem}")
+        super().__init__("\n".join(lines))

@@ -313,13 +313,14 @@ class HostResult:
     """How one host ended. ``exit_code`` is None where the engine could not learn it; ``error`` then says why.
 
     ``out_of_memory`` says how much memory there was, where the kernel killed the host, or a process of it, for want
-    of more.
+    of more. ``errors`` are the last lines of its stderr, where that is known apart from stdout.
     """
 
     host: str
     exit_code: int | None
     error: str | None = None
     out_of_memory: str | None = None
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

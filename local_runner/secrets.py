@@ -125,7 +125,7 @@ class Secrets:
 
     def masked_problems(self, problems: Iterable[Problem]) -> list[Problem]:
         """Problems as they may be shown."""
-        return [Problem(*map(self.masked, (each.where, each.what, each.remedy))) for each in problems]
+        return [Problem(*map(self.masked, (each.where, each.what, each.remedy)), local=each.local) for each in problems]
 
     def hashed(self, value: Any) -> str:
         """What a record has in place of a value: ``secret:hmac:`` and 16 hex digits of HMAC-SHA256."""

@@ -24,6 +24,7 @@ LOCAL_ACCOUNT = "000000000000"
 
 SETTINGS_FILE = "local_runner.toml"
 _WHOLE = 2**63
+_LONGEST_GRACE = 3600
 
 
 # -------------------------------------------------------------------------------------------------- one value
@@ -91,6 +92,12 @@ def _log_size(value: Any) -> int:
     if (found := size(value)) < _SIZES["MB"]:
         raise ValueError(f"{value!r} is less than 1MB.")
     return found
+
+
+def _grace(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LONGEST_GRACE:
+        return value
+    raise ValueError(f"{_shown(value)} is not a whole number of seconds, 0 to {_LONGEST_GRACE}.")
 
 
 def _measured(value: Any, units: Mapping[str, int], expected: str) -> int:
@@ -178,7 +185,8 @@ class LocalSettings:
 
     ``data`` maps S3 URIs to files or directories of this machine; ``parameters`` are values for parameters that the
     pipeline has and the command line does not give; ``date_parameter`` is what ``--date`` sets. ``log_size`` (bytes;
-    in the file ``"64MB"``) is how much of each host's output is kept. ``lambda`` maps
+    in the file ``"64MB"``) is how much of each host's output is kept. ``stop_grace_seconds`` is how long a job that is
+    stopped, by whomever, has until it is killed (None: as long as the engines say). ``lambda`` maps
     Lambda functions (a step's name, the function's name or its ARN) and ``stand_ins`` Callback, EMR and EMRServerless
     steps to FILE.py:FUNCTION.
     """
@@ -193,6 +201,7 @@ class LocalSettings:
     parameters: Mapping[str, str | int | float | bool] = _setting({}, _table_of(_parameter))
     data: Mapping[str, Path] = _setting({}, _table_of(_path, _s3_uri))
     log_size: int = _setting(64 * 10**6, _log_size)
+    stop_grace_seconds: int | None = _setting(None, _grace)
     lambda_functions: Mapping[str, str] = _setting({}, _table_of(_function), name="lambda")
     stand_ins: Mapping[str, str] = _setting({}, _table_of(_function))
 

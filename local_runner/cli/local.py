@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from local_runner.cli.options import (
     request_of,
     run_options,
     say,
+    selection_options,
+    show,
     state_option,
     target_argument,
 )
@@ -81,22 +84,39 @@ def compile(target: str | None, output: Path | None, python: Path | None, state:
 @cli.command()
 @target_argument
 @parameter_options
+@selection_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: problems (where, what, ...) and notes.")
 @python_option
 @state_option
-def validate(state: Path, **options: Any) -> None:
+def validate(as_json: bool, state: Path, **options: Any) -> None:
     """List every problem of TARGET: the definition, its parameters, its data, the API's limits. Runs nothing.
+
+    What AWS would take, and only this machine cannot run, is listed apart: a type of step, data that is not mapped, a
+    function. In JSON such a problem is `local`.
+
+    Exit codes: 0 valid, 2 the definition or its parameters are wrong, 4 only this machine lacks something.
 
     \b
     Examples:
       local-runner validate
       local-runner validate definition.json -p MaxBadRatio=0.1 --map s3://bucket/raw=data/sample
+      local-runner validate --to Fit --json
     """
     from local_runner.run.planned import plan_run
 
-    plan = plan_run(project_here(state), request_of(options)).plan
+    try:
+        plan = plan_run(project_here(state), request_of(options)).plan
+    except InvalidPipelineError as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps({"problems": [asdict(problem) for problem in error.problems], "notes": []}))
+        sys.exit(error.exit_code)
+    if as_json:
+        click.echo(json.dumps({"problems": [], "notes": plan.notes}))
+        return
     for note in plan.notes:
         say(f"Note: {note}")
-    click.echo(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
+    show(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
 
 
 @cli.command()
@@ -120,7 +140,7 @@ def why(step: str, as_json: bool, state: Path, **options: Any) -> None:
     from local_runner.run.why import explain
 
     found = explain(project_here(state), request_of(options, cache=True), step)
-    click.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+    show(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
 
 
 @cli.command()
@@ -142,9 +162,7 @@ def why(step: str, as_json: bool, state: Path, **options: Any) -> None:
     help="Let the first COUNT attempts (default: 1) at a step end in an exception of the service (repeatable).",
 )
 @click.option("--hot", is_flag=True, help="Run Python scripts in workers that stay up with the imports done (docker).")
-@click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable).")
-@click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it.")
-@click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it.")
+@selection_options
 @click.option("--resume", is_flag=True, help="Continue the last execution, keeping what succeeded in it.")
 @click.option("--no-cache", is_flag=True, help="Run every step, and keep none of them in the step cache.")
 @click.option("--refresh", metavar="STEP", multiple=True, help="Run this step even if it is cached (repeatable).")
@@ -155,7 +173,8 @@ def why(step: str, as_json: bool, state: Path, **options: Any) -> None:
 def run(as_json: bool, quiet: bool, state: Path, **options: Any) -> None:
     """Run TARGET on this machine: a pipeline.py (default: the project's) or any pipeline definition JSON.
 
-    Exit codes: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, 130 interrupted.
+    Exit codes: 0 succeeded, 1 the pipeline failed, 2 usage or configuration, 4 only this machine lacks something,
+    130 interrupted.
 
     \b
     Examples:
@@ -166,20 +185,12 @@ def run(as_json: bool, quiet: bool, state: Path, **options: Any) -> None:
       local-runner run --from Fit
       local-runner run --inject-fault Fit=SageMaker.CAPACITY_ERROR:2
     """
-    from local_runner.planning.selection import Selection
     from local_runner.project import Project
     from local_runner.report import listener
     from local_runner.report.record import to_record
     from local_runner.run.pipeline import run_pipeline
 
-    selection = Selection(options["only"], options["start"], options["end"], options["resume"])
-    request = request_of(
-        options,
-        faults=options["faults"],
-        selection=selection,
-        cache=not options["no_cache"],
-        refresh=options["refresh"],
-    )
+    request = request_of(options, faults=options["faults"], cache=not options["no_cache"], refresh=options["refresh"])
     # With --json, stdout is the object's alone.
     with listener(sys.stderr if as_json else sys.stdout, quiet=quiet) as shown:
         _, execution = run_pipeline(Project.at(Path.cwd(), state, shown.note), request, shown)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from local_runner.cli.options import MeasuredType, project_here, state_option
+from local_runner.cli.options import MeasuredType, project_here, show, state_option
 from local_runner.errors import EXIT_FAILED, EXIT_SUCCEEDED
 
 
@@ -29,7 +29,7 @@ def image(state: Path) -> None:
     """
     from local_runner.image.build import ensure_image
 
-    click.echo(ensure_image(project_here(state)))
+    show(ensure_image(project_here(state)))
 
 
 @click.command()
@@ -45,7 +45,6 @@ def doctor(as_json: bool, state: Path) -> None:
       local-runner doctor
     """
     from local_runner.report.table import ASCII, symbols_for
-    from local_runner.report.text import encodable
     from local_runner.run.doctor.diagnosis import diagnose
 
     found = diagnose(Path.cwd(), state.absolute())
@@ -59,7 +58,7 @@ def doctor(as_json: bool, state: Path) -> None:
             detail = check.detail.replace("\n", "\n" + " " * (width + 4))
             lines = [f"{symbols[check.state]} {check.name:<{width}}  {detail}"]
             lines += [f"{'':<{width + 4}}fix: {check.fix}"] if check.fix else []
-            click.echo(encodable("\n".join(lines), sys.stdout.encoding))
+            show("\n".join(lines))
     sys.exit(EXIT_SUCCEEDED if found.possible else EXIT_FAILED)
 
 
@@ -91,7 +90,7 @@ def clean(
         from local_runner.engines.hot.worker import end_workers
 
         if workers := end_workers(state):
-            click.echo(f"Hot workers: {workers} ended.")
+            show(f"Hot workers: {workers} ended.")
         from local_runner.run.engine import sweep_docker
 
         sweep_docker()
@@ -99,7 +98,7 @@ def clean(
         # With neither age nor size, all of it goes.
         limit = 0 if max_size is None and older_than is None else max_size
         pruned = prune_steps(state, max_age=older_than, max_size=limit, dry_run=dry_run)
-        click.echo(f"Step cache: {pruned.removed} of {pruned.of} entries {what} ({pruned.size / 1e6:.1f} MB).")
+        show(f"Step cache: {pruned.removed} of {pruned.of} entries {what} ({pruned.size / 1e6:.1f} MB).")
     if of_runs or not (of_cache or max_size is not None):
         pruned = prune_runs(state, max_age=older_than, dry_run=dry_run)
-        click.echo(f"Executions: {pruned.removed} of {pruned.of} records {what} ({pruned.size / 1e6:.1f} MB).")
+        show(f"Executions: {pruned.removed} of {pruned.of} records {what} ({pruned.size / 1e6:.1f} MB).")

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from local_runner.cli.options import Command, PairType, break_lock_option, env_option, project_here, say, state_option
+from local_runner.cli.options import (
+    Command,
+    PairType,
+    break_lock_option,
+    env_option,
+    project_here,
+    say,
+    show,
+    state_option,
+)
 from local_runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 
 if TYPE_CHECKING:
@@ -65,7 +74,7 @@ def trigger(
     pipeline = describe_pipeline(target)
     started = start(target.aws, pipeline, parameters, target.secrets, project_here(state).state / "cache")
     if not wait:
-        click.echo(started.id)
+        show(started.id)
         say(f"Started {started.arn}\nFollow it: local-runner logs --env {env} {started.id} --follow")
         return
     execution = describe_execution(target.aws, started.arn)
@@ -132,7 +141,7 @@ def logs(env: str, state: Path, execution: str | None, step_name: str | None, fo
         found,
         definition_of(pipeline),
         LogOptions(step_name, follows, tail),
-        lambda text: click.echo(target.secrets.masked(text)),
+        lambda text: show(target.secrets.masked(text)),
         say,
     )
 
@@ -153,7 +162,7 @@ def status(env: str, state: Path, as_json: bool, exit_code: bool) -> None:
     from local_runner.cloud.operations.status_text import status_lines, status_record
 
     found = read_status(_open(env, state), state.absolute())
-    click.echo(json.dumps(status_record(found), default=str) if as_json else "\n".join(status_lines(found)))
+    show(json.dumps(status_record(found), default=str) if as_json else "\n".join(status_lines(found)))
     if exit_code and found.drift:
         sys.exit(EXIT_DIFFERENT)
 
@@ -190,10 +199,10 @@ def _set_state(env: str, state: Path, *, paused: bool) -> None:
     name = target.names.schedule
     changed = set_state(target.aws, name, "DISABLED" if paused else "ENABLED")
     if changed is None:
-        click.echo(f"The schedule {name} is {'paused' if paused else 'on'} already.")
+        show(f"The schedule {name} is {'paused' if paused else 'on'} already.")
     else:
         description = describe_schedule({key: value for key, value in changed.items() if key != "State"})
-        click.echo(f"The schedule {name} is {'paused' if paused else 'on again'}: {description}.")
+        show(f"The schedule {name} is {'paused' if paused else 'on again'}: {description}.")
 
 
 @click.command()
@@ -215,9 +224,9 @@ def releases(env: str, state: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([release_record(release, current=release is found[-1]) for release in found[::-1]]))
     elif found:
-        click.echo("\n".join(release_lines(found)))
+        show("\n".join(release_lines(found)))
     else:
-        click.echo(f"There are no releases yet. Make the first: local-runner promote --env {env}.")
+        show(f"There are no releases yet. Make the first: local-runner promote --env {env}.")
 
 
 @click.command()
@@ -242,15 +251,15 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
         changes = found.plan(target.aws)
     if not changes and found.current.fingerprint == found.earlier.fingerprint:
         drop_left_lock(target)
-        click.echo(f"There is nothing to change: the account is as release {found.earlier.number} left it.")
+        show(f"There is nothing to change: the account is as release {found.earlier.number} left it.")
         return
-    click.echo(f"Back from release {found.current.number} to {found.earlier.number} ({found.earlier.created}):")
+    show(f"Back from release {found.current.number} to {found.earlier.number} ({found.earlier.created}):")
     for change in changes:
-        click.echo(f"  {change.action} {change.resource} {change.name}: {change.summary}")
+        show(f"  {change.action} {change.resource} {change.name}: {change.summary}")
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
     record = restore(target, found, break_lock=break_lock)
-    click.echo(f"Release {record.number} is what release {record.restores} was.")
+    show(f"Release {record.number} is what release {record.restores} was.")
 
 
 @click.command()
@@ -279,23 +288,23 @@ def retire(env: str, state: Path, stop_running: bool, yes_retire: str | None, br
         running = retiring.still_running(aws, name)
     if not changes:
         drop_left_lock(target)
-        click.echo(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
+        show(f"There is nothing of {name} in account {aws.account}, region {aws.region}.")
         return
-    click.echo(f"From account {aws.account}, region {aws.region}, these go:")
+    show(f"From account {aws.account}, region {aws.region}, these go:")
     for change in changes:
-        click.echo(f"  {change.resource} {change.name}: {change.summary}")
-    click.echo(f"These stay: data, images, s3://{target.bucket}/{target.prefix}/ with code and releases.")
+        show(f"  {change.resource} {change.name}: {change.summary}")
+    show(f"These stay: data, images, s3://{target.bucket}/{target.prefix}/ with code and releases.")
     if running and not stop_running:
         raise CloudError(
             f"Executions are running: {', '.join(running)}. A pipeline cannot go while they do. Nothing was deleted. "
             "Wait for them, or add --stop-running."
         )
     if running:
-        click.echo(f"These are stopped: {', '.join(running)}.")
+        show(f"These are stopped: {', '.join(running)}.")
     typed = yes_retire if yes_retire is not None else click.prompt("Type the pipeline's name to go on", err=True)
     if typed != name:
         raise CloudError(f"'{typed}' is not '{name}'. Nothing was deleted.")
-    retiring.retire(target, changes, lambda text: click.echo(text), stops=stop_running, break_lock=break_lock)
+    retiring.retire(target, changes, show, stops=stop_running, break_lock=break_lock)
 
 
 def register(cli: click.Group) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -19,8 +20,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """One line to stderr: stdout is for what a command is asked for."""
-    click.echo(text, err=True)
+    """One line to stderr, as a terminal may show it: stdout is for what a command is asked for."""
+    _echo(text, sys.stderr)
+
+
+def show(text: str) -> None:
+    """Lines to stdout, as a terminal may show them. Documents, which are for programs, go to ``click.echo``."""
+    _echo(text, sys.stdout)
+
+
+def _echo(text: str, stream: TextIO) -> None:
+    from local_runner.report.text import encodable, printable
+
+    click.echo(encodable(printable(text), stream.encoding), file=stream)
 
 
 def project_here(state: Path) -> Project:
@@ -150,6 +162,17 @@ def parameter_options(command: Command) -> Command:
     )(command)
 
 
+def selection_options(command: Command) -> Command:
+    """The options that say which steps of a pipeline run."""
+    for option in (
+        click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it."),
+        click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it."),
+        click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable)."),
+    ):
+        command = option(command)
+    return command
+
+
 def run_options(*engines: str, engine_help: str) -> Callable[[Command], Command]:
     """The options that say where a pipeline is run."""
 
@@ -179,10 +202,14 @@ limits_option = click.option(
 
 def request_of(options: Mapping[str, Any], **more: Any) -> RunRequest:
     """The options of a command that say what is run, as a request. A command has some of them, or all."""
+    from local_runner.planning.selection import Selection
     from local_runner.run.request import RunRequest
 
     pairs = {name: dict(options.get(name, ())) for name in ("parameters", "data", "images")}
     same = {
         name: options[name] for name in ("target", "date", "engine", "python", "max_parallel", "hot") if name in options
     }
-    return RunRequest(**pairs, **same, limits=not options.get("no_limits", False), **more)
+    chosen = {name: options[name] for name in ("only", "start", "end", "resume") if name in options}
+    return RunRequest(
+        **pairs, **same, selection=Selection(**chosen), limits=not options.get("no_limits", False), **more
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_runner.cli.options import Command, break_lock_option, env_option, project_here, say, state_option
+from local_runner.cli.options import Command, break_lock_option, env_option, project_here, say, show, state_option
 
 if TYPE_CHECKING:
     from local_runner.cloud.operations.promote import Gate, Options, ReleasePlan
@@ -133,12 +133,10 @@ def promote(
         click.confirm(f"\nMake these changes in the account {prepared.desired.target.aws.account}?", abort=True)
     done = apply(planned, prepared.desired, prepared.options, break_lock=break_lock)
     seconds = time.monotonic() - began
-    click.echo(
-        f"\nRelease {done.number} of {prepared.desired.target.names.pipeline_name} is in place ({seconds:.1f} s)."
-    )
+    show(f"\nRelease {done.number} of {prepared.desired.target.names.pipeline_name} is in place ({seconds:.1f} s).")
 
 
 def _show(planned: ReleasePlan, prepared: _Prepared) -> None:
     from local_runner.cloud.operations.plan_text import plan_lines
 
-    click.echo("\n".join(plan_lines(planned, prepared.desired)))
+    show("\n".join(plan_lines(planned, prepared.desired)))

@@ -86,6 +86,7 @@ def main(request: Request) -> dict[str, Any]:
     watch.start()
     if not request.debug:
         warnings.simplefilter("ignore")
+        _quieten()
     try:
         compile(file.read_bytes(), str(file), "exec", dont_inherit=True)  # before seconds are spent on the SDK
     except (SyntaxError, ValueError) as error:
@@ -98,7 +99,7 @@ def main(request: Request) -> dict[str, Any]:
             "Install it there (make setup, or pip install 'sagemaker>=3.27,<4'), or name another Python: --python PATH."
         }
     if not request.debug:
-        _quieten()
+        _quieten()  # also the loggers whose level the SDK's own modules set
     scratch = Path(request.scratch)  # the state is not writable here; whoever started this takes the uploads there
     uploads = Uploads(root, scratch, scratch, watch)
     settings = PipelineSettings(**request.settings)
@@ -142,7 +143,7 @@ def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _quieten() -> None:
     """Leave out what the SDK says about every pipeline; it is in no reader's power to change."""
-    for name in list(logging.root.manager.loggerDict):
+    for name in ("sagemaker", "sagemaker.config", *logging.root.manager.loggerDict):
         if name.startswith(("sagemaker", "boto")):
             logging.getLogger(name).setLevel(logging.ERROR)
 

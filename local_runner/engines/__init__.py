@@ -8,14 +8,38 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from signal import SIGINT, SIGTERM, Signals
 from typing import Protocol, runtime_checkable
 
 from local_runner.errors import Problem
 from local_runner.models import JobResult, ProcessingJob, StagedJob, StopReason
 
-GRACE_SECONDS: Mapping[StopReason, float] = {"interrupted": 2.0, "max_runtime": 10.0}
-"""Between SIGTERM and SIGKILL, by what stops the job. Short where the user does: a script that is PID 1 ignores
-SIGTERM, and somebody waits. AWS documents none for MaxRuntimeInSeconds of a processing job; 10 s is Docker's."""
+
+@dataclass(frozen=True)
+class Stop:
+    """How the service stops a job: with ``signal``, and SIGKILL when ``grace`` seconds have passed.
+
+    ``grace`` is None where AWS documents none; ``source`` is the page of the Guide or the API that says so.
+    """
+
+    signal: Signals
+    grace: int | None
+    source: str
+
+
+STOPS: Mapping[str, Stop] = {
+    "Processing": Stop(SIGINT, None, "How Amazon SageMaker Processing Runs Your Processing Container Image"),
+    "Training": Stop(SIGTERM, 120, "StopTrainingJob"),
+    "Transform": Stop(SIGTERM, None, "our choice: what a model server gets of an endpoint"),
+}
+"""By the type of the step, for every engine: an image's STOPSIGNAL counts for nothing, as the service names its own."""
+
+Grace = Mapping[StopReason, float]
+"""The seconds from a job's signal to SIGKILL, by what stops it."""
+
+GRACE_SECONDS: Grace = {"interrupted": 2.0, "max_runtime": 10.0}
+"""Where ``stop_grace_seconds`` of the settings says nothing; our choice. Short where the user stops it: somebody waits,
+and a program that is PID 1 ignores signals that it does not handle. 10 s is Docker's."""
 
 MOST_PROCESSES = 4096
 """Processes and threads of one container (of a hot worker: all its jobs together), or of one job in the sandbox.
@@ -60,9 +84,9 @@ class Engine(Protocol):
         """Run the job to its end. Its outputs and logs, which the caller's user owns, are all that is left of it when
         the engine is closed; an engine may clean up while the next job runs.
 
-        Blocks. When ``stop`` is set the job's hosts get SIGTERM, a grace period, then SIGKILL, and the result says
-        ``interrupted``. MaxRuntime is the engine's to enforce (``max_runtime``). An engine that breaks down is a
-        HostResult with ``exit_code=None`` and an ``error``, not an exception.
+        Blocks. When ``stop`` is set the job's hosts get the signal of ``STOPS``, a grace period, then SIGKILL, and the
+        result says ``interrupted``. MaxRuntime is the engine's to enforce (``max_runtime``). An engine that breaks down
+        is a HostResult with ``exit_code=None`` and an ``error``, not an exception.
         """
         ...
 

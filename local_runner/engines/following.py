@@ -14,7 +14,7 @@ from threading import Event
 from time import monotonic
 from typing import Literal
 
-from local_runner.engines import GRACE_SECONDS
+from local_runner.engines import GRACE_SECONDS, Grace
 from local_runner.models import StopReason
 
 _POLL_SECONDS = 0.05
@@ -31,12 +31,12 @@ class StillRunsError(Exception):
 class Ending:
     """When a job is ended from outside: after ``max_runtime`` seconds, or when ``stop`` is set.
 
-    ``grace`` are the seconds from SIGTERM to SIGKILL, by what stops the job; with 0 it is killed at once.
+    With a ``grace`` of 0 it is killed at once.
     """
 
     max_runtime: float
     stop: Event
-    grace: Mapping[StopReason, float] = field(default_factory=lambda: GRACE_SECONDS)
+    grace: Grace = field(default_factory=lambda: GRACE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Followed:
     """A job that runs. ``outputs`` says what takes the bytes that come from each descriptor.
 
     The job has ended when ``end`` (one of the descriptors) is at its end, or all of them where there is none.
-    ``terminate`` and ``kill`` send SIGTERM and SIGKILL; ``kill_seconds`` is how long its end may take then.
+    ``terminate`` sends the signal that asks it to end, ``kill`` SIGKILL; ``kill_seconds`` is how long its end may take
+    then.
     """
 
     outputs: Mapping[int, Callable[[bytes], object]]

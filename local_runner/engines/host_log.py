@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ MAX_LINE = 64 * 1024
 LEAST_KEPT = 4096
 _keep = 64 * 10**6
 _MOVED = 1 << 20
+_ERROR_LINES, _ERROR_CHARACTERS = 100, 500
 _NOTICE = "\n[local-runner: {:>16} bytes of output are left out here; log_size of [local] says how much is kept]\n"
 
 _END = re.compile(rb"\r\n|\n|\r")
@@ -127,7 +129,8 @@ class HostLog:
 
     All lines are passed on; the file keeps the first and the last of them, and whoever follows gets one line about it.
 
-    stdout and stderr may come from two ``sources``; a line of one is never written into the middle of the other's.
+    stdout (0) and stderr (1) may come from two sources; a line of one is never written into the middle of the other's.
+    ``errors`` are the last lines of stderr alone.
     ``error`` says what went wrong where a write failed (a full disk); the output is then read on regardless, since a
     job whose output nobody reads would stand still. ``secrets`` are masked in both. Raises OSError if the file cannot
     be opened.
@@ -141,6 +144,7 @@ class HostLog:
         self._lines = (LineSplitter(), LineSplitter())
         self._unended = [b"", b""]
         self.error: str | None = None
+        self.errors: deque[str] = deque(maxlen=_ERROR_LINES)
 
     def write(self, data: bytes, source: int = 0) -> None:
         """Take what has just been read of the output."""
@@ -154,6 +158,8 @@ class HostLog:
         self._append(data_so_far[:ended])
         self._unended[source] = data_so_far[ended:]
         for line in self._lines[source].feed(data):
+            if source:
+                self.errors.append(line[:_ERROR_CHARACTERS])
             self._on_line(line)
 
     def close(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from local_runner.models import Dependency, PipelineDefinition, Step
 
-Graph = Mapping[str, Sequence[str]]
+Graph = Mapping[str, Collection[str]]
+"""Names, each with those that it waits for."""
 
 
 def dependencies(step: Step, definition: PipelineDefinition) -> tuple[Dependency, ...]:
@@ -28,10 +29,7 @@ def ordered(graph: Graph) -> list[str]:
     """The names so that each comes after those it waits for, otherwise as given; those in cycles are left out."""
     position = {name: index for index, name in enumerate(graph)}
     waiting = {name: len(set(needed)) for name, needed in graph.items()}
-    followers: dict[str, list[str]] = {name: [] for name in graph}
-    for name, needed in graph.items():
-        for other in set(needed):
-            followers[other].append(name)
+    followers = following(graph)
     ready = [(position[name], name) for name, count in waiting.items() if not count]
     heapq.heapify(ready)
     result: list[str] = []
@@ -45,10 +43,37 @@ def ordered(graph: Graph) -> list[str]:
     return result
 
 
+def following(graph: Graph) -> dict[str, list[str]]:
+    """Names, each with those that wait for it."""
+    found: dict[str, list[str]] = {name: [] for name in graph}
+    for name, needed in graph.items():
+        for other in set(needed):
+            found[other].append(name)
+    return found
+
+
+def reach(begin: Iterable[str], edges: Graph) -> set[str]:
+    """Everything that can be reached, the beginning included."""
+    found = set(begin)
+    waiting = list(found)
+    while waiting:
+        more = set(edges[waiting.pop()]) - found
+        found |= more
+        waiting += more
+    return found
+
+
+def ends_without(lacking: Iterable[str], graph: Graph) -> list[str]:
+    """The last steps of all that neither are nor follow one of ``lacking``: ``--to`` these selects just those."""
+    followers = following(graph)
+    left = graph.keys() - reach(lacking, followers)
+    return [name for name in graph if name in left and left.isdisjoint(followers[name])]
+
+
 def cycles(graph: Graph) -> list[list[str]]:
     """Cycles that share no step, each as its names in waiting order; empty only where there is no cycle at all."""
     found: list[list[str]] = []
-    left = dict(graph)
+    left = {name: list(needed) for name, needed in graph.items()}
     while True:
         done = set(ordered(left))
         left = {name: [other for other in needed if other not in done] for name, needed in left.items()}

@@ -6,11 +6,9 @@ here, and what is known around them is looked at all the same.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, islice, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -18,6 +16,7 @@ from local_runner.definition.advice import advice
 from local_runner.definition.expressions import ExpressionError, Scope, evaluate_expression, json_uri, substitute
 from local_runner.definition.paths import Deferred
 from local_runner.definition.references import did_you_mean, expressions_of
+from local_runner.definition.step_types import STEP_TYPES
 from local_runner.definition.syntax import Expression, GetProperty, JsonGet
 from local_runner.errors import DataError, InvalidPipelineError, Problem
 from local_runner.jsontext import as_object, shorten
@@ -35,14 +34,15 @@ from local_runner.models import (
     StockJob,
 )
 from local_runner.planning.faults import faults_by_step
-from local_runner.planning.order import cycles, dependencies, ordered
+from local_runner.planning.order import cycles, dependencies, ends_without, ordered, reach
 from local_runner.planning.parameters import parameter_values
 from local_runner.planning.scope import as_left, execution_scope
+from local_runner.planning.writers import Writers
 from local_runner.sagemaker_api.job_types import FUNCTION_KINDS, IN_STOCK_LOCAL_MODE, JOB_KINDS, STEP_KINDS
 from local_runner.sagemaker_api.limits import request_problems
 from local_runner.sagemaker_api.processing import app_managed, job_name, output_uris
 from local_runner.secrets import Secrets
-from local_runner.storage.s3_uri import s3_problem
+from local_runner.storage.s3_uri import uri_problem
 
 
 class LocalData(Protocol):
@@ -119,14 +119,6 @@ def plan(request: PlanRequest) -> Plan:
     )
 
 
-@dataclass(frozen=True)
-class _Written:
-    """The S3 URI, with a slash at its end, under which a selected step writes."""
-
-    step: str
-    under: str
-
-
 class _Planning:
     """One plan in the making: the steps' order, and what is found on the way through them."""
 
@@ -136,11 +128,13 @@ class _Planning:
         self.problems = list(request.problems)
         self.steps = {step.name: step for step in definition.steps}
         self.waits = {step.name: dependencies(step, definition) for step in definition.steps}
+        # The names alone; and what they come to for who follows the advice that is in the problems so far.
+        self.graph = {name: [dependency.step for dependency in waits] for name, waits in self.waits.items()}
+        self.advised = {name: set(needed) for name, needed in self.graph.items()}
         self.selected: set[str] = set(self.steps)
         self.sources: dict[str, Path] = {}
         self.data = request.data
-        self.written: list[_Written] = []
-        self.by_place: list[tuple[str, int]] = []
+        self.writers = Writers()
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
@@ -159,14 +153,13 @@ class _Planning:
     # ------------------------------------------------------------------------------------------------- steps
     def resolve_steps(self, scope: Scope) -> list[PlannedStep]:
         """The selected steps in order, with their jobs; what is wrong with them goes to ``problems``."""
-        graph = {name: [dependency.step for dependency in waits] for name, waits in self.waits.items()}
-        for cycle in cycles(graph):
+        for cycle in cycles(self.graph):
             what = f"steps wait for each other: {' -> '.join([*cycle, cycle[0]])}."
             self.problems.append(Problem(self.steps[cycle[0]].path, what, "Take one of these dependencies out."))
-        order = ordered(graph)
+        order = ordered(self.graph)
         in_order = set(order)
         # Steps in or behind a cycle have no order; they are looked at all the same.
-        order += [name for name in graph if name not in in_order]
+        order += [name for name in self.graph if name not in in_order]
         requests: dict[str, dict[str, Any]] = {}
         for name in order:
             step = self.steps[name]
@@ -241,14 +234,13 @@ class _Planning:
 
     def job(self, step: Step, request: dict[str, Any], scope: Scope) -> ProcessingJob | StockJob | None:
         if step.type in FUNCTION_KINDS:
-            if step.name not in self.request.stand_ins:
+            if self.has_no_stand_in(step):
                 self.problems.append(self.no_stand_in(step))
             return None
         if step.type not in STEP_KINDS:
-            if step.type:
-                remedy = "Select steps without it (--only, --to), or leave it out of the pipeline for local runs."
+            if step.type in STEP_TYPES:
                 what = f"step '{step.name}' is of type {step.type}, which cannot run on this machine yet."
-                self.problems.append(Problem(f"{step.path}.Type", what, remedy))
+                self.problems.append(Problem(f"{step.path}.Type", what, self.without(), local=True))
             return None
         where = f"{step.path}.Arguments"
         unreadable = not request and any(problem.where == where for problem in self.problems)
@@ -264,15 +256,30 @@ class _Planning:
             self.ignored.setdefault(what, []).append(step.name)
         if app_managed(request):
             self.moving.append(step.name)
-        self.written += [_Written(step.name, f"{uri.rstrip('/')}/") for uri in kind.writes(request)]
+        self.writers.add(step.name, kind.writes(request))
         return job
+
+    def without(self) -> str:
+        """How to run the pipeline without the steps that cannot run on this machine."""
+        left = "leave it out of the pipeline for local runs."
+        can = [name for name, step in self.steps.items() if step.type in STEP_KINDS and not self.has_no_stand_in(step)]
+        if not can:
+            return left.capitalize()
+        ends = ends_without(self.steps.keys() - can, self.graph)
+        leading = (
+            f"all that does without it (--to {' --to '.join(ends)}), " if ends else "what leads to some (--to STEP), "
+        )
+        return f"Run {leading}or single steps (--only {can[-1]}), or {left}"
+
+    def has_no_stand_in(self, step: Step) -> bool:
+        return step.type in FUNCTION_KINDS and step.name not in self.request.stand_ins
 
     def no_stand_in(self, step: Step) -> Problem:
         table = "lambda" if step.type == "Lambda" else "stand_ins"
         called = f"the Lambda function {step.function_arn}" if step.type == "Lambda" else "another service"
         what = f"step '{step.name}' is of type {step.type} and calls {called}, which is not on this machine."
         remedy = f'Say in local_runner.toml what runs in its place: [local.{table}] {step.name} = "FILE.py:FUNCTION".'
-        return Problem(step.path, what, remedy)
+        return Problem(step.path, what, remedy, local=True)
 
     # ------------------------------------------------------------------------------------- what steps read
     def ancestors(self, order: list[str]) -> dict[str, set[str]]:
@@ -303,51 +310,45 @@ class _Planning:
                     pass
 
     def check_read(self, step: Step, where: str, uri: str, before: set[str]) -> None:
-        writers = [name for name in self.writers(uri) if name != step.name]
+        writers = [name for name in self.writers.of(uri) if name != step.name]
         if not before.isdisjoint(writers) or self.is_provided(uri, where):
             return
         if any(self.steps[name].type in FUNCTION_KINDS for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
-        if writers:
-            what = f"step '{step.name}' reads {uri}, which step '{writers[0]}' writes, but does not wait for it."
-            remedy = f"Refer to that step's output in place of the URI, or add '{writers[0]}' to its DependsOn."
+        writer = next((name for name in writers if self.can_wait(step, name)), None)
+        if writer:
+            self.advised[step.name].add(writer)
+            what = f"step '{step.name}' reads {uri}, which step '{writer}' writes, but does not wait for it."
+            remedy = f"Refer to that step's output in place of the URI, or add '{writer}' to its DependsOn."
         else:
             what = f"step '{step.name}' reads {uri}, which no earlier step writes and nothing on this machine provides."
             mapped = "FILE" if PurePosixPath(uri).suffix and not uri.endswith("/") else "DIR"
             remedy = f"Map it: --map {uri}={mapped}, or [local.data] in local_runner.toml."
-        self.problems.append(Problem(where, what, remedy))
+        self.problems.append(Problem(where, what, remedy, local=writer is None))
 
-    def writers(self, uri: str) -> list[str]:
-        """The steps whose output reading ``uri`` (all keys that start so) may find, in their order."""
-        if len(self.by_place) != len(self.written):
-            self.by_place = sorted((written.under, number) for number, written in enumerate(self.written))
-        found = self.places(uri, lambda under: under.startswith(uri))
-        # And what is written above it: to one of the folders that the URI names.
-        for folder in accumulate(uri.split("/"), lambda above, name: f"{above}/{name}"):
-            above = f"{folder}/"
-            if above != uri and uri.startswith(above):
-                found += self.places(above, above.__eq__)
-        return [self.written[number].step for number in sorted(found)]
+    def can_wait(self, step: Step, name: str) -> bool:
+        """Whether a step may be told to wait for that one.
 
-    def places(self, begin: str, belongs: Callable[[str], bool]) -> list[int]:
-        """Which of ``written`` belong, from that place on until the first that does not."""
-        after = islice(self.by_place, bisect_left(self.by_place, (begin, -1)), None)
-        return [number for _, number in takewhile(lambda item: belongs(item[0]), after)]
+        That must be no cycle, also with what other steps were told, and not one of the other branch of its Condition.
+        """
+        mine, other = step.branch, self.steps[name].branch
+        apart = mine and other and mine.condition == other.condition and mine.taken_if != other.taken_if
+        return not apart and step.name not in reach([name], self.advised)
 
     def is_provided(self, uri: str, where: str) -> bool:
         """Whether this machine has something for the URI; what a fault in the data hides is a problem."""
         try:
             return self.data.provides(uri)
         except DataError as error:
-            self.problems.append(Problem(where, str(error)))
+            self.problems.append(Problem(where, str(error), local=True))
             return True
 
     def check_json_uri(self, where: str, expression: JsonGet, scope: Scope) -> None:
         with suppress(ExpressionError):  # a problem since the step was resolved
             uri = json_uri(expression, scope)
-            what = s3_problem(uri) if isinstance(uri, str) else None
-            if what:
-                self.problems.append(Problem(f"{where}.S3Uri", what, "Write it as s3://BUCKET/KEY."))
+            problem = uri_problem(uri, f"{where}.S3Uri") if isinstance(uri, str) else None
+            if problem:
+                self.problems.append(problem)
 
     def check_property_file(self, step: Step, where: str, expression: JsonGet, scope: Scope) -> None:
         try:
@@ -357,7 +358,8 @@ class _Planning:
             return
         if isinstance(uri, str) and not self.is_provided(uri, where):
             what = f"step '{step.name}' reads {uri}, which step '{expression.step}' writes, and that is not selected."
-            self.problems.append(Problem(where, what, f"Select '{expression.step}' too, or --map {uri}=FILE."))
+            remedy = f"Select '{expression.step}' too, or --map {uri}=FILE."
+            self.problems.append(Problem(where, what, remedy, local=True))
 
     def check_property(self, step: Step, where: str, expression: GetProperty, scope: Scope) -> None:
         try:
@@ -369,7 +371,7 @@ class _Planning:
             what = (
                 f"step '{step.name}' reads {expression.path.text} of '{expression.step}', which is not selected{why}."
             )
-            self.problems.append(Problem(where, what, f"Select '{expression.step}' too."))
+            self.problems.append(Problem(where, what, f"Select '{expression.step}' too.", local=True))
 
     def notes(self) -> tuple[str, ...]:
         """What is taken from an earlier execution, and a sentence for each thing that the requests ask of the cloud and

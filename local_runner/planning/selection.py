@@ -18,7 +18,7 @@ from local_runner.definition.references import did_you_mean
 from local_runner.errors import SettingsError
 from local_runner.jsontext import shorten
 from local_runner.models import ParameterValue, PipelineDefinition
-from local_runner.planning.order import dependencies
+from local_runner.planning.order import dependencies, following, reach
 from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
 from local_runner.storage.records import Each, RecordError, check
 from local_runner.storage.runs import DESCRIBED, RECORD, read_kept
@@ -70,10 +70,9 @@ def select(definition: PipelineDefinition, wanted: Selection, state: Path) -> Se
             )
     names = set(waits)
     if wanted.start:
-        follows = {name: {other for other in waits if name in waits[other]} for name in waits}
-        names &= _reach(wanted.start, follows)
+        names &= reach(wanted.start, following(waits))
     if wanted.end:
-        names &= _reach(wanted.end, waits)
+        names &= reach(wanted.end, waits)
     if wanted.only:
         names = names & set(wanted.only) if wanted.start or wanted.end else set(wanted.only)
     if not names:
@@ -99,22 +98,10 @@ def _resumed(definition: PipelineDefinition, state: Path) -> Selected:
 
 def _check_between(names: set[str], waits: Mapping[str, set[str]]) -> None:
     """No step may be left out that is after one selected step and before another."""
-    follows = {name: {other for other in waits if name in waits[other]} for name in waits}
-    between = (_reach(names, follows) & _reach(names, waits)) - names
+    between = (reach(names, following(waits)) & reach(names, waits)) - names
     if between:
         listed = ", ".join(name for name in waits if name in between)
         raise SettingsError(f"Steps between two selected ones cannot be left out: {listed}. Select them, too.")
-
-
-def _reach(begin: Sequence[str] | set[str], edges: Mapping[str, set[str]]) -> set[str]:
-    """Everything that can be reached, the beginning included."""
-    found = set(begin)
-    waiting = list(begin)
-    while waiting:
-        more = edges[waiting.pop()] - found
-        found |= more
-        waiting += more
-    return found
 
 
 def _executions(pipeline: str, state: Path) -> Iterator[SourceExecution]:

@@ -61,7 +61,7 @@ class PlainListener:
 
     def note(self, text: str) -> None:
         """Passes it on."""
-        self._print(printable(text))
+        self._print(text)
 
     def ended(self, execution: Execution) -> None:
         """Prints the last screen."""
@@ -83,7 +83,7 @@ class PlainListener:
             self._write(f"[{self._clock() - self._begin:5.1f}s] {text}")
 
     def _write(self, text: str) -> None:
-        text = encodable(text, self._encoding)
+        text = encodable(printable(text), self._encoding)
         with self._lock:
             try:
                 self._stream.write(text + "\n")

@@ -186,7 +186,7 @@ class LiveListener:
     def note(self, text: str) -> None:
         """Prints it above the table, where it stays."""
         if not self._quiet:
-            self._console.print(_text(((f"  {printable(text)}", "faint"),), self._console.encoding), soft_wrap=True)
+            self._console.print(_text(((f"  {text}", "faint"),), self._console.encoding), soft_wrap=True)
 
     def ended(self, execution: Execution) -> None:
         """Replaces the table by the last screen."""
@@ -250,5 +250,5 @@ def _wrapped(text: Text, console: Console, width: int) -> Iterator[Text]:
 def _text(line: Line, encoding: str, *, no_wrap: bool | None = None) -> Text:
     text = Text(no_wrap=no_wrap, overflow="crop" if no_wrap else None)
     for part, role in line:
-        text.append(encodable(part, encoding), _STYLES[role] or None)
+        text.append(encodable(printable(part), encoding), _STYLES[role] or None)
     return text

@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from unicodedata import category
 
 _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC and other strings: titles, links
     r"|[ -/]*[0-~])"
 )
-# Besides the control characters: what reorders or hides the text around it, and halves of surrogate pairs.
-_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""The Unicode categories of what moves the cursor, ends a line, reorders or hides the text around it, or is half of a
+surrogate pair."""
+_HARMLESS = "\n\u200c\u200d"
+"""Of these categories: line breaks, and the joiners in emoji and in Persian or Indian words."""
+_NOT_ASCII = re.compile("[^ -~]")
 
 
 def printable(text: str) -> str:
@@ -31,7 +36,13 @@ def printable(text: str) -> str:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     if "\t" in text:
         text = text.expandtabs(4)
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text if text.isprintable() else _NOT_ASCII.sub(_shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    character = found[0]
+    kept = character in _HARMLESS or category(character) not in _UNPRINTABLE
+    return character if kept else "\N{REPLACEMENT CHARACTER}"
 
 
 def one_line(text: str) -> str:

@@ -62,14 +62,14 @@ class WatchListener:
         how = " hot" if step.hot else ""
         lines = [f"  {symbol} {step.name}  {step.seconds:.2f} s{how}  {outcome_text(step)}".rstrip()]
         if step.failure_reason and step.status != "Stopped":
-            lines += [f"      {printable(line)}" for line in step.failure_reason.splitlines()]
+            lines += [f"      {line}" for line in printable(step.failure_reason).split("\n")]
         else:
             lines += [f"      {line}" for line in self._lines.get(step.name, ())]
         self._write("\n".join(lines))
 
     def note(self, text: str) -> None:
         """Passes it on."""
-        self._write(f"  {printable(text)}")
+        self._write(f"  {text}")
 
     def ended(self, execution: Execution) -> None:
         """Shows the status, and how long it took from the save."""
@@ -87,7 +87,7 @@ class WatchListener:
     def _write(self, text: str) -> None:
         with self._lock:
             try:
-                self._stream.write(encodable(text, self._encoding) + "\n")
+                self._stream.write(encodable(printable(text), self._encoding) + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 return  # nobody reads it any more

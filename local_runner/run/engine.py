@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.compiler import IMAGE_URI
-from local_runner.engines import Capabilities, Engine
+from local_runner.engines import GRACE_SECONDS, Capabilities, Engine, Grace
 from local_runner.engines.docker import CAPABILITIES as DOCKER
 from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
 from local_runner.engines.sdk import CAPABILITIES as SDK
@@ -72,13 +72,20 @@ def with_hot_workers(
     return engine
 
 
+def _grace(project: Project) -> Grace:
+    seconds = project.settings.local.stop_grace_seconds
+    return GRACE_SECONDS if seconds is None else dict.fromkeys(GRACE_SECONDS, float(seconds))
+
+
 def _docker(project: Project, request: RunRequest) -> Engine:
     from local_runner.docker_host.connection import connect
     from local_runner.engines.docker.engine import DockerEngine
 
     client = connect()
     resolve_image = _image_resolver(project, request.images, client)
-    return DockerEngine(project.state, resolve_image, limits=request.limits, note=project.note, client=client)
+    return DockerEngine(
+        project.state, resolve_image, limits=request.limits, note=project.note, grace=_grace(project), client=client
+    )
 
 
 def stock_engine(project: Project, images: Mapping[str, str]) -> SdkEngine:
@@ -92,7 +99,8 @@ def stock_engine(project: Project, images: Mapping[str, str]) -> SdkEngine:
 
     client = connect()
     resolve_image = _image_resolver(project, images, client)
-    return SdkEngine(project.state, resolve_image, project.note, project.settings.local.region, client=client)
+    region = project.settings.local.region
+    return SdkEngine(project.state, resolve_image, project.note, region, grace=_grace(project), client=client)
 
 
 def _image_resolver(project: Project, images: Mapping[str, str], client: Any) -> Callable[[str], str]:
@@ -115,7 +123,7 @@ def _sandbox(project: Project) -> Engine:
         raise EngineError(f"The sandbox engine cannot run here: {reason}")
     from local_runner.image.sandbox_packages import ensure_environment
 
-    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,))
+    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,), grace=_grace(project))
 
 
 def _sandbox_instead(project: Project, why: EngineError) -> Engine:

@@ -144,7 +144,7 @@ def _stock_engine(project: Project, planned: PlannedRun, chosen: Engine) -> tupl
     except EngineError as error:
         what = "runs in the SDK's local mode, which cannot be had here:"
         return None, [
-            Problem(step.path, f"step '{step.name}' is of type {step.type} and {what} {error.message}")
+            Problem(step.path, f"step '{step.name}' is of type {step.type} and {what} {error.message}", local=True)
             for step in steps
         ]
     return stock, []

@@ -45,9 +45,13 @@ def request_problems(request: Mapping[str, Any], shape: str, where: str, cache_d
     ``shape`` is what botocore calls the request (``CreateProcessingJobRequest``), ``where`` its path in the
     definition. Values that are Deferred are skipped, and a null is taken as left out.
     """
-    shapes = load_shapes(shape, cache_dir)
+    return shape_problems(request, shape, where, load_shapes(shape, cache_dir))
+
+
+def shape_problems(value: Any, shape: str, where: str, shapes: Shapes) -> list[Problem]:
+    """As ``request_problems``, against shapes at hand (of any service; :func:`load_shapes` has their form)."""
     problems: list[Problem] = []
-    _check(request, shape, where, shapes, problems)
+    _check(value, shape, where, shapes, problems)
     return problems
 
 
@@ -152,7 +156,7 @@ def _check_scalar(value: Any, shape: dict[str, Any], where: str, problems: list[
             _check_range(value, shape, where, "", problems)
         case "float" | "double", int() | float() if not isinstance(value, bool):
             _check_range(value, shape, where, "", problems)
-        case "boolean", bool():
+        case ("boolean", bool()) | ("blob" | "timestamp", _):
             pass
         case type_, _:
             names = {"string": "a text", "integer": "a whole number", "boolean": "true or false"}
@@ -181,12 +185,19 @@ def _check_text(value: str, shape: dict[str, Any], where: str, problems: list[Pr
         )
 
 
+_JAVA_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+"""Java's classes of characters that Python lacks, and what takes all of each (and a little more)."""
+
+
 @lru_cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
+    if "[^" not in pattern:  # where more is taken, nothing is refused wrongly
+        for java, python in _JAVA_CLASSES.items():
+            pattern = pattern.replace(java, python)
     try:
         return re.compile(pattern)
     except re.error:
-        return None  # the model's patterns are Java's; what Python lacks (\p{L}) is left to the service
+        return None  # what Python lacks is left to the service
 
 
 def _check_range(size: float, shape: dict[str, Any], where: str, unit: str, problems: list[Problem]) -> None:

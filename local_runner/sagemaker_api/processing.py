@@ -16,7 +16,7 @@ from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object, kind
 from local_runner.models import ProcessingInput, ProcessingJob, ProcessingOutput
 from local_runner.names import MAX_NAME_BYTES, is_file_name, is_relative_path
-from local_runner.storage.s3_uri import s3_problem
+from local_runner.storage.s3_uri import s3_problem, uri_problem
 
 DEFAULT_MAX_RUNTIME = 86_400
 LOCAL_ROOT = "/opt/ml/processing"
@@ -206,7 +206,8 @@ def _resource_problems(resolved: Mapping[str, Any], where: str) -> list[Problem]
         return []
     preferences = [key for key in cluster if key in ("InstancePreferences", "SelectedInstanceType")]
     if preferences:
-        return [Problem(f"{where}.{preferences[0]}", f"{preferences[0]} {_NO_LOCAL}", "Give InstanceType and Count.")]
+        remedy = "Give InstanceType and InstanceCount."
+        return [Problem(f"{where}.{preferences[0]}", f"{preferences[0]} {_NO_LOCAL}", remedy, local=True)]
     return [
         Problem(where, f"{key} is missing.", f"Give {key}.")
         for key in ("InstanceType", "InstanceCount")
@@ -222,9 +223,8 @@ def _inputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) ->
         source = _object(mapping, "S3Input")
         if mapping.get("DatasetDefinition") is not None:
             remedy = "Give the input an S3Input, and --map its S3Uri to the data."
-            problems.append(
-                Problem(f"{path}.DatasetDefinition", f"An input from Athena or Redshift {_NO_LOCAL}", remedy)
-            )
+            what = f"An input from Athena or Redshift {_NO_LOCAL}"
+            problems.append(Problem(f"{path}.DatasetDefinition", what, remedy, local=True))
             continue
         if mapping and not source:
             problems.append(Problem(path, "S3Input is missing.", "Give the input an S3Input."))
@@ -265,10 +265,8 @@ def _outputs(resolved: Mapping[str, Any], where: str, problems: list[Problem]) -
         mapping = as_object(item) or {}
         target = _object(mapping, "S3Output")
         if mapping.get("FeatureStoreOutput") is not None:
-            remedy = "Give the output an S3Output."
-            problems.append(
-                Problem(f"{path}.FeatureStoreOutput", f"An output to the Feature Store {_NO_LOCAL}", remedy)
-            )
+            what = f"An output to the Feature Store {_NO_LOCAL}"
+            problems.append(Problem(f"{path}.FeatureStoreOutput", what, "Give the output an S3Output.", local=True))
             continue
         if mapping and not target:
             problems.append(Problem(path, "S3Output is missing.", "Give the output an S3Output."))
@@ -286,11 +284,11 @@ def _location(mapping: dict[str, Any], where: str, problems: list[Problem]) -> t
     """S3Uri and LocalPath of an input or output, empty where they are missing, of a wrong type or faulty."""
     uri, local = mapping.get("S3Uri"), mapping.get("LocalPath")
     uri = uri if isinstance(uri, str) else ""
-    what = s3_problem(uri) if uri or mapping.get("S3Uri") == "" else None
-    if what:
-        problems.append(Problem(f"{where}.S3Uri", what, "Write it as s3://BUCKET/KEY."))
+    problem = uri_problem(uri, f"{where}.S3Uri") if uri or mapping.get("S3Uri") == "" else None
+    if problem:
+        problems.append(problem)
     local = local if isinstance(local, str) else ""
-    return ("" if what else uri), local.rstrip("/")
+    return ("" if problem else uri), local.rstrip("/")
 
 
 def _path_problems(resolved: Mapping[str, Any], where: str) -> list[Problem]:
@@ -334,7 +332,7 @@ def _check_pipe_name(name: str, where: str, problems: list[Problem]) -> None:
     if not is_file_name(name) or len(name.encode()) > longest:
         what = f"{kind(name)} cannot be the name of a pipe, which is a file <InputName>_<epoch> in LocalPath."
         remedy = f"Give it the name of a file: no '/', not '..', at most {longest} bytes."
-        problems.append(Problem(where, what, remedy))
+        problems.append(Problem(where, what, remedy, local=True))
 
 
 def _text_problems(resolved: Mapping[str, Any], where: str) -> list[Problem]:

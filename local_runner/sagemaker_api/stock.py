@@ -16,7 +16,7 @@ from local_runner.jsontext import as_list, as_object, kind
 from local_runner.models import StockInput, StockJob
 from local_runner.names import is_file_name
 from local_runner.sagemaker_api.processing import asked_for, first_deferred
-from local_runner.storage.s3_uri import s3_problem
+from local_runner.storage.s3_uri import s3_problem, uri_problem
 
 _STOCK = "the SDK's local mode, which runs it here,"
 _ENCRYPTED = "KMS keys"
@@ -71,7 +71,7 @@ def training_job(resolved: Mapping[str, Any], name: str, where: str) -> tuple[St
 def _check_algorithm(algorithm: dict[str, Any], where: str, problems: list[Problem]) -> None:
     if algorithm.get("AlgorithmName") is not None:
         remedy = "Give the TrainingImage that the algorithm uses."
-        _refuse(problems, f"{where}.AlgorithmName", "an algorithm by its name", remedy)
+        _refuse(problems, f"{where}.AlgorithmName", "algorithms by their names", remedy)
     elif algorithm.get("TrainingImage") is None:
         problems.append(Problem(where, "TrainingImage is missing.", "Give it."))
     if algorithm.get("TrainingInputMode") == "Pipe":
@@ -138,7 +138,7 @@ def model_elsewhere(resolved: Mapping[str, Any], where: str) -> list[Problem]:
         return []
     what = f"the model {name} is in the cloud, and not on this machine."
     remedy = "Make it with a Model step, and give its property ModelName."
-    return [Problem(f"{where}.ModelName", what, remedy)]
+    return [Problem(f"{where}.ModelName", what, remedy, local=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------- model
@@ -152,7 +152,9 @@ def model(resolved: Mapping[str, Any], name: str, where: str) -> tuple[StockJob 
     elif not container:
         problems.append(Problem(where, "PrimaryContainer is missing.", "Give it."))
     elif container.get("Image") is None:
-        problems.append(Problem(at, "Image is missing.", "Give it; model packages are not on this machine."))
+        packaged = container.get("ModelPackageName") is not None
+        remedy = "Give it; model packages are not on this machine."
+        problems.append(Problem(at, "Image is missing.", remedy, local=packaged))
     for key in ("ModelDataSource", "AdditionalModelDataSources", "MultiModelConfig"):
         if container.get(key) is not None:
             _refuse(problems, f"{at}.{key}", key, "Give a ModelDataUrl.")
@@ -239,7 +241,7 @@ def _known(uri: Any, where: str) -> list[tuple[str, str]]:
 
 
 def _refuse(problems: list[Problem], where: str, what: str, remedy: str) -> None:
-    problems.append(Problem(where, f"{_STOCK} has no {what}.", remedy))
+    problems.append(Problem(where, f"{_STOCK} has no {what}.", remedy, local=True))
 
 
 def _s3_input(name: str, source: dict[str, Any], where: str, problems: list[Problem]) -> StockInput | None:
@@ -255,10 +257,10 @@ def _uri(mapping: dict[str, Any], key: str, where: str, problems: list[Problem])
     uri = mapping.get(key)
     if not isinstance(uri, str):
         return ""  # missing or of a wrong type: limits says so
-    what = s3_problem(uri)
-    if what:
-        problems.append(Problem(f"{where}.{key}", what, "Write it as s3://BUCKET/KEY."))
-    return "" if what else uri
+    problem = uri_problem(uri, f"{where}.{key}")
+    if problem:
+        problems.append(problem)
+    return "" if problem else uri
 
 
 def _check_variables(environment: dict[str, Any], where: str, problems: list[Problem]) -> None:
@@ -269,4 +271,4 @@ def _check_variables(environment: dict[str, Any], where: str, problems: list[Pro
 def _check_dollar(text: Any, where: str, problems: list[Problem]) -> None:
     if isinstance(text, str) and "$" in text:
         what = f"docker compose, which runs it here, replaces a $ and what follows in {kind(text)}."
-        problems.append(Problem(where, what, "Do without the $."))
+        problems.append(Problem(where, what, "Do without the $.", local=True))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from local_runner.errors import DataError
+from local_runner.errors import DataError, Problem
 from local_runner.jsontext import kind
 from local_runner.names import is_file_name, is_text
 from local_runner.storage.job_tree import MOST_FOLDERS
@@ -52,6 +52,17 @@ def place_named(text: str) -> S3Place | None:
 
 def s3_problem(uri: object) -> str | None:
     """Why the value is no S3 URI that local S3 can hold, as a sentence; None where it is one."""
+    return _refused(uri) or _not_held(str(uri))
+
+
+def uri_problem(uri: object, where: str) -> Problem | None:
+    """The same as a problem of what stands at that place. It is local where the service would take the URI."""
+    what = s3_problem(uri)
+    taken = str(uri).startswith("https://") or _refused(uri) is None
+    return Problem(where, what, f"{_REMEDY}.", local=taken) if what else None
+
+
+def _refused(uri: object) -> str | None:
     if not isinstance(uri, str) or not is_s3_uri(uri):
         return f"{kind(uri)} is no s3:// URI."
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
@@ -61,6 +72,11 @@ def s3_problem(uri: object) -> str | None:
         return f"{kind(uri)} has half of a surrogate pair in its key, which is no character."
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"{kind(uri)} has a key of {len(key.encode())} bytes, and S3 takes {MAX_KEY_BYTES}."
+    return None
+
+
+def _not_held(uri: str) -> str | None:
+    _, _, key = uri.removeprefix(_SCHEME).partition("/")
     if key.count("/") > MOST_FOLDERS:
         return f"{kind(uri)} lies in more than {MOST_FOLDERS} folders, which is all that local S3 holds."
     for segment in key.removesuffix("/").split("/") if key else ():

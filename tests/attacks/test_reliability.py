@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -218,7 +219,7 @@ def test_argument_lists(tmp_path: Path) -> None:
         def run(arguments: list[str]) -> None:
             tally.tried += 1
             done = in_process(*arguments, cwd=tmp_path)
-            assert done.returncode in (0, 1, 2), done
+            assert done.returncode in (0, 1, 2, 4), done
 
         run()
 
@@ -277,7 +278,7 @@ class Chain:
 
 def ended_well(run: Running, seconds: float = 60) -> None:
     """It has ended, by itself or by a signal, and shown nothing of its inside."""
-    assert run.end(seconds) in (0, 1, 2, 130, -9)
+    assert run.end(seconds) in (0, 1, 2, 4, 130, -9)
     assert not re.search("^Traceback|a defect|nternal error", run.said, re.MULTILINE), run.said
 
 
@@ -300,7 +301,7 @@ def test_killed_at_any_instant(chain: Chain) -> None:
     chain.run()
     lasts = time.monotonic() - started
     dice = random.Random(SEED)
-    with attack(f"Killed at a random instant, {chain.engine}", 100) as tally:
+    with attack(f"Killed at a random instant, {chain.engine}", 200) as tally:
         for number in range(tally.count):
             shutil.rmtree(chain.state / "steps", ignore_errors=True)
             run = Running(chain.directory / "killed", *chain.arguments)
@@ -367,11 +368,12 @@ def test_any_byte_of_any_kind_of_file(tmp_path: Path) -> None:
     chain = Chain(tmp_path / "chain")
     link_caches(chain.state)
     chain.run()
-    dice = random.Random(SEED)
+    dice, spoiled = random.Random(SEED), Counter[str]()
     with attack("A byte flipped, or a file cut, in every kind of file of the state directory", 300) as tally:
         for number in range(tally.count):
             names = kinds(chain.state)
-            name = dice.choice(sorted(names))
+            name = min(sorted(names), key=lambda name: (spoiled[name], dice.random()))  # each kind in its turn
+            spoiled[name] += 1
             done = spoil(dice.choice(names[name]), dice)
             tally.tried += 1
             try:
@@ -380,7 +382,7 @@ def test_any_byte_of_any_kind_of_file(tmp_path: Path) -> None:
                 raise AssertionError(f"{done}: {error}") from None
             if number % 4 == 0:  # so that all kinds of records are read
                 resumed = local_runner(*chain.arguments, "--only", "Second")
-                assert resumed.returncode in (0, 2), (done, resumed)
+                assert resumed.returncode in (0, 2, 4), (done, resumed)
 
 
 def test_any_byte_of_a_compiled_definition(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ def record(text: str) -> dict[str, Any]:
 
 def failing(tmp_path: Path) -> Path:
     return write(tmp_path / "fails.json", pipeline(processing("Good"), processing("Bad", "echo oh no >&2; exit 3")))
+
+
+# ------------------------------------------------------------------------------------------------- what is shown
+@pytest.mark.parametrize("arguments", [("validate",), ("run", "-p", "\x1b[5mX\u202e=\x9b31m"), ("compile",)])
+def test_no_control_character_reaches_the_terminal(tmp_path: Path, state: Path, arguments: tuple[str, ...]) -> None:
+    """Not of a file's name, nor of what the file or the command line says."""
+    steps = [processing("Bad\x1b[2J", DependsOn=["\x1b]0;title\x07"]), {"Name": "\x9b", "Type": "\u202e\r"}]
+    file = write(tmp_path / "a\x1b]0;t\x07\u200f.json", pipeline(*steps))
+    done = local_runner(*arguments, file, "--state", state)
+    assert done.returncode == 2
+    assert "Steps[0].Name" in done.stderr
+    shown = set(done.stdout + done.stderr) - {"\n"}
+    assert not [char for char in shown if unicodedata.category(char) in ("Cc", "Cf")]
 
 
 # ------------------------------------------------------------------------------------------------------ --json
@@ -197,13 +211,13 @@ def test_without_map_and_image_the_errors_say_what_to_pass(
 ):
     target = write(tmp_path / "sum.json", theirs)
     done = in_process("run", target, "--engine", "docker", "--state", state, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "2 problems" in done.stderr
     assert "--map s3://their-bucket/raw/dt=2024-01-01=DIR" in done.stderr
     assert "--map s3://their-bucket/code/run.sh=FILE" in done.stderr
     maps = ("--map", "s3://their-bucket/raw=raw", "--map", "s3://their-bucket/code/run.sh=run.sh")
     done = in_process("run", target, *maps, "--engine", "docker", "--state", state, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert THEIR_IMAGE in done.stderr
     assert "--image URI=TAG" in done.stderr
     assert not done.stdout

@@ -7,17 +7,22 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 from support.jobs import processing_job
+from support.project import PROJECT
 from support.values import until
 
 from local_runner.engines import Engine
 from local_runner.execution.contract import collect, stage
 from local_runner.models import JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
+from local_runner.project import Project
+from local_runner.run.engine import select_engine
+from local_runner.run.request import RunRequest
 from local_runner.storage.job_tree import remove
 from local_runner.storage.local_s3 import Source, Storage
 from local_runner.storage.runs import new_execution_id, open_run
@@ -168,6 +173,29 @@ def test_one_host_of_several_fails(bench: Bench) -> None:
     assert reason.startswith("algo-2 exited with code 1")
 
 
+def test_the_reason_has_the_traceback_whole(bench: Bench) -> None:
+    """On docker stdout is buffered, and its lines are written when the process ends: behind the traceback."""
+    unbuffered = {"PYTHONUNBUFFERED": ""} if bench.engine.name == "docker" else {}
+    staged, result = bench.run(job("""
+        import os
+        print("row\\n" * 30, end="")
+        try:
+            open("/nowhere")
+        except OSError:
+            [][1]
+        """, environment=unbuffered))  # fmt: skip
+    reason = str(collect(staged, result, bench.storage).failure_reason)
+    assert reason.startswith("algo-1 exited with code 1.\nIts last lines:\n  row\n")
+    traceback = reason[reason.index("  Traceback") :].splitlines()
+    assert [line for line in traceback if not line.startswith("    File")] == [
+        "  Traceback (most recent call last):",
+        "  FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'",
+        "  During handling of the above exception, another exception occurred:",
+        "  Traceback (most recent call last):",
+        "  IndexError: list index out of range",
+    ]
+
+
 def test_nothing_of_this_machine_reaches_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HTTP_PROXY", "SOMETHING_OF_MINE"):
         monkeypatch.setenv(name, "secret")
@@ -200,7 +228,8 @@ def test_network_isolation(bench: Bench) -> None:
 def test_stop_is_a_signal_then_a_kill(bench: Bench) -> None:
     code = """
         import signal, sys, time
-        signal.signal(signal.SIGTERM, lambda *_: (print("asked to stop", flush=True), sys.exit(0)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: (print("asked to stop", number, flush=True), sys.exit(0)))
         print("up", flush=True)
         time.sleep(60)
     """
@@ -208,17 +237,26 @@ def test_stop_is_a_signal_then_a_kill(bench: Bench) -> None:
     threading.Thread(target=lambda: (until(lambda: "up" in bench.said()), stop.set())).start()
     _, result = bench.run(job(code), stop)
     assert result.stopped == "interrupted"
-    assert bench.said() == ["up", "asked to stop"]
+    assert bench.said() == ["up", "asked to stop 2"]
 
 
-def test_stop_kills_what_does_not_listen(bench: Bench) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
-    stop = threading.Event()
-    threading.Thread(target=lambda: (until(lambda: "up" in bench.said()), stop.set())).start()
+def test_what_does_not_listen_is_killed_when_its_grace_period_is_over(bench: Bench) -> None:
+    bench.engine.grace = {"max_runtime": 1.0}  # type: ignore[attr-defined]
+    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     started = time.monotonic()
-    _, result = bench.run(job(code), stop)
-    assert result.stopped == "interrupted"
-    assert time.monotonic() - started < 30
+    _, result = bench.run(job(code, max_runtime=1))
+    assert (result.stopped, bench.said()) == ("max_runtime", ["up"])
+    assert time.monotonic() - started < 9  # by default it has 10 s
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("docker", marks=pytest.mark.docker), pytest.param("sandbox", marks=pytest.mark.sandbox)]
+)
+def test_the_settings_say_how_long_the_grace_period_is(tmp_path: Path, state: Path, name: str) -> None:
+    text = f'[image]\ndirectory = "{PROJECT}/processing"\n[local]\nstop_grace_seconds = 120\n'
+    (tmp_path / "local_runner.toml").write_text(text)
+    with closing(select_engine(Project.at(tmp_path, state, print), RunRequest(engine=name))) as engine:
+        assert engine.grace == {"interrupted": 120.0, "max_runtime": 120.0}  # type: ignore[attr-defined]
 
 
 def test_max_runtime(bench: Bench) -> None:

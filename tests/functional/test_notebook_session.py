@@ -309,7 +309,8 @@ def test_a_pipeline_that_cannot_run_says_everything_when_it_is_started(notebook:
     with pytest.raises(InvalidPipelineError) as raised:
         pipeline.start(parameters={"NoSuch": "1"})
     assert len(raised.value.problems) == 3
-    assert "Flights has 3 problems" in str(raised.value)
+    assert "Flights has 1 problem:" in str(raised.value)
+    assert "Flights has 2 problems on this machine only" in str(raised.value)
     assert pipeline.list_executions()["PipelineExecutionSummaries"] == []
 
 

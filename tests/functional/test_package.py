@@ -135,7 +135,7 @@ def test_a_notebook_session_names_the_extra(program: Path, empty: Path) -> None:
 
 def test_stock_local_mode_names_the_extra(program: Path, empty: Path) -> None:
     done = run(program, empty, "--engine", "sdk")
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert EXTRA in done.stderr
 
 

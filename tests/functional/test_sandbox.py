@@ -367,7 +367,7 @@ def test_network_isolation_leaves_only_loopback(sandbox: Sandbox):
 # --------------------------------------------------------------------------------------------------- stopping
 def test_stop_asks_first(sandbox: Sandbox):
     stop = threading.Event()
-    script = "trap 'echo tidying up; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    script = "trap 'echo tidying up; exit 3' INT; echo ready; while :; do sleep 0.05; done"
     result = sandbox.run(processing_job("sh", "-c", script), stop=stop, on_line=lambda *_: stop.set())
     assert sandbox.said() == ["ready", "tidying up"]
     assert (result.hosts[0].exit_code, result.stopped, result.succeeded) == (3, "interrupted", False)
@@ -377,7 +377,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
     sandbox = Sandbox(tmp_path)
     stop = threading.Event()
     token = f"1{uuid.uuid4().int % 10**8}"
-    script = f"trap '' TERM; setsid sleep {token} & echo ready; sleep {token}; sleep {token}"
+    script = f"trap '' INT; setsid sleep {token} & echo ready; sleep {token}; sleep {token}"
     started = time.monotonic()
 
     def both_ready(host: str, line: str) -> None:
@@ -393,7 +393,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path):
 
 def test_max_runtime(sandbox: Sandbox):
     result = sandbox.run(processing_job("sleep", "60", max_runtime=1))
-    assert (result.hosts[0].exit_code, result.stopped) == (143, "max_runtime")
+    assert (result.hosts[0].exit_code, result.stopped) == (130, "max_runtime")
 
 
 def test_background_processes_end_with_the_job(sandbox: Sandbox):
@@ -545,6 +545,16 @@ def test_outputs_given_to_another_user_come_back(sandbox: Sandbox, tmp_path: Pat
 
 
 # ----------------------------------------------------------------------------------------------------- output
+def test_a_job_ignores_no_signal_whatever_its_runner_ignores(sandbox: Sandbox):
+    """As what a shell runs in its background ignores SIGINT, which is what stops a job."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        assert sandbox.sh("grep SigIgn /proc/self/status") == ["SigIgn:\t" + "0" * 16]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_every_line_arrives_and_is_logged(sandbox: Sandbox):
     assert sandbox.run(processing_job("sh", "-c", "seq 100000; seq 5 >&2")).succeeded
     expected = [str(number) for number in (*range(1, 100001), *range(1, 6))]

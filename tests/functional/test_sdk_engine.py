@@ -228,8 +228,8 @@ def test_many_lines(bench: Bench) -> None:
 def test_stop_is_a_signal_then_a_kill(bench: Bench, handler: str, said: list[str]) -> None:
     code = f"""
         import sys, time
-        from signal import SIG_IGN, SIGTERM, signal
-        signal(SIGTERM, {handler})
+        from signal import SIG_IGN, SIGINT, signal
+        signal(SIGINT, {handler})
         print("up", flush=True)
         time.sleep(60)
     """

@@ -126,6 +126,13 @@ def test_a_pipeline_of_version_2_runs(version_2: Path, project: Path, environmen
     assert own.returncode == 2
     assert own.stderr.endswith("written for version 2 of the SDK: name a Python that has it, --python PATH.\n")
 
+    # Of an error only what is wrong is told, and what pipeline.py printed: not what the SDK says of every pipeline.
+    text = PIPELINE.replace("    least =", "    print('so far')\n    no_such_name()\n    least =")
+    (project / "pipeline.py").write_text(text)
+    broken = local_runner("compile", *options, cwd=project)
+    assert broken.returncode == 2
+    assert broken.stderr.endswith("\n    no_such_name()\nIt printed:\n  so far\n")
+
 
 @pytest.mark.parametrize("python", ["nowhere/python", "pipeline.py", "."])
 def test_what_is_no_python_is_refused(project: Path, python: str) -> None:

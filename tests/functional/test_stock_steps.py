@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from support.command_line import Finished, local_runner
+from support.command_line import Finished, Running, local_runner
 from support.definitions import pipeline, processing, write
 from support.values import there
 
@@ -27,7 +28,7 @@ pytestmark = [
 
 TRAIN = """
     #!/usr/bin/env python3
-    import json, pathlib, sys
+    import json, pathlib, signal, sys, time
     ml = pathlib.Path("/opt/ml")
     wanted = json.loads((ml / "input/config/hyperparameters.json").read_text())
     files = sorted(path for path in (ml / "input/data/numbers").rglob("*") if path.is_file())
@@ -35,7 +36,11 @@ TRAIN = """
     if "fail" in wanted:
         (ml / "output/failure").write_text(f"cannot fit {values}")
         sys.exit(3)
-    print("training on", len(files), "files")
+    print("training on", len(files), "files", flush=True)
+    if "forever" in wanted:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: sys.exit(f"asked to end by {signal.Signals(number).name}"))
+        time.sleep(60)
     (ml / "model/model.json").write_text(json.dumps({"factor": int(wanted["factor"]), "most": max(values)}))
     (ml / "output/data/report.json").write_text(json.dumps({"values": values}))
 """
@@ -200,8 +205,11 @@ def test_a_model_is_trained_and_used(state: Path, image: str, engine: str) -> No
 
 def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None:
     """All at once: two models are served side by side."""
+    bare = training("Bare")
+    bare["Arguments"]["AlgorithmSpecification"]["TrainingImage"] = "local/processing"
     parts = [
         MAKE,
+        bare,
         training("Bad", fail="yes"),
         training("Train", factor="3"),
         model("Model"),
@@ -214,6 +222,8 @@ def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None
     assert done.returncode == 1
     assert "AlgorithmError: cannot fit [1, 2, 40]" in steps["Bad"]["failure_reason"]
     assert "algo-1 exited with code 3" in steps["Bad"]["failure_reason"]
+    assert "the image has no 'train' that can be started" in steps["Bare"]["failure_reason"]
+    assert "ERROR" not in steps["Bare"]["failure_reason"]
     assert "answered a request with the status 400: invalid literal for int()" in steps["Words"]["failure_reason"]
     assert "the model server ended" in steps["Unserved"]["failure_reason"]
     assert "no server today" in steps["Unserved"]["failure_reason"]
@@ -225,10 +235,22 @@ def test_what_fails_says_why_and_leaves_nothing(state: Path, image: str) -> None
     client.close()
 
 
+def test_a_training_job_is_stopped_by_sigterm(state: Path, image: str) -> None:
+    document = write(state.parent / "definition.json", pipeline(MAKE, training("Train", forever="yes")))
+    images = ("--image", f"models={image}", "--engine", "docker")
+    running = Running(state.parent / "run", "run", document, *images, "--state", state, "--json")
+    running.wait_for("training on 2 files")
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == 130
+    _, train = running.record["steps"]
+    assert train["status"] == "Stopped"
+    assert "asked to end by SIGTERM" in Path(train["log"]).read_text()
+
+
 def test_without_docker_they_are_refused_before_anything_runs(state: Path) -> None:
     document = write(state.parent / "definition.json", pipeline(MAKE, training("Train", factor="3")))
     nowhere = {"DOCKER_HOST": "unix:///nowhere"}
     done = local_runner("run", document, "--engine", "sandbox", "--state", state, changes=nowhere)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "Steps[1]: step 'Train' is of type Training and runs in the SDK's local mode" in done.stderr
     assert not (state / "s3").exists()

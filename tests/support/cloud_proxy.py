@@ -1,12 +1,15 @@
 """An HTTP proxy in front of the emulator, told by a test which calls to let through, refuse or cut off."""
 
 import http.client
+import json
 import re
 import threading
+from html import escape
 from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from support.http_handler import QuickHandler
+from support.strict_account import refusal_of
 
 HANG = "hang"
 """In place of an error code: the call is not made and not answered, for as long as the test goes on."""
@@ -18,11 +21,14 @@ class Proxy:
     """``rule(call)`` is asked for each call: None lets it through, else an error code, sent in place of the answer.
 
     ``after`` says whether the emulator still makes the call whose answer is an error. ``calls`` are all there were.
-    ``edit(call, body, answer)`` may put another answer, (status, headers, content), in place of the emulator's.
+    ``refused`` are the calls that the account itself refused, ``settings`` what it does so for beside what all accounts
+    refuse (strict_account.py). ``edit(call, body, answer)`` may put another answer, (status, headers, content), in the
+    place of the emulator's.
     """
 
     def __init__(self, target):
         self.rule, self.after, self.calls = (lambda _: None), False, []
+        self.refused, self.settings = [], []
         self.edit = lambda _call, _body, answer: answer
         self._over = threading.Event()
         self._target, self._lock = urlsplit(target).netloc, threading.Lock()
@@ -63,13 +69,17 @@ class Proxy:
         with self._lock:
             self.calls.append(call)
             code = self.rule(call)
+        said = f"{code}, says the proxy"
+        if code is None and (refused := refusal_of(service, handler, body, self.settings)):
+            code, said = refused
+            self.refused.append((call, said))
         if code == HANG:
             handler.close_connection = self._over.wait(60)
             return
         if code is None or self.after:
             status, headers, content = self.edit(call, body, self.forward(handler, body))
         if code is not None:
-            status, headers, content = refusal(service, code)
+            status, headers, content = refusal(service, code, said)
         handler.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
@@ -116,15 +126,14 @@ def is_write(call):
     return not READS.match(call.partition(":")[2])
 
 
-def refusal(service, code):
+def refusal(service, code, said):
     """What the service answers in its own protocol."""
     status = 400 if code not in ("AccessDenied", "SlowDown") else {"AccessDenied": 403, "SlowDown": 503}[code]
-    said = f"{code}, says the proxy"
     if service == "s3":
-        text = f"<Error><Code>{code}</Code><Message>{said}</Message></Error>"
+        text = f"<Error><Code>{code}</Code><Message>{escape(said)}</Message></Error>"
     elif service in ("iam", "sns", "sts"):
-        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{said}</Message></Error></ErrorResponse>"
+        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{escape(said)}</Message></Error></ErrorResponse>"
     else:
-        content = f'{{"__type": "{code}", "message": "{said}"}}'
+        content = json.dumps({"__type": code, "message": said})
         return status, [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-errortype", code)], content.encode()
     return status, [("Content-Type", "text/xml")], text.encode()

@@ -44,7 +44,7 @@ class Ecr:
                 name, tag = asked["repositoryName"], asked["imageIds"][0]["imageTag"]
                 digest = self.digest(name, tag)
                 if digest is None:
-                    return refusal("ecr", "ImageNotFoundException")
+                    return refusal("ecr", "ImageNotFoundException", "no such image")
                 image = {"repositoryName": name, "imageDigest": digest, "imageTags": [tag]}
                 status, found = 200, {"imageDetails": [image]}
         return status, [("Content-Type", "application/x-amz-json-1.1")], json.dumps(found).encode()

@@ -13,26 +13,22 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from moto.core.parse import PROTOCOL_PARSERS
-from moto.core.request import Request, determine_request_protocol
-from moto.core.routing import get_service_router
-from moto.core.utils import get_service_model
+import pytest
 
 from local_runner.cloud.iam.evaluate import allowed
 from local_runner.cloud.target.target import Target
 from support.cloud_proxy import Proxy
 from support.service_calls import Ask
+from support.strict_account import parameters_of
 
 KEY = "deployer"
 CALLER = "arn:aws:sts::123456789012:assumed-role/Deploy/maria"
 
 _S3 = {
-    "GetBucketEncryption": "GetEncryptionConfiguration",
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "HeadBucket": "ListBucket",
     "HeadObject": "GetObject",
     "ListObjectsV2": "ListBucket",
-    "PutBucketEncryption": "PutEncryptionConfiguration",
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
 }
 
@@ -52,7 +48,8 @@ class Guarded(Proxy):
         key, service = signed.groups()
         if key != KEY:
             return super().forward(handler, body)
-        for ask in self._asks(service, *parsed(service, handler, body)):
+        operation, given = parameters_of(service, handler, body) or pytest.fail(f"{service}: {handler.path}")
+        for ask in self._asks(service, str(operation.name), given):
             decision = allowed([self.policy], ask.action, ask.resource, ask.context)
             if not decision.allowed:
                 return denial(service, ask)
@@ -118,7 +115,7 @@ class Guarded(Proxy):
         keys = self.target.environment.kms_key_id
         if given.get("SSEKMSKeyId"):
             yield ask("kms:GenerateDataKey", self._key(given["SSEKMSKeyId"]), kms__ResourceAliases=["alias/ours"])
-        elif keys and operation == "GetObject" and "/code/" in given["Key"]:
+        elif keys and operation == "GetObject":
             yield ask("kms:Decrypt", self._key(keys), kms__ResourceAliases=["alias/ours"])
 
     def _of_iam(self, ask: Any, operation: str, resource: str, given: Mapping[str, Any]) -> Iterator[Ask]:
@@ -132,24 +129,6 @@ class Guarded(Proxy):
     def _key(self, key: str) -> str:
         """The ARN of a key: behind an alias there is one of this name."""
         return key if key.startswith("arn:") else self.target.aws.arn("kms", f"key/{key.replace('alias/', 'behind-')}")
-
-
-def parsed(service: str, handler: Any, body: bytes) -> tuple[str, Any]:
-    """The operation of a request, and its parameters."""
-    url = f"http://{handler.headers['Host']}{handler.path}"
-    request: Any = Request.from_primitives(handler.command, url, handler.headers, body)
-    operation, placed = get_service_router(service).match(request)
-    protocol = determine_request_protocol(get_service_model(service), request.content_type)
-    return str(operation.name), PROTOCOL_PARSERS[protocol](operation).parse(
-        {
-            "method": request.method,
-            "values": request.values,
-            "headers": request.headers,
-            "body": request.data,
-            "url_path": request.path,
-            "url_params": placed,
-        }
-    )
 
 
 def denial(service: str, ask: Ask) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -73,8 +73,7 @@ def account(aws: Aws) -> dict[str, Any]:
     return {
         "buckets": [bucket["Name"] for bucket in aws.call("s3", "list_buckets")["Buckets"]],
         "public": aws.call("s3", "get_public_access_block", Bucket=BUCKET)["PublicAccessBlockConfiguration"],
-        "encryption": aws.call("s3", "get_bucket_encryption", Bucket=BUCKET)["ServerSideEncryptionConfiguration"],
-        "bucket tags": aws.call("s3", "get_bucket_tagging", Bucket=BUCKET)["TagSet"],
+        "bucket tags": (aws.find("s3", "get_bucket_tagging", Bucket=BUCKET) or {}).get("TagSet"),
         "objects": objects,
         "roles": roles,
         "pipelines": pipelines,

@@ -394,6 +394,22 @@ def test_a_schedule_in_terraform():
     }
 
 
+def test_a_schedule_without_parameters_in_documents():
+    """The Scheduler wants the list; Terraform's provider leaves an empty one out."""
+    document = sample()
+    document["Parameters"][1]["DefaultValue"] = "2026-02-03"
+    made = parts(document, schedule={"expression": "rate(1 day)"})
+    target = release_template(made, json.dumps(document))["Resources"]["Schedule"]["Properties"]["Target"]
+    assert target["SageMakerPipelineParameters"] == {"PipelineParameterList": []}
+    configuration = release_configuration(made, json.dumps(document))
+    target = configuration["resource"]["aws_scheduler_schedule"]["start"]["target"]
+    assert target["sagemaker_pipeline_parameters"] == {
+        "pipeline_parameter": [{"name": "Input", "value": "s3://raw-data/flights"}]
+    }
+    with pytest.raises(CloudError, match="kind = 'rule'"):
+        release_configuration(made, "{}")
+
+
 def test_texts_are_no_templates_for_terraform():
     made = release_configuration(parts(), '{"a": "${b} %{c} $d"}')
     text = made["resource"]["aws_sagemaker_pipeline"]["pipeline"]["pipeline_definition"]

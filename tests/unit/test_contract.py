@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from support.definitions import processing_request, s3_output
 from support.jobs import processing_job
 
+from local_runner.engines.host_log import HostLog
 from local_runner.execution.contract import OUTPUT_PATH, collect, shard, stage
+from local_runner.execution.failures import failure_reason
 from local_runner.models import HostResult, JobResult, ProcessingInput, ProcessingJob, ProcessingOutput, StagedJob
 from local_runner.storage.local_s3 import DataError, S3Object, Source, Storage
 
@@ -130,6 +134,39 @@ def test_a_failure_names_host_code_and_last_lines_and_publishes_nothing(tmp_path
     assert "line 50" not in collected.failure_reason
     assert "algo-1" not in collected.failure_reason
     assert not (tmp_path / "s3").exists()
+
+
+TRACEBACK = (
+    """Traceback (most recent call last):
+  File "a.py", line 3, in read
+ValueError: a
+message of two lines
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+"""
+    + "".join(f'  File "b.py", line {number}, in deep\n    deep({number})\n' for number in range(12))
+    + "KeyError: 'rows'\n"
+)
+
+
+@given(st.lists(st.integers(0, 3), min_size=40, max_size=40), st.booleans())
+def test_a_traceback_is_told_whole_whatever_stdout_says_between(counts: list[int], apart: bool) -> None:
+    """In the log the lines of stdout stand where they came; where the streams are one there is nothing between."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "algo-1.log")
+        with closing(HostLog(path, lambda line: None)) as log:
+            log.write(b"begins\n")
+            for number, line in enumerate(TRACEBACK.splitlines(keepends=True)):
+                log.write(line.encode(), source=int(apart))
+                for other in range(counts[number] if apart else 0):
+                    log.write(b"row %d.%d\n" % (number, other))
+            log.write(b"ends\n")
+        reason = failure_reason([(path, HostResult("algo-1", 1, errors=tuple(log.errors)))], None)
+    whole = "".join(f"  {line}\n" for line in TRACEBACK.splitlines() if line)
+    assert whole in reason + "\n"
+    assert "  ends" in reason
 
 
 def test_an_engine_that_lost_the_host_says_so(tmp_path: Path, storage: Storage) -> None:

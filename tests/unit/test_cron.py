@@ -13,7 +13,7 @@ from pyawscron import AWSCron
 
 from local_runner.cloud.schedules.cron import parse_cron, weekday
 from local_runner.cloud.schedules.description import describe_expression
-from local_runner.cloud.schedules.ticks import At, Rate, all_ticks, fires, next_ticks, parse_expression
+from local_runner.cloud.schedules.ticks import At, Rate, all_ticks, fires, next_ticks, parse_expression, values_at
 from local_runner.cloud.target.environment import ScheduleSettings
 
 BERLIN = "Europe/Berlin"
@@ -258,6 +258,20 @@ def test_expressions_in_words(expression, words):
 @given(crons)
 def test_every_cron_has_words(text):
     assert describe_expression(f"cron({text})", BERLIN).endswith(BERLIN)
+
+
+def test_what_the_parameters_get_at_a_tick():
+    given = {"Day": "<aws.scheduler.scheduled-time>", "Run": "at <aws.scheduler.scheduled-time>", "Fixed": "x"}
+    berlin = {"timezone": "Europe/Berlin", "expression": "cron(30 0 * * ? *)", "parameters": given}
+    for settings, moment in ((berlin, "2026-11-26T23:30:00Z"), ({**berlin, "timezone": "UTC"}, "2026-11-27T00:30:00Z")):
+        made = ScheduleSettings.model_validate(settings)
+        (tick,) = next_ticks(made, datetime(2026, 11, 26, 12, tzinfo=UTC), 1)
+        assert values_at(made, tick) == {"Day": moment, "Run": f"at {moment}", "Fixed": "x"}
+        assert tick.is_another_day_in_utc == (settings is berlin)
+    settings = {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}
+    rule = ScheduleSettings.model_validate(settings)
+    (tick,) = next_ticks(rule, datetime(2026, 11, 26, 12, tzinfo=UTC), 1)
+    assert values_at(rule, tick) == {"Day": "2026-11-27T12:00:00Z"}
 
 
 def test_at_is_a_local_time():

@@ -90,6 +90,16 @@ def test_an_environment_gives_what_a_job_does_not_say() -> None:
     assert second["ProcessingOutputConfig"]["KmsKeyId"] == "own"
 
 
+def test_a_volume_that_its_instance_encrypts_gets_no_key() -> None:
+    cluster = {"InstanceCount": 1, "InstanceType": {"Get": "Parameters.Type"}, "VolumeSizeInGB": 30}
+    document = definition(step("A", ProcessingResources={"ClusterConfig": cluster}))
+    document["Parameters"] = [{"Name": "Type", "Type": "String", "DefaultValue": "ml.g5.xlarge"}]
+    set_network_and_keys(document, Environment.model_validate({"name": "dev", "kms_key_id": "k"}))
+    (arguments,) = (each["Arguments"] for each in document["Steps"])
+    assert arguments["ProcessingOutputConfig"]["KmsKeyId"] == "k"
+    assert "VolumeKmsKeyId" not in arguments["ProcessingResources"]["ClusterConfig"]
+
+
 def test_defaults_of_parameters_that_are_not_there() -> None:
     document = definition(step("A"))
     set_parameter_defaults(document, Environment.model_validate({"name": "dev", "parameters": {"Day": "7"}}))

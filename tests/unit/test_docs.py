@@ -17,6 +17,7 @@ import yaml
 from support.project import PROJECT
 
 from local_runner.cli.local import cli
+from local_runner.engines import STOPS
 from local_runner.engines.sandbox.engine import DIFFERENCES
 
 PATTERNS = ("*.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md", ".github/**/*.md")
@@ -221,6 +222,15 @@ def test_the_changelog_is_about_this_version() -> None:
     newest = re.search(r"^## \[?([^\]\s]+)", changelog, re.MULTILINE)
     assert newest
     assert newest[1] == version
+
+
+def test_the_contract_has_the_signal_that_stops_each_type_of_job_and_its_source() -> None:
+    contract = (PROJECT / "docs" / "CONTRACT.md").read_text(encoding="utf-8")
+    for name, stop in STOPS.items():
+        documented = not stop.source.startswith("our choice")
+        rows = [line for line in contract.splitlines() if documented and stop.source in line]
+        assert any(stop.signal.name in row for row in rows) or not documented, name
+        assert stop.grace is None or any(f"{stop.grace} s" in row for row in rows), name
 
 
 def test_every_module_has_its_line_in_the_architecture() -> None:

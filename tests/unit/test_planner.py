@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.definitions import (
     compare,
@@ -33,8 +34,10 @@ from local_runner.definition.expressions import resolve
 from local_runner.definition.parser import inspect_definition
 from local_runner.errors import InvalidPipelineError
 from local_runner.models import Branch, Dependency, Plan, ProcessingJob
+from local_runner.planning.order import reach
 from local_runner.planning.planner import PlanRequest, plan
 from local_runner.planning.scope import starting_scope
+from local_runner.planning.selection import Selection, select
 
 CACHE: dict[str, Path] = {}
 
@@ -227,6 +230,12 @@ def test_a_step_must_wait_for_what_it_reads() -> None:
     assert "which step 'A' writes, but does not wait for it" in problem
 
 
+def test_a_step_does_not_wait_for_the_other_branch() -> None:
+    inside = processing("A", outputs={"out": "s3://b/x"}), processing("B", inputs={"in": "s3://b/x"})
+    (problem,) = problems_of(pipeline(condition("Gate", [compare("Equals", 1, 1)], [inside[0]], [inside[1]])))
+    assert "--map s3://b/x=DIR" in problem
+
+
 # ------------------------------------------------------------------------------------------------------ selection
 def test_a_selection_runs_alone_on_what_lies_there() -> None:
     made = planned(daily(), steps=("Transform", "Profile"), provided=lambda uri: True)
@@ -296,7 +305,10 @@ def test_step_types_that_cannot_run_matter_only_where_selected() -> None:
     definition = pipeline(*chain("A"), tuning)
     assert order(planned(definition, steps=("A",))) == ["A"]
     (problem,) = problems_of(definition)
-    assert problem.startswith("Steps[1].Type: step 'Tune' is of type Tuning, which cannot run on this machine yet.")
+    assert problem == (
+        "Steps[1].Type: step 'Tune' is of type Tuning, which cannot run on this machine yet. Run all that does without"
+        " it (--to A), or single steps (--only A), or leave it out of the pipeline for local runs."
+    )
 
 
 def test_unknown_selections_are_named() -> None:
@@ -346,6 +358,64 @@ def reachable(graph: list[set[int]], start: int) -> set[int]:
             found.add(node)
             waiting += graph[node]
     return found
+
+
+@settings(max_examples=50)
+@given(GRAPHS, st.sets(st.integers(0, 11), min_size=1))
+def test_the_selections_that_are_advised_do_without_what_cannot_run(graph: list[set[int]], lacking: set[int]) -> None:
+    waits = {f"S{n}": {f"S{m}" for m in needed if m < n} for n, needed in enumerate(graph)}
+    cannot = {f"S{n}" for n in lacking} & waits.keys()
+    assume(cannot)
+    tuning = {"Type": "Tuning", "Arguments": {}}
+    steps = [
+        {**(tuning if name in cannot else processing(name)), "Name": name, "DependsOn": sorted(needed)}
+        for name, needed in waits.items()
+    ]
+    definition = pipeline(*steps)
+    read, _ = inspect_definition(text(definition), "Daily")
+    advice = problems_of(definition)[0]
+    advised = {option: re.findall(rf"--{option} (S\d+)", advice) for option in ("to", "only")}
+    assert bool(advised["only"]) == (cannot != waits.keys())
+    selections = [Selection(end=advised["to"]) if advised["to"] else None, Selection(only=advised["only"])]
+    chosen = [set(select(read, each, CACHE["dir"]).steps) if each else set[str]() for each in selections]
+    assert chosen[0] == {name for name in waits if cannot.isdisjoint(reach([name], waits))}
+    for names in filter(None, chosen):
+        planned(definition, steps=tuple(names))
+
+
+PLACES = st.sets(st.sampled_from(["s3://b", "s3://b/x", "s3://b/x/y", "s3://b/z", "s3://c"]), max_size=2)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(PLACES, PLACES, st.sets(st.integers(0, 5), max_size=2)), min_size=1, max_size=6), st.booleans()
+)
+def test_who_follows_all_the_advice_has_a_plan(steps: list[tuple[set[str], set[str], set[int]]], turned: bool) -> None:
+    waits = {n: {m for m in needed if m < n} for n, (_, _, needed) in enumerate(steps)}
+    mapped: set[str] = set()
+
+    def definition() -> Any:
+        made = [
+            processing(
+                f"S{n}",
+                inputs={f"i{k}": uri for k, uri in enumerate(sorted(reads))},
+                outputs={f"o{k}": uri for k, uri in enumerate(sorted(writes))},
+                DependsOn=[f"S{m}" for m in sorted(waits[n])],
+            )
+            for n, (reads, writes, _) in enumerate(steps)
+        ]
+        return pipeline(*(reversed(made) if turned else made))
+
+    try:
+        planned(definition(), provided=mapped.__contains__)
+    except InvalidPipelineError as error:
+        for problem in error.problems:
+            reader, waited = re.findall(r"step 'S(\d)'", problem.what)[0], re.findall(r"add 'S(\d)'", problem.remedy)
+            if waited:
+                waits[int(reader)].add(int(waited[0]))
+            else:
+                mapped.add(re.findall(r"--map (\S+)=", problem.remedy)[0])
+    planned(definition(), provided=mapped.__contains__)
 
 
 def test_without_dependencies_the_order_is_the_documents() -> None:

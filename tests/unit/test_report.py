@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
-import unicodedata
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unicodedata import category
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +49,7 @@ from local_runner.report.table import (
 )
 from local_runner.report.terminal import LiveListener, render_svg, summary
 from local_runner.report.text import duration, fit, one_line, pad, printable, shown_path
+from local_runner.report.watched import WatchListener
 
 ID = "7f3k2m9q0abc"
 HOME = Path("/home/somebody/project")
@@ -207,12 +211,29 @@ def test_what_is_no_record_at_all_is_a_value_error(junk: object) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- text
-@settings(deadline=None)
-@given(st.text(max_size=200))
+CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""The categories of what moves a cursor, ends a line, reorders or hides text, or is no character."""
+SHOWN = "\n\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+ESCAPES = ("\x1b[2J", "\x1b[5m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\", "\x1bc", "\x9b31m", "\x1b", "\r", "\b")
+controls = st.characters(categories=CONTROLS)
+hostile = st.lists(st.sampled_from(ESCAPES) | controls | st.text(max_size=5), max_size=8).map("".join)
+
+
+def unprintable(text: str) -> set[str]:
+    """What of a text may not reach a terminal."""
+    return {char for char in text if category(char) in CONTROLS} - set(SHOWN)
+
+
+@given(st.text(max_size=200) | hostile)
 def test_printable_text_has_line_breaks_and_no_other_control_characters(text: str) -> None:
     left = printable(text)
-    assert not [char for char in left if unicodedata.category(char) in ("Cc", "Cs") and char != "\n"]
+    assert not unprintable(left)
     assert printable(left) == left
+
+
+@given(st.text(st.characters(exclude_categories=CONTROLS)))
+def test_what_can_be_read_is_printed_as_it_is(text: str) -> None:
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize(
@@ -227,6 +248,8 @@ def test_printable_text_has_line_breaks_and_no_other_control_characters(text: st
         ("a\tb", "a   b"),
         ("bell\x07", "bell\N{REPLACEMENT CHARACTER}"),
         ("[bold]日本語[/]", "[bold]日本語[/]"),
+        ("👩\u200d🔬 ب\u200cب", "👩\u200d🔬 ب\u200cب"),
+        ("a\u202eb\u200fc\u200bd\u061ce", "a\ufffdb\ufffdc\ufffdd\ufffde"),
     ],
 )
 def test_printable(raw: str, shown: str) -> None:
@@ -607,6 +630,36 @@ def test_long_reasons_and_paths_are_left_for_the_terminal_to_wrap() -> None:
         to.started(EXAMPLE, "docker")
         to.ended(execution_of(replace(BROKEN, failure_reason=reason), status="Failed"))
     assert f"    {reason}\n" in raw.getvalue().decode()
+
+
+# -------------------------------------------------------------------------------- what may not be shown
+RICH = re.compile(r"\x1b\[(?:\?25[lh]|[0-9]*A|2K|1G|[0-9;]*m)|\r")
+"""What the live table itself writes: the cursor hidden and shown, a line up, a line cleared, colours."""
+
+
+@settings(max_examples=30)
+@given(hostile, st.sampled_from([PlainListener, WatchListener]))
+def test_no_control_character_reaches_the_terminal_whatever_it_comes_from(text: str, made: Callable[..., Any]) -> None:
+    """Lines of a log, reasons, messages, notes, parameters in them, names and paths."""
+    console, raw = terminal()
+    stream = io.StringIO()
+    ended = replace(BROKEN, name=text, failure_reason=text, exit_message=text, log=Path(f"/{text}"))
+    done = replace(VALIDATED, exit_message=text, outputs={text: Path(f"/{text}")})
+    execution = replace(execution_of(ended, done, status="Failed", reason=text), pipeline=text)
+    plan = plan_of(planned(text), planned("Validate", needs=(text,), branch=Branch(text, True)), notes=(text,))
+    with LiveListener(console) as live:
+        for shown in (made(stream), live):
+            shown.note(text)
+            shown.started(plan, "docker")
+            shown.step_started(text)
+            shown.line(text, "algo-1", text)
+            shown.step_ended(ended)
+            shown.step_ended(done)
+            shown.ended(execution)
+    assert not unprintable(stream.getvalue())
+    drawn = raw.getvalue().decode(errors="surrogatepass")
+    assert not unprintable(RICH.sub("", drawn))
+    assert "\x1b[5m" not in drawn
 
 
 # --------------------------------------------------------------------------------- picture, choice, silence

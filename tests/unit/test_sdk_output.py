@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_runner.engines.sdk.hosts import not_started
 from local_runner.engines.sdk.output import ComposeOutput
 
 ONE, TWO = b"wi8aqr3yhl-algo-1-f15zr", b"abcdefghij-algo-2-f15zr"
@@ -49,3 +50,23 @@ def test_it_does_not_matter_how_the_output_is_cut(size: int) -> None:
     text = b"Attaching\n\x1b[33m" + ONE + b" |\x1b[0m first\r\n" + TWO + b"  | second \xc3\xbc\r\n" + ONE + b" | third"
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
     assert lines(*pieces) == [("algo-1", b"first"), ("algo-2", "second ü".encode()), ("algo-1", b"third")]
+
+
+_RUNC = "OCI runtime create failed: runc create failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERROR: for x-algo-1-abcde  Cannot start service algo-1-abcde: failed to create shim task: "
+        f'{_RUNC}exec: "train": executable file not found in $PATH: unknown.',
+        f'Error response from daemon: {_RUNC}exec: "train": executable file not found in $PATH: unknown\n  Aborting',
+    ],
+    ids=["compose 1", "compose 2"],
+)
+def test_a_program_that_the_image_has_not_is_told_in_plain_words(said: str) -> None:
+    told = str(not_started(said))
+    assert told.startswith(
+        "the image has no 'train' that can be started (executable file not found in $PATH). SageMaker "
+    )
+    assert not_started("ERROR: no such image") is None

@@ -1,7 +1,8 @@
 """The AWS account of an environment, through boto3: every call of a promotion goes through here.
 
 Speaks to AWS, or to what AWS_ENDPOINT_URL names. Calls are validated by botocore, counted, retried where the service
-was busy (botocore's standard mode), and their errors explained with what to do. Nothing is written in ``reading()``.
+was busy (botocore's standard mode), and their errors explained with what to do. Nothing is written in ``reading()``,
+and what ``checking()`` finds wrong with a write is what the account would refuse.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from botocore.config import Config
 
 from local_runner.cloud.account.denied import denied_action
 from local_runner.cloud.account.not_found import CODES, is_not_found
-from local_runner.errors import LocalRunnerError
+from local_runner.cloud.account.requests import call_problems
+from local_runner.errors import LocalRunnerError, Problem
 
 _READS = re.compile(r"(describe|get|list|head|batch_get|batch_check|simulate|lookup)_")
 _MAX_ATTEMPTS = 6
@@ -50,12 +52,10 @@ _BUSY = frozenset(
     }
 )
 _PERMISSIONS = {
-    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
     "s3:HeadBucket": "s3:ListBucket",
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
-    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
 }
 """Calls whose permission has another name (S3 user guide, "Required permissions for Amazon S3 API operations")."""
@@ -107,6 +107,7 @@ class Aws:
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()  # making clients of one session is not safe in threads
         self._reading = False
+        self._refused: list[Problem] | None = None
 
     # --------------------------------------------------------------------------------------------------- identity
     @cached_property
@@ -137,8 +138,12 @@ class Aws:
     # ------------------------------------------------------------------------------------------------------ calls
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """The response of a call (``operation`` in snake_case, as boto3 has it). Raises AwsError."""
-        if self._reading and not _READS.match(operation):
-            raise AssertionError(f"{service}.{operation} writes, and this is a plan")
+        if not _READS.match(operation):
+            if self._refused is not None:
+                self._refused += self._problems(service, operation, parameters)
+                return {}
+            if self._reading:
+                raise AssertionError(f"{service}.{operation} writes, and this is a plan")
         self.calls.append(f"{service}.{operation}")
         try:
             return getattr(self._client(service), operation)(**parameters)
@@ -174,6 +179,26 @@ class Aws:
             yield
         finally:
             self._reading = before
+
+    @contextmanager
+    def checking(self) -> Generator[list[Problem]]:
+        """Inside, no write is made (the answer is empty), and what the service would refuse of each is listed."""
+        found: list[Problem] = []
+        before, self._refused = self._refused, found
+        try:
+            yield found
+        finally:
+            self._refused = before
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether writes are only looked at."""
+        return self._refused is not None
+
+    def _problems(self, service: str, operation: str, parameters: dict[str, Any]) -> list[Problem]:
+        meta = self._client(service).meta
+        model = meta.service_model.operation_model(meta.method_to_api_mapping[operation])
+        return call_problems(model, parameters)
 
     def _client(self, service: str) -> Any:
         with self._making:

@@ -30,7 +30,6 @@ CODES: Mapping[str, frozenset[str]] = {
     "iam.get_role": _ROLE,
     "iam.get_role_policy": _ROLE,
     "logs.describe_log_streams": _LOGS,
-    "s3.get_bucket_encryption": frozenset({"ServerSideEncryptionConfigurationNotFoundError"}),
     "s3.get_bucket_tagging": frozenset({"NoSuchTagSet"}),
     "s3.get_object": _OBJECT,
     "s3.get_public_access_block": frozenset({"NoSuchPublicAccessBlockConfiguration"}),

@@ -114,9 +114,11 @@ def _table(value: Any) -> Mapping[str, Any] | None:
     """The value as a table, if it is one, or a list of named items."""
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value)
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         return None
     items = cast("list[Any]", value)
+    if not items:
+        return {}  # as one that is not there: services answer with either
     for name in _NAMES:
         if all(isinstance(item, Mapping) and name in item for item in items):
             return {str(item[name]): _without(item, name) for item in items}

@@ -8,7 +8,9 @@ from typing import Any
 from local_runner.cloud.change.definition import Json, steps_of
 from local_runner.cloud.target.environment import Environment, NetworkSettings
 from local_runner.errors import SettingsError
+from local_runner.jsontext import as_object
 from local_runner.sagemaker_api.job_types import JOB_KINDS
+from local_runner.sagemaker_api.service_rules import local_storage
 
 
 def set_parameter_defaults(document: Mapping[str, Any], environment: Environment) -> None:
@@ -29,7 +31,11 @@ def set_parameter_defaults(document: Mapping[str, Any], environment: Environment
 
 
 def set_network_and_keys(document: Mapping[str, Any], environment: Environment) -> None:
-    """Give each job the environment's network and key, where the job names none itself."""
+    """Give each job the environment's network and key, where the job names none itself.
+
+    A volume that its instance encrypts takes no key (API ProcessingClusterConfig, VolumeKmsKeyId).
+    """
+    defaults = {item["Name"]: item.get("DefaultValue") for item in document.get("Parameters", [])}
     for step in steps_of(document):
         kind = JOB_KINDS.get(str(step.get("Type")))
         if kind is None:
@@ -38,7 +44,15 @@ def set_network_and_keys(document: Mapping[str, Any], environment: Environment) 
         if environment.network.subnets and kind.network is not None:
             _set_network(_within(arguments, kind.network), environment.network)
         for *path, member in kind.keys if environment.kms_key_id else ():
-            _within(arguments, path).setdefault(member, environment.kms_key_id)
+            place = _within(arguments, path)
+            if member != "VolumeKmsKeyId" or local_storage(_literal(place.get("InstanceType"), defaults)) is None:
+                place.setdefault(member, environment.kms_key_id)
+
+
+def _literal(value: Any, defaults: Mapping[str, Any]) -> Any:
+    """The value, or the default of the parameter that it is."""
+    name = (as_object(value) or {}).get("Get")
+    return defaults.get(name.removeprefix("Parameters.")) if isinstance(name, str) else value
 
 
 def _within(arguments: Json, path: Sequence[str]) -> Json:

@@ -96,7 +96,7 @@ def write_record(target: Target, record: ReleaseRecord) -> None:
     aws.call("sagemaker", "add_tags", ResourceArn=record.pipeline_arn, Tags=tags)
     body = record.model_dump_json(indent=1).encode()
     try:
-        aws.call("s3", "put_object", Bucket=target.bucket, Key=key, Body=body, IfNoneMatch="*")
+        aws.call("s3", "put_object", **target.place(key), **target.encryption, Body=body, IfNoneMatch="*")
     except AwsError as error:
         if error.code in ("PreconditionFailed", "412"):
             raise CloudError(

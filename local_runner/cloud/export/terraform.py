@@ -11,10 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from local_runner.cloud.account.aws import CloudError
 from local_runner.cloud.desired.supporting import SupportingResources
 from local_runner.cloud.resources.alerts import Alerts
 from local_runner.cloud.resources.role import POLICY_NAME, Role
 from local_runner.cloud.schedules.request import with_secrets_as
+from local_runner.jsontext import value_text
 from local_runner.secrets import DEFAULT_NAMES, SecretNames
 
 Block = dict[str, Any]
@@ -58,7 +60,8 @@ def release_configuration(
         if supporting.schedule.desired.kind == "rule":
             _add(resources, _rule("start", request, supporting.target.tags))
         else:
-            _add(resources, {"aws_scheduler_schedule": {"start": _after(_schedule(request), resources, "start")}})
+            schedule = _schedule(request, definition)
+            _add(resources, {"aws_scheduler_schedule": {"start": _after(schedule, resources, "start")}})
     _add(resources, _alerts(supporting.alerts))
     required = {"aws": {"source": "hashicorp/aws", "version": _PROVIDER}}
     return {
@@ -110,13 +113,28 @@ def _role(name: str, role: Role, tags: Mapping[str, str]) -> dict[str, Block]:
     }
 
 
-def _schedule(request: Mapping[str, Any]) -> Block:
-    """CreateSchedule's request: the provider has the same fields, in lower case, with blocks for tables."""
+def _schedule(request: Mapping[str, Any], definition: str) -> Block:
+    """CreateSchedule's request: the provider has the same fields, in lower case, with blocks for tables.
+
+    The service wants a list of parameters, and the provider leaves an empty one out (its issue 33526): where no
+    parameter is given, the default of one stands for all.
+    """
     made = _lower({key: value for key, value in request.items() if key != "Target"})
     target = _lower(_without(request["Target"], "SageMakerPipelineParameters"))
-    if parameters := _parameters(request["Target"]):
-        target["sagemaker_pipeline_parameters"] = {"pipeline_parameter": parameters}
+    parameters = _parameters(request["Target"]) or [_one_default(definition)]
+    target["sagemaker_pipeline_parameters"] = {"pipeline_parameter": parameters}
     return {**made, "target": target}
+
+
+def _one_default(definition: str) -> Block:
+    for parameter in json.loads(definition).get("Parameters", ()):
+        if parameter.get("DefaultValue") not in (None, ""):
+            return {"name": parameter["Name"], "value": value_text(parameter["DefaultValue"])}
+    raise CloudError(
+        "Terraform's provider cannot schedule a pipeline to which no parameter is given: it leaves the empty list out "
+        "that the Scheduler wants (hashicorp/terraform-provider-aws issue 33526). Give pipeline.py a parameter with a "
+        "default, use kind = 'rule' in the environment's schedule, or export CloudFormation."
+    )
 
 
 def _rule(name: str, request: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Block]:

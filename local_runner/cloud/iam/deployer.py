@@ -82,14 +82,14 @@ class _Deployer:
     # ------------------------------------------------------------------------------------------------- promote
     def promote(self) -> list[Statement]:
         own = [] if self.target.environment.bucket or not self.makes else self.bucket
-        making = "CreateBucket GetBucketTagging GetEncryptionConfiguration PutBucketPublicAccessBlock "
+        making = "CreateBucket PutBucketPublicAccessBlock PutBucketTagging"
         pushing = "BatchCheckLayerAvailability CompleteLayerUpload InitiateLayerUpload PutImage UploadLayerPart"
         creating = f"{pushing} CreateRepository TagResource" if self.makes else pushing
         repositories = self._repositories(self.pushes)
         alerts = self.target.environment.alerts
         topics = [*self.topic, *([alerts.topic_arn] if alerts and alerts.topic_arn and alerts.email else [])]
         return [
-            *_statement("MakeBucket", "s3", f"{making} PutBucketTagging PutEncryptionConfiguration", own),
+            *_statement("MakeBucket", "s3", making, own),
             *_statement("WriteReleases", "s3", "GetObject PutObject", self._objects("*")),
             *_statement("Unlock", "s3", "DeleteObject", self._objects("promotion.lock")),
             *self._keys("WriteEncrypted", "GenerateDataKey"),
@@ -137,6 +137,7 @@ class _Deployer:
         return [
             *_statement("FindReleases", "s3", "ListBucket", self.bucket),
             *_statement("ReadReleases", "s3", "GetObject", self._objects("releases/*")),
+            *self._keys("ReadEncrypted", "Decrypt"),
             *_statement("Pipeline", "sagemaker", of_pipeline, self.pipeline),
             *_statement("Executions", "sagemaker", of_execution, self._executions),
             *_statement("Jobs", "sagemaker", "DescribeProcessingJob", [aws.arn("sagemaker", "processing-job/*")]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,8 @@ from local_runner.cloud.change.models import Change, FieldChange
 from local_runner.cloud.operations.promote import ReleasePlan
 from local_runner.cloud.release.model import DesiredRelease
 from local_runner.cloud.schedules.description import describe_schedule
-from local_runner.cloud.schedules.ticks import next_ticks
+from local_runner.cloud.schedules.ticks import Tick, next_ticks, uses_time, values_at
+from local_runner.cloud.target.environment import ScheduleSettings
 from local_runner.secrets import Secrets
 
 _SIGNS = {"create": "+", "update": "~", "delete": "-"}
@@ -76,9 +78,46 @@ def _schedule(planned: ReleasePlan, desired: DesiredRelease) -> list[str]:
         return ["  Schedule: none."]
     lines = [f"  Schedule: {describe_schedule(wanted.request)}"]
     if settings.expression:
-        for tick in next_ticks(settings, datetime.now(UTC)):
-            lines.append(f"    next: {tick}")
+        ticks = next_ticks(settings, datetime.now(UTC))
+        lines += [f"    next: {_start(tick, settings, desired.target.secrets)}" for tick in ticks]
+        lines += _other_days(ticks, settings)
     return lines
+
+
+def _start(tick: Tick, settings: ScheduleSettings, secrets: Secrets) -> str:
+    """A start, in both times, and what the parameters get."""
+    if tick.skipped:
+        return str(tick)
+    utc = "" if settings.timezone == "UTC" else f" = {tick.utc:%a %H:%M} UTC"
+    values = [f"{name} = {value}" for name, value in secrets.hidden_named(values_at(settings, tick)).items()]
+    return f"{tick}{utc}" + (f": {', '.join(values)}" if values else "")
+
+
+def _other_days(ticks: Sequence[Tick], settings: ScheduleSettings) -> list[str]:
+    """A warning where what reads the day from the time of the start reads another one than the clock shows."""
+    names = [name for name, value in settings.parameters.items() if uses_time(value, settings.kind)]
+    odd = [tick for tick in ticks if tick.is_another_day_in_utc and not tick.skipped]
+    if not names or not odd:
+        return []
+    first, them = odd[0], ", ".join(names)
+    return [
+        f"    Note: {them} gets the time in UTC. {first.at:%Y-%m-%d %H:%M} in {settings.timezone} is still or already "
+        f"{first.utc:%Y-%m-%d} there: what reads the day from it reads another day than the local one."
+    ]
+
+
+def _starts(desired: DesiredRelease) -> list[dict[str, Any]]:
+    settings, secrets = desired.target.environment.schedule, desired.target.secrets
+    ticks = next_ticks(settings, datetime.now(UTC)) if settings and settings.expression else []
+    return [
+        {
+            "local": tick.at.isoformat(),
+            "utc": tick.utc.isoformat(),
+            "parameters": secrets.hidden_named(values_at(settings, tick)),
+        }
+        for tick in ticks
+        if settings and not tick.skipped
+    ]
 
 
 def plan_record(planned: ReleasePlan, desired: DesiredRelease) -> dict[str, Any]:
@@ -106,6 +145,7 @@ def plan_record(planned: ReleasePlan, desired: DesiredRelease) -> dict[str, Any]
             }
             for change in planned.changes
         ],
+        "next_starts": _starts(desired),
         "notes": list(planned.notes),
         "aws_calls": len(target.aws.calls),
     }

@@ -26,12 +26,23 @@ from local_runner.cloud.resources.bucket import Bucket
 from local_runner.cloud.resources.code import Code
 from local_runner.cloud.resources.image import Image
 from local_runner.cloud.resources.pipeline import Pipeline
+from local_runner.errors import Problem
 from local_runner.fingerprint import Verified, differences, verified_runs
 
 if TYPE_CHECKING:
     from local_runner.cloud.release.record import ReleaseRecord
 
 _SIDE_BY_SIDE = 8
+
+
+class RefusedRequestsError(CloudError):
+    """The account would refuse requests of the plan. ``problems`` are all of them; nothing was written."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        requests = "1 request" if len(problems) == 1 else f"{len(problems)} requests"
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"The account would refuse {requests} of this plan. Nothing was changed.\n{lines}")
 
 
 class UnverifiedError(CloudError):
@@ -128,6 +139,8 @@ def plan_release(desired: DesiredRelease, gate: Gate, options: Options) -> Relea
         changes += side_by_side([resource for resource in others if resource is not None])
     record = Record(desired, supporting, image, release, gate.verified_by, options.unverified_reason)
     ordered = [*deletions_last([change for some in changes for change in some]), *record.plan(aws)]
+    if refused := refused_requests(ordered, aws):
+        raise RefusedRequestsError(target.secrets.masked_problems(refused))
     return ReleasePlan(
         changes=tuple(ordered),
         gate=gate,
@@ -141,6 +154,15 @@ def plan_release(desired: DesiredRelease, gate: Gate, options: Options) -> Relea
         ),
         number=record.number,
     )
+
+
+def refused_requests(changes: Sequence[Change], aws: Aws) -> list[Problem]:
+    """What the account would refuse of the writes that these changes make. None is made; a push is no call."""
+    with aws.checking() as found:
+        for change in changes:
+            if change.resource is not ResourceKind.IMAGE:
+                change.apply(aws)
+    return list(dict.fromkeys(found))
 
 
 def apply(planned: ReleasePlan, desired: DesiredRelease, options: Options, *, break_lock: bool = False) -> ReleasePlan:

@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.account.aws import AwsError, CloudError
 from local_runner.cloud.target.target import Target
 from local_runner.jsontext import as_object
 
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_NAME = "promotion.lock"
 _HELD = timedelta(hours=1)
 
 
@@ -29,7 +30,7 @@ def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[Non
     A lock whose time is over, or whose process was one of this machine and has ended, belongs to a promotion that was
     cut off, and is taken.
     """
-    aws, asked = target.aws, _place(target)
+    aws, asked = target.aws, target.place(f"{target.prefix}/{_NAME}")
     now = datetime.now(UTC)
     lock = {
         "holder": aws.caller_arn,
@@ -39,7 +40,7 @@ def promotion_lock(target: Target, *, break_lock: bool = False) -> Generator[Non
         "expires": (now + _HELD).isoformat(),
     }
     text = json.dumps(lock)
-    etag = _take(aws, asked, text, break_lock, now)
+    etag = _take(target, asked, text, break_lock, now)
     try:
         yield
     finally:
@@ -54,20 +55,19 @@ def drop_left_lock(target: Target) -> None:
 
     A lock whose holder may still be at work stays.
     """
-    aws, asked = target.aws, _place(target)
+    aws, asked = target.aws, target.place(f"{target.prefix}/{_NAME}")
     held = aws.find("s3", "get_object", **asked)
     if held is not None and _is_over(_read(held), datetime.now(UTC)):
         aws.call("s3", "delete_object", **asked)
 
 
-def _place(target: Target) -> dict[str, str]:
-    return {"Bucket": target.bucket, "Key": f"{target.prefix}/promotion.lock"}
+def _take(target: Target, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:
+    aws = target.aws
 
-
-def _take(aws: Aws, asked: Mapping[str, str], text: str, break_lock: bool, now: datetime) -> str:
     def put(**condition: str) -> str | None:
         try:
-            return str(aws.call("s3", "put_object", **asked, Body=text.encode(), **condition)["ETag"])
+            made = aws.call("s3", "put_object", **asked, **target.encryption, Body=text.encode(), **condition)
+            return str(made["ETag"])
         except AwsError as error:
             if error.code in _TAKEN:
                 return None

@@ -20,7 +20,8 @@ def release_numbers(target: Target) -> list[int]:
     """The numbers of all releases there are, ascending; none where the bucket is not there yet."""
     start = release_key(target.prefix, 0).removesuffix("0.json")
     try:
-        listed = target.aws.pages("s3", "list_objects_v2", "Contents", Bucket=target.bucket, Prefix=start)
+        asked = {"Bucket": target.bucket, "Prefix": start, "ExpectedBucketOwner": target.aws.account}
+        listed = target.aws.pages("s3", "list_objects_v2", "Contents", **asked)
     except AwsError as error:
         if error.not_found:
             return []
@@ -32,7 +33,7 @@ def release_numbers(target: Target) -> list[int]:
 def read_release(target: Target, number: int) -> ReleaseRecord:
     """The record of one release. Raises CloudError where there is none, or where it cannot be read."""
     key = release_key(target.prefix, number)
-    answer = target.aws.find("s3", "get_object", Bucket=target.bucket, Key=key)
+    answer = target.aws.find("s3", "get_object", **target.place(key))
     if answer is None:
         raise CloudError(f"There is no release {number}: s3://{target.bucket}/{key} is not there.")
     try:

@@ -85,14 +85,17 @@ class Alerts:
         }
 
     def topic_statement(self) -> dict[str, Any]:
-        """The statement of the topic's policy that lets this rule publish."""
+        """The statement of the topic's policy that lets EventBridge publish.
+
+        It has no Condition: for topics EventBridge supports none, and publishes nothing where there is one (user guide,
+        "Using resource-based policies", Amazon SNS permissions).
+        """
         return {
             "Sid": _SID,
             "Effect": "Allow",
             "Principal": {"Service": "events.amazonaws.com"},
             "Action": "sns:Publish",
             "Resource": self._own_topic,
-            "Condition": {"ArnEquals": {"aws:SourceArn": self.rule_arn}},
         }
 
     # ---------------------------------------------------------------------------------------------------- plan
@@ -168,12 +171,27 @@ class Alerts:
     # ----------------------------------------------------------------------------------------------- the doing
     def _write_topic(self, aws: Aws) -> None:
         tags = [{"Key": key, "Value": value} for key, value in self.target.tags.items()]
-        if aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic) is None:
-            aws.call("sns", "create_topic", Name=self.target.names.alert_topic, Tags=tags)
-        live = aws.call("sns", "get_topic_attributes", TopicArn=self._own_topic)
+        live = aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic)
+        if live is None:
+            policy = json.dumps(document([self._owners_statement(), self.topic_statement()]))
+            name = self.target.names.alert_topic
+            aws.call("sns", "create_topic", Name=name, Attributes={"Policy": policy}, Tags=tags)
+            return
         statements = {**_by_sid(_policy(live)), _SID: self.topic_statement()}
         policy = json.dumps(_policy(live) | document(list(statements.values())))
         aws.call("sns", "set_topic_attributes", TopicArn=self._own_topic, AttributeName="Policy", AttributeValue=policy)
+
+    def _owners_statement(self) -> dict[str, Any]:
+        """What the policy of a new topic lets its account do, where none is given (SNS developer guide)."""
+        actions = "AddPermission DeleteTopic GetTopicAttributes ListSubscriptionsByTopic Publish RemovePermission"
+        return {
+            "Sid": "__default_statement_ID",
+            "Effect": "Allow",
+            "Principal": {"AWS": "*"},
+            "Action": [f"SNS:{action}" for action in f"{actions} SetTopicAttributes Subscribe".split()],
+            "Resource": self._own_topic,
+            "Condition": {"StringEquals": {"AWS:SourceOwner": self.target.aws.account}},
+        }
 
     def _delete_topic(self, aws: Aws) -> None:
         aws.find("sns", "delete_topic", TopicArn=self._own_topic)

@@ -1,6 +1,7 @@
 """The bucket of an environment. Reads S3; Changes write.
 
-A bucket that the settings name has to be there and be the account's own; only the default one is made.
+A bucket that the settings name has to be there and be the account's own; only the default one is made. One that is
+there keeps its encryption and tags; a new one has S3's default encryption (SSE-S3).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
+from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.change.models import Change, ResourceKind
 from local_runner.cloud.target.target import Target
 
@@ -17,7 +19,6 @@ _NO_PUBLIC_ACCESS = {
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
-_ENCRYPTION = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": True}]}
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Bucket:
                     f"There is no bucket '{self.name}'. Make it, correct 'bucket' of the environment in "
                     "local_runner.toml, or leave that out for the default bucket, which is made."
                 )
-            summary = "made with encryption and without public access"
+            summary = "made without public access, encrypted as S3 does by default"
             return [Change(ResourceKind.BUCKET, self.name, "create", summary, self._make)]
         if not self.own:
             return []
-        # One that was cut off after its creation; what somebody else set is left as it is.
-        open_ = aws.find("s3", "get_public_access_block", **self._asked)
-        if open_ is None:
-            return [Change(ResourceKind.BUCKET, self.name, "update", "public access is blocked", self._make)]
-        return []
+        # What others set is left as it is, but for what would let the world in.
+        if aws.find("s3", "get_public_access_block", **self._asked) is not None:
+            return []
+        fields = field_changes({}, {"PublicAccessBlockConfiguration": _NO_PUBLIC_ACCESS})
+        return [Change(ResourceKind.BUCKET, self.name, "update", "public access is blocked", self._block, fields)]
 
     @property
     def _asked(self) -> dict[str, str]:
@@ -78,11 +79,9 @@ class Bucket:
             except AwsError as error:
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
-        found = aws.find("s3", "get_bucket_encryption", **self._asked)
-        if not found or found["ServerSideEncryptionConfiguration"] != _ENCRYPTION:
-            aws.call("s3", "put_bucket_encryption", **self._asked, ServerSideEncryptionConfiguration=_ENCRYPTION)
-        if aws.find("s3", "get_bucket_tagging", **self._asked) is None:
             tags = [{"Key": key, "Value": value} for key, value in self.target.tags.items()]
             aws.call("s3", "put_bucket_tagging", **self._asked, Tagging={"TagSet": tags})
-        # Last: where it is set, all the rest is.
+        self._block(aws)
+
+    def _block(self, aws: Aws) -> None:
         aws.call("s3", "put_public_access_block", **self._asked, PublicAccessBlockConfiguration=_NO_PUBLIC_ACCESS)

@@ -26,7 +26,7 @@ class Code:
         """The uploads of what is not there."""
 
         def is_there(wanted: CodeObject) -> bool:
-            return aws.find("s3", "head_object", **self._place(wanted)) is not None
+            return aws.find("s3", "head_object", **self.target.place(wanted.key)) is not None
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             there = list(pool.map(is_there, self.objects))
@@ -44,16 +44,11 @@ class Code:
 
     def _upload(self, aws: Aws, wanted: CodeObject) -> None:
         # The checksum lets the service refuse a file that changed since the plan.
-        key = self.target.environment.kms_key_id
-        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
         aws.call(
             "s3",
             "put_object",
-            **self._place(wanted),
+            **self.target.place(wanted.key),
             Body=wanted.file.read_bytes(),
             ChecksumSHA256=base64.b64encode(bytes.fromhex(wanted.sha256)).decode(),
-            **encryption,
+            **self.target.encryption,
         )
-
-    def _place(self, wanted: CodeObject) -> dict[str, str]:
-        return {"Bucket": self.target.bucket, "Key": wanted.key, "ExpectedBucketOwner": self.target.aws.account}

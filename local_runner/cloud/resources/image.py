@@ -87,7 +87,7 @@ class Image:
             imageScanningConfiguration={"scanOnPush": True},
             tags=[{"Key": key, "Value": value} for key, value in self.tags.items()],
         )
-        self.place = str(made["repository"]["repositoryUri"])
+        self.place = str(made.get("repository", {}).get("repositoryUri", self.place))
 
     def _find(self, aws: Aws) -> bool:
         """Whether there is a repository; it then says where images are pushed."""

@@ -85,7 +85,7 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------------------------- writes
     def _write(self, aws: Aws) -> None:
-        definition = self._definition()
+        definition = self._definition(planned=aws.is_checking)
         assert IMAGE_URI not in texts_of(definition), "no image was given for a step that uses it"
         request: dict[str, Any] = {"PipelineName": self.target.names.pipeline_name, "RoleArn": self.role_arn}
         request |= self._body(aws, json.dumps(definition))
@@ -115,8 +115,8 @@ class Pipeline:
             return {"PipelineDefinition": definition}
         bucket = self.target.bucket
         key = f"{self.target.prefix}/definitions/{hashlib.sha256(data).hexdigest()}.json"
-        if aws.find("s3", "head_object", Bucket=bucket, Key=key) is None:
-            aws.call("s3", "put_object", Bucket=bucket, Key=key, Body=data)
+        if aws.find("s3", "head_object", **self.target.place(key)) is None:
+            aws.call("s3", "put_object", **self.target.place(key), **self.target.encryption, Body=data)
         return {"PipelineDefinitionS3Location": {"Bucket": bucket, "ObjectKey": key}}
 
     # ------------------------------------------------------------------------------------------------- reading

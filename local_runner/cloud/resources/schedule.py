@@ -19,7 +19,7 @@ from local_runner.cloud.change.models import Action, Change, FieldChange, Resour
 from local_runner.cloud.resources.rule import delete_rule, find_rule, write_rule
 from local_runner.cloud.resources.schedule_merge import merged_request, stays_paused, without_past_start
 from local_runner.cloud.schedules.description import describe_schedule
-from local_runner.cloud.schedules.request import DesiredSchedule, Kind
+from local_runner.cloud.schedules.request import DesiredSchedule, Kind, with_parameter_list
 from local_runner.cloud.target.target import Target
 
 _READ_ONLY = ("Arn", "CreationDate", "LastModificationDate", "ResponseMetadata", "GroupName")
@@ -139,6 +139,7 @@ def find_schedule(aws: Aws, name: str) -> dict[str, Any] | None:
 
 def write_schedule(aws: Aws, request: Mapping[str, Any]) -> None:
     """Creates the schedule or, where it is there, gives it every field of ``request``."""
+    request = with_parameter_list(request)
     token = client_token(request)
     name = str(request["Name"])
     if aws.find("scheduler", "get_schedule", Name=name) is None:

@@ -69,7 +69,23 @@ def desired_schedule(settings: ScheduleSettings, name: str, pipeline_arn: str, r
     request["State"] = "ENABLED" if settings.enabled else "DISABLED"
     if settings.kind == "rule":
         target = {"Id": TARGET_ID, **target}
-    return DesiredSchedule(settings.kind, {**request, "Target": target}, _defaults(settings))
+    request["Target"] = target
+    if settings.kind == "scheduler":
+        request = with_parameter_list(request)
+    return DesiredSchedule(settings.kind, request, _defaults(settings))
+
+
+def with_parameter_list(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of a schedule with a list of parameters where its target is a pipeline: an empty one, at least.
+
+    The Scheduler refuses a pipeline without one ("Parameters SageMakerPipelineParameters must be specified", in
+    hashicorp/terraform-provider-aws issue 33526).
+    """
+    target: Mapping[str, Any] = request["Target"]
+    if ":pipeline/" not in str(target["Arn"]).lower():
+        return dict(request)
+    parameters: dict[str, Any] = {"PipelineParameterList": [], **(target.get("SageMakerPipelineParameters") or {})}
+    return {**request, "Target": {**target, "SageMakerPipelineParameters": parameters}}
 
 
 def with_secrets_as(

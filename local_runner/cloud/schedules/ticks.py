@@ -15,9 +15,11 @@ from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from local_runner.cloud.schedules.cron import Cron, parse_cron
-from local_runner.cloud.schedules.request import in_zone
+from local_runner.cloud.schedules.request import Kind, in_zone
 from local_runner.cloud.target.environment import ScheduleSettings
 
+SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+EVENT_TIME = "$.time"
 _RATE = re.compile(r"rate\((?P<value>[1-9]\d{0,8}) (?P<unit>minute|hour|day)(?P<plural>s?)\)")
 _AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 _CRON = re.compile(r"cron\((.*)\)")
@@ -60,6 +62,33 @@ class Tick:
     def __str__(self) -> str:
         text = f"{self.at:%a %Y-%m-%d %H:%M} {self.at.tzname() if not self.skipped else ''}".rstrip()
         return f"{text} ({self.note})" if self.note else text
+
+    @property
+    def utc(self) -> datetime:
+        """The same moment in UTC."""
+        return self.at.astimezone(UTC)
+
+    @property
+    def is_another_day_in_utc(self) -> bool:
+        """Whether the moment has another date in UTC than in the schedule's time zone."""
+        return self.utc.date() != self.at.date()
+
+
+def uses_time(value: str, kind: Kind) -> bool:
+    """Whether the value of a schedule's parameter holds the time of the start, which services give in UTC."""
+    return value == EVENT_TIME if kind == "rule" else SCHEDULED_TIME in value
+
+
+def values_at(settings: ScheduleSettings, tick: Tick) -> dict[str, str]:
+    """What the pipeline's parameters get at that tick, as far as it is known before.
+
+    Source: EventBridge Scheduler user guide, "Adding context attributes" (the scheduled time in UTC, to the second); a
+    rule on an expression gives the time of its event, the same.
+    """
+    text = f"{tick.utc:%Y-%m-%dT%H:%M:%SZ}"
+    if settings.kind == "rule":
+        return {name: text if value == EVENT_TIME else value for name, value in settings.parameters.items()}
+    return {name: value.replace(SCHEDULED_TIME, text) for name, value in settings.parameters.items()}
 
 
 def parse_expression(text: str) -> Expression:

@@ -41,6 +41,20 @@ class Target:
         """Where in the bucket they are, without slashes around it."""
         return self.environment.prefix or self.names.pipeline_name
 
+    def place(self, key: str) -> dict[str, str]:
+        """Where an object of the environment is, for a call of S3, which refuses a bucket of another account."""
+        return {"Bucket": self.bucket, "Key": key, "ExpectedBucketOwner": self.aws.account}
+
+    @property
+    def encryption(self) -> dict[str, str]:
+        """What a call of PutObject says of the encryption: the environment's key, where it has one.
+
+        A bucket's policy may refuse objects that come without (S3 user guide, "Specifying server-side encryption with
+        AWS KMS").
+        """
+        key = self.environment.kms_key_id
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+
     @property
     def tags(self) -> dict[str, str]:
         """The tags of everything that is made: the environment's, and the two that say whose it is."""

@@ -28,7 +28,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from local_runner.docker_host.connection import connect
-from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, Capabilities, OnLine
+from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, STOPS, Capabilities, Grace, OnLine
 from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.errors import broke_down, engine_errors, first_line
 from local_runner.engines.docker.exits import ContainerExits
@@ -52,7 +52,8 @@ class DockerEngine:
     """Runs jobs in containers. ``resolve_image`` says which local image an image URI of the definition means.
 
     ``limits`` gives each host the memory and processors of its instance type, no more than ``machine`` has (None: ask
-    the engine); ``note`` gets a line where that is something else. ``most_processes`` is the limit of one container.
+    the engine); ``note`` gets a line where that is something else. ``most_processes`` is the limit of one container,
+    and ``grace`` how long one that is stopped has.
     """
 
     state: Path
@@ -63,6 +64,7 @@ class DockerEngine:
     note: Callable[[str], None] = lambda _: None
     machine: Machine | None = None
     most_processes: int = MOST_PROCESSES
+    grace: Grace = field(default_factory=lambda: GRACE_SECONDS)
     client: Any = None
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
 
@@ -129,7 +131,7 @@ class DockerEngine:
                         stopped = "max_runtime"
                     if stopped:
                         # Again until all have ended: a container may have been on its way when the first call was made.
-                        self._stop(containers, GRACE_SECONDS[stopped])
+                        self._stop(containers, self.grace[stopped])
                 results = tuple(future.result() for future in futures)
         finally:
             self._removals.submit(self._remove_all, containers, network)
@@ -201,6 +203,7 @@ class DockerEngine:
             entrypoint=None if job.entrypoint is None else list(job.entrypoint),
             environment=dict(job.environment),
             hostname=host.name,
+            stop_signal=STOPS["Processing"].signal.name,
             name=f"local-runner-{staged.run_id}-{staged.step}-{host.name}",
             labels=labels_of(self.state, staged.run_id),
             host_config=config,
@@ -226,8 +229,9 @@ class DockerEngine:
             code = int(self._api.wait(container)["StatusCode"])
         # The engine's flag is also set where it was a child of the entrypoint that the kernel killed.
         if code and self._api.inspect_container(container)["State"].get("OOMKilled"):
-            return HostResult(host.name, code, log.error, out_of_memory=self.memory_reason(staged.job.instance_type))
-        return HostResult(host.name, code, log.error)
+            memory = self.memory_reason(staged.job.instance_type)
+            return HostResult(host.name, code, log.error, out_of_memory=memory, errors=tuple(log.errors))
+        return HostResult(host.name, code, log.error, errors=tuple(log.errors))
 
     def memory_reason(self, instance_type: str) -> str:
         """How much memory a host had that the kernel killed for want of more."""
@@ -245,7 +249,7 @@ class DockerEngine:
         return self._limits[instance_type]
 
     def _stop(self, containers: Sequence[str], grace: float) -> None:
-        """SIGTERM, the grace period, SIGKILL; all hosts at once."""
+        """The stop signal, the grace period, SIGKILL; all hosts at once."""
         with ThreadPoolExecutor(max(1, len(containers))) as threads:
             for container in list(containers):
                 threads.submit(self._quietly, self._api.stop, container, timeout=int(grace))

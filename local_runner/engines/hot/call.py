@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, Literal
 
+from local_runner.engines import STOPS
 from local_runner.engines.following import Ending, Followed, StillRunsError, follow
 from local_runner.engines.host_log import HostLog
 from local_runner.models import StopReason
@@ -90,8 +92,8 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
     takers |= {output: partial(log.write, source=source) for source, output in enumerate(outputs)}
     job = Followed(
         takers,
-        terminate=partial(_command, connection, b"T"),
-        kill=partial(_command, connection, b"K"),
+        terminate=partial(_send, connection, STOPS["Processing"].signal),
+        kill=partial(_send, connection, SIGKILL),
         end=connection.fileno(),
         kill_seconds=_KILL_SECONDS,
     )
@@ -102,9 +104,9 @@ def _follow(connection: socket.socket, outputs: Sequence[int], log: HostLog, end
     return _ended(bytes(answer), stopped)
 
 
-def _command(connection: socket.socket, command: bytes) -> None:
+def _send(connection: socket.socket, number: int) -> None:
     with contextlib.suppress(OSError):  # it has just ended by itself
-        connection.sendall(command)
+        connection.sendall(bytes([number]))
 
 
 def _ended(answer: bytes, stopped: StopReason | Literal[""]) -> Ended:

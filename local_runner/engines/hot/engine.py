@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_runner.engines import GRACE_SECONDS, Capabilities, Engine, OnLine
+from local_runner.engines import Capabilities, Engine, OnLine
 from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.following import Ending
@@ -115,7 +115,7 @@ class HotEngine:
         except NotRunHotError:
             self._broken.add(kind.key)
             raise
-        grace = dict(GRACE_SECONDS)
+        grace = dict(self.cold.grace)
         if self.at_once:
             grace["interrupted"] = 0.0
         with closing(HostLog(host.log, lambda line: on_line(host.name, line), staged.secrets)) as log:
@@ -125,7 +125,8 @@ class HotEngine:
                 kill_worker(self.cold.client.api, kind)
                 return JobResult.lost(staged, str(error), hot=True)
             memory = self.cold.memory_reason(job.instance_type) if ended.out_of_memory else None
-            result = HostResult(host.name, ended.exit_code, log.error, out_of_memory=memory)
+            errors = tuple(log.errors)
+            result = HostResult(host.name, ended.exit_code, log.error, out_of_memory=memory, errors=errors)
         return JobResult((result,), ended.stopped, hot=True)
 
     def _kind(self, job: ProcessingJob) -> WorkerKind:

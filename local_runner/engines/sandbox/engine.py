@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from local_runner.engines import OnLine
+from local_runner.engines import GRACE_SECONDS, Grace, OnLine
 from local_runner.engines.following import Ending
 from local_runner.engines.sandbox import CAPABILITIES
 from local_runner.engines.sandbox.launch import run_launcher
@@ -51,15 +51,16 @@ class SandboxEngine:
 
     ``environment`` is the processing venv, whose bin directory comes first on the jobs' PATH. ``hidden`` are
     directories that jobs must not see even if they lie below /usr or /opt (the project; the home directory is hidden
-    anyway).
+    anyway). ``grace`` is how long a job that is stopped has.
     """
 
     name = "sandbox"
     capabilities = CAPABILITIES
 
-    def __init__(self, environment: Path, *, hidden: Sequence[Path] = ()) -> None:
+    def __init__(self, environment: Path, *, hidden: Sequence[Path] = (), grace: Grace = GRACE_SECONDS) -> None:
         self._environment = environment
         self._hidden = hidden
+        self.grace = grace
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
         """Jobs without an entrypoint: only Docker has the image's."""
@@ -68,6 +69,7 @@ class SandboxEngine:
                 where=f"{path}.Arguments.AppSpecification",
                 what="has no ContainerEntrypoint, so it needs the image's ENTRYPOINT, which only docker has.",
                 remedy="Give the step an entrypoint, or use --engine docker.",
+                local=True,
             )
             for path, job in jobs
             if not job.entrypoint
@@ -87,7 +89,7 @@ class SandboxEngine:
         if not staged.job.entrypoint:  # never the first argument as a command
             text = "the job has no entrypoint, and the sandbox has no image to take one from"
             return JobResult.lost(staged, text)
-        return run_launcher(staged, self._view, on_line, Ending(staged.job.max_runtime, stop))
+        return run_launcher(staged, self._view, on_line, Ending(staged.job.max_runtime, stop, self.grace))
 
     def close(self) -> None:
         """Nothing is kept between jobs."""

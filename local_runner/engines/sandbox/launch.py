@@ -17,9 +17,10 @@ from functools import cache, partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, cast
 
-from local_runner.engines import OnLine
+from local_runner.engines import STOPS, OnLine
 from local_runner.engines.following import Ending, Followed, follow
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.sandbox.view import HostView, Specification, hosts_file
@@ -42,11 +43,11 @@ class _Launcher:
     outputs: dict[int, str]
     report: bytearray = field(default_factory=bytearray)
 
-    def command(self, command: bytes) -> None:
-        """Send ``T`` (SIGTERM to the jobs) or ``K`` (kill everything)."""
+    def send(self, data: bytes) -> None:
+        """Send the specification, or the number of a signal."""
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it has just ended by itself
-            left = memoryview(command)
+            left = memoryview(data)
             while left:
                 left = left[self.process.stdin.write(left) :]
 
@@ -55,7 +56,8 @@ class _Launcher:
         assert self.process.stdout
         outputs: dict[int, Callable[[bytes], object]] = {self.process.stdout.fileno(): self.report.extend}
         outputs |= {output: logs[name].write for output, name in self.outputs.items()}
-        return Followed(outputs, partial(self.command, b"T"), partial(self.command, b"K"))
+        stop = bytes([STOPS["Processing"].signal])
+        return Followed(outputs, partial(self.send, stop), partial(self.send, bytes([SIGKILL])))
 
 
 def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending) -> JobResult:
@@ -105,7 +107,7 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
                 os.close(writer)
         with launcher.process:
             job = view.job(staged, base, [writer for _, writer in pipes])
-            launcher.command(message(job))
+            launcher.send(message(job))
             yield launcher
     finally:
         for reader, _ in pipes:

@@ -50,13 +50,20 @@ class JobContainers:
                 found[service[1]] = Ended(code, bool(state.get("OOMKilled")))
         return found
 
-    def stop(self, grace: float) -> bool:
-        """SIGTERM, the grace period (in seconds), SIGKILL, for all at once; whether there were any."""
+    def stop(self, signal: str, grace: float) -> bool:
+        """The signal of that name, the grace period (in seconds), SIGKILL, for all at once; whether there were any.
+
+        Not by the images' STOPSIGNAL, as the engine would do, and docker compose does when the first host ends.
+        """
         containers = self._all()
 
         def stop(container: str) -> None:
             with quietly():
-                self._api.stop(container, timeout=int(grace))
+                self._api.kill(container, signal)
+            with quietly():
+                self._api.wait(container, timeout=grace or 0.01)
+            with quietly():
+                self._api.kill(container)
 
         with ThreadPoolExecutor(_STOPPING_THREADS) as threads:
             threads.map(stop, [container["Id"] for container in containers])

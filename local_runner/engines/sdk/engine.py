@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runner.docker_host.connection import connect, docker
-from local_runner.engines import Capabilities, OnLine
+from local_runner.engines import GRACE_SECONDS, STOPS, Capabilities, Grace, OnLine
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_MACHINE, LABEL_RUN, LABEL_STATE
@@ -55,6 +55,7 @@ class SdkEngine:
     """Runs jobs in stock local mode. Implements :class:`local_runner.engines.Engine`.
 
     ``resolve_image`` says which local image an image URI means; ``note`` gets what stock local mode ignores.
+    ``grace`` is how long a job that is stopped has.
     """
 
     state: Path
@@ -63,6 +64,7 @@ class SdkEngine:
     region: str = "us-east-1"
     name: str = "sdk"
     capabilities: Capabilities = CAPABILITIES
+    grace: Grace = field(default_factory=lambda: GRACE_SECONDS)
     client: Any = None
     _images: dict[str, str] = field(default_factory=dict[str, str])
     _sdk: SdkProcess | None = None
@@ -137,7 +139,7 @@ class SdkEngine:
         every = {**labels, LABEL_STATE: str(self.state), LABEL_MACHINE: platform.node(), **sdk.label}
         try:
             links = sdk.directory / f"job-{next(self._numbers)}"
-            yield OpenJob(SdkJob(sdk, containers, links, temporary), every)
+            yield OpenJob(SdkJob(sdk, containers, links, temporary, self.grace), every)
         finally:
             containers.remove()
             with quietly():
@@ -161,7 +163,8 @@ class SdkEngine:
     def _run(self, staged: StagedJob, opened: OpenJob, on_line: OnLine, stop: threading.Event) -> JobResult:
         request = self._request(staged, opened.job)
         with host_logs({host.name: host.log for host in staged.hosts}, on_line, staged.secrets) as logs:
-            end = opened.job.run([("create_processing_job", request)], opened.labels, logs, stop)
+            calls = [("create_processing_job", request)]
+            end = opened.job.run(calls, opened.labels, logs, stop, STOPS["Processing"])
             results = host_results([host.name for host in staged.hosts], end)
             for result in results:
                 if result.error and not end.stopped:

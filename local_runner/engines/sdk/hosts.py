@@ -5,6 +5,7 @@ Without the docker package, so that a step's module can import it at the start.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from local_runner.engines.sdk.job import SdkEnd
 
 _TAKEN_FOR_SUCCESS = 130
+_NOT_STARTED = re.compile(r'exec: "(?P<program>[^"]+)": (?P<why>.+?)(?:: unknown)?\W*$', re.MULTILINE)
+_RUN_BY_SAGEMAKER = ("train", "serve")
 
 
 @contextmanager
@@ -41,6 +44,17 @@ def host_results(hosts: Sequence[str], end: SdkEnd) -> tuple[HostResult, ...]:
     return tuple(results)
 
 
+def not_started(trouble: str) -> str | None:
+    """What docker compose's message of a program that could not be started comes to; None where it is about another."""
+    found = _NOT_STARTED.search(trouble)
+    if found is None:
+        return None
+    what = f"the image has no '{found['program']}' that can be started ({found['why']})"
+    if found["program"] not in _RUN_BY_SAGEMAKER:
+        return what
+    return f"{what}. SageMaker runs it: put it on the image's PATH, or give the image an ENTRYPOINT"
+
+
 def _result(host: str, ended: Ended | None, error: str, hosts: int) -> HostResult:
     code = ended.exit_code if ended else None
     if code is None:
@@ -49,8 +63,8 @@ def _result(host: str, ended: Ended | None, error: str, hosts: int) -> HostResul
         return HostResult(host, code, "the kernel killed it, out of memory")
     if code == _TAKEN_FOR_SUCCESS:
         return HostResult(host, code, "stock local mode takes this for success")
-    if code in (126, 127) and error.startswith("ERROR"):
-        return HostResult(host, code, error)
+    if code in (126, 127) and (what := not_started(error)):
+        return HostResult(host, code, what)
     if hosts > 1 and code in (137, 143):
         return HostResult(host, code, "stock local mode stops all hosts when the first one ends")
     return HostResult(host, code)

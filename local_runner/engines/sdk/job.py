@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from local_runner.engines import GRACE_SECONDS
+from local_runner.engines import Grace, Stop
 from local_runner.engines.following import Ending, Followed, follow
 from local_runner.engines.host_log import HostLog
 from local_runner.engines.sdk.containers import Ended, JobContainers, quietly
@@ -53,12 +53,13 @@ class SdkJob:
     """A job to be: ``links`` is an empty directory of its own below the SDK process's, ``temporary`` one with room.
 
     docker compose cannot mount a path with a colon and the SDK refuses any below /root, so that what it is given are
-    links to where the data is.
+    links to where the data is. ``grace`` is how long one that is stopped has.
     """
 
-    def __init__(self, sdk: SdkProcess, containers: JobContainers, links: Path, temporary: Path) -> None:
+    def __init__(self, sdk: SdkProcess, containers: JobContainers, links: Path, temporary: Path, grace: Grace) -> None:
         self._sdk = sdk
         self._containers = containers
+        self._grace = grace["interrupted"]
         self._links = links
         links.mkdir()
         (links / "temporary").symlink_to(temporary)
@@ -70,9 +71,16 @@ class SdkJob:
         return f"file://{link}"
 
     def run(
-        self, calls: Sequence[Call], labels: Mapping[str, str], logs: Mapping[str, HostLog], stop: threading.Event
+        self,
+        calls: Sequence[Call],
+        labels: Mapping[str, str],
+        logs: Mapping[str, HostLog],
+        stop: threading.Event,
+        how: Stop,
     ) -> SdkEnd:
         """Make the calls, one after the other, to the end. ``labels`` go to the containers; logs are by host.
+
+        When ``stop`` is set, the containers are stopped as ``how`` says.
 
         Raises OSError where the process that holds the SDK is gone.
         """
@@ -94,7 +102,7 @@ class SdkJob:
             for host, line in output.feed(data):
                 logs[host].write(line + b"\n")
 
-        stopped = _follow(pid, descriptor, self._containers, take, stop)
+        stopped = _follow(descriptor, partial(_stop, self._containers, how, self._grace, pid), take, stop)
         take(b"")  # what is left of a last line
         error = _error(self._links)
         message = next((line for line in output.own_lines if line.startswith("ERROR") or "Error response" in line), "")
@@ -110,27 +118,28 @@ def _free_port() -> int:
 
 
 def _follow(
-    pid: int, descriptor: int, containers: JobContainers, take: Callable[[bytes], object], stop: threading.Event
+    descriptor: int,
+    terminate: Callable[[threading.Event], object],
+    take: Callable[[bytes], object],
+    stop: threading.Event,
 ) -> Literal["", "interrupted"]:
     """Pass on the job's output until its process has ended; stop the job when asked to."""
     ended = threading.Event()
     with os.fdopen(descriptor, "rb", 0) as pipe, ThreadPoolExecutor(1) as aside:
         # The grace period is Docker's to keep, and nothing limits the job's time.
-        terminate = partial(_stop, containers, pid, ended)
-        job = Followed({pipe.fileno(): take}, lambda: aside.submit(terminate), kill=lambda: None)
+        job = Followed({pipe.fileno(): take}, lambda: aside.submit(terminate, ended), kill=lambda: None)
         try:
             return "interrupted" if follow(job, Ending(inf, stop, {"interrupted": inf})) else ""
         finally:
             ended.set()
 
 
-def _stop(containers: JobContainers, pid: int, ended: threading.Event) -> None:
+def _stop(containers: JobContainers, how: Stop, grace: float, pid: int, ended: threading.Event) -> None:
     """Stop the containers, after which docker compose ends by itself; again and again, as more may be on their way."""
-    grace = GRACE_SECONDS["interrupted"]
     deadline = monotonic() + grace + _STOP_SECONDS
     while not ended.wait(_POLL_SECONDS):
         with quietly():
-            if containers.stop(grace) and monotonic() < deadline:
+            if containers.stop(how.signal.name, grace) and monotonic() < deadline:
                 continue
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

@@ -98,22 +98,22 @@ def refused(path: str, job: ProcessingJob) -> list[Problem]:
     problems: list[Problem] = []
     for where in _app_managed(job.request):
         what = "the SDK's local mode ignores AppManaged and moves the data itself."
-        problems.append(Problem(f"{path}.Arguments.{where}.AppManaged", what, _REMEDY))
+        problems.append(Problem(f"{path}.Arguments.{where}.AppManaged", what, _REMEDY, local=True))
     for where, item in _places(request):
         for kind, key, supported in _REFUSED:
             value = item.get(kind, {}).get(key, supported)
             if value != supported:
                 always = ", on one instance too" if value == "ShardedByS3Key" else ""
                 what = f"the SDK's local mode refuses {key} {value}{always}; it takes {supported} only."
-                problems.append(Problem(f"{path}.Arguments.{where}.{kind}.{key}", what, _REMEDY))
+                problems.append(Problem(f"{path}.Arguments.{where}.{kind}.{key}", what, _REMEDY, local=True))
     where = f"{path}.Arguments.AppSpecification"
     if job.arguments and not job.entrypoint:
         what = "ContainerArguments without ContainerEntrypoint break the SDK's local mode (KeyError: 'entrypoint')."
-        problems.append(Problem(where, what, _REMEDY))
+        problems.append(Problem(where, what, _REMEDY, local=True))
     for place, text in _interpolated(request):
         if any(match["invalid"] is not None for match in _VARIABLE.finditer(text)):
             what = "docker compose, which the SDK's local mode goes through, takes the $ for a broken variable."
-            problems.append(Problem(f"{path}.Arguments.{place}", what, _REMEDY))
+            problems.append(Problem(f"{path}.Arguments.{place}", what, _REMEDY, local=True))
     return problems
 
 

@@ -27,7 +27,8 @@ def configured(definition: PipelineDefinition, settings: Settings) -> tuple[dict
         stand_in = StandIn(settings.root / file, function, entries[key])
         what = _fault(stand_in)
         if what:
-            problems.append(Problem(f"[local.{table}] {key}", what, "Correct it in local_runner.toml, or the file."))
+            remedy = "Correct it in local_runner.toml, or the file."
+            problems.append(Problem(f"[local.{table}] {key}", what, remedy, local=True))
         found[step.name] = stand_in
     return found, problems
 

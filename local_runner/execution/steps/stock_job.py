@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_runner.engines import OnLine
+from local_runner.engines import STOPS, OnLine
 from local_runner.engines.host_log import step_log
 from local_runner.engines.sdk.hosts import host_logs
 from local_runner.errors import DataError, EngineError
@@ -86,6 +86,7 @@ def make_calls(attempt: Attempt, job: StockJob, image_uri: str, on_line: OnLine,
             stock.job(attempt.resources.run.id, attempt.step.name, attempt.work, image) as opened,
             host_logs(logs_of, on_line, attempt.secrets) as logs,
         ):
-            return opened.job.run(calls(image, opened.job.uri), opened.labels, logs, attempt.resources.stop)
+            made, stop = calls(image, opened.job.uri), attempt.resources.stop
+            return opened.job.run(made, opened.labels, logs, stop, STOPS[job.kind])
     except EngineError as error:
         raise DataError(error.message) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from local_runner.definition.expressions import Scope
 from local_runner.engines import OnLine
+from local_runner.engines.sdk.hosts import not_started
 from local_runner.errors import DataError
 from local_runner.execution.attempt import Attempt
 from local_runner.execution.contract import open_directory
@@ -69,7 +70,7 @@ def _transform(attempt: Attempt, job: StockJob, on_line: OnLine) -> StockEnd:
         # The server is stopped at the end, whatever came of it: its exit code says nothing then.
         code = next((ended.exit_code for ended in end.containers.values() if ended.exit_code), None)
         tail = [f"  {line}" for line in last_lines(log_of(attempt, "algo-1"))]
-        reason = [end.error, "Its last lines:", *tail] if tail else [end.trouble]
+        reason = [end.error, "Its last lines:", *tail] if tail else [not_started(end.trouble) or end.trouble]
         return StockEnd(code, "\n".join(reason))
     taken, renamed = work / "taken", work / "renamed"
     job_tree.take(answers, str(taken))

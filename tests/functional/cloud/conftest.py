@@ -66,23 +66,22 @@ def reset(moto_server):
 
 
 @pytest.fixture
-def aws(moto_server, reset, monkeypatch):
-    """An empty account, in eu-west-1."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
+def proxy(moto_server, reset, monkeypatch):
+    """An empty account that refuses what AWS does (support/strict_account.py), and what a test has it refuse."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     reset()
-    return Aws("eu-west-1")
-
-
-@pytest.fixture
-def proxy(aws, moto_server, monkeypatch):
-    """The emulator's account behind a proxy that can refuse calls, or cut a promotion off."""
     with Proxy(moto_server) as found:
         monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
         yield found
+
+
+@pytest.fixture
+def aws(proxy):
+    """The account, in eu-west-1."""
+    return Aws("eu-west-1")
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,7 @@ def test_promotions_that_make_no_roles_are_not_allowed_to(aws, guard, tmp_path):
 
 
 def test_operate(aws, guard, service, tmp_path, monkeypatch):
-    desired = release(aws, tmp_path)
+    desired = release(aws, tmp_path, kms_key_id="alias/ours")
     promoted(aws, desired)
     state = link_caches(tmp_path / "cli")
     monkeypatch.setenv("AWS_REGION", REGION)

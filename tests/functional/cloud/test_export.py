@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import pytest
@@ -82,7 +83,7 @@ def test_documents_of_the_project(command, project):
     assert image in body
     assert "sagemaker-local" not in body
     assert '"DefaultValue": "ml.m5.2xlarge"' in body
-    uploads = [line.split() for line in written.stderr.splitlines() if "aws s3 cp" in line]
+    uploads = [shlex.split(line) for line in written.stderr.splitlines() if "aws s3 cp" in line]
     assert len(uploads) == 4
     assert all((project / path).is_file() and uri in body for *_, path, uri in uploads)
 

@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.cloud_proxy import Proxy
 from support.command_line import Running, local_runner
-from support.definitions import parameter, pipeline, processing
+from support.definitions import get, parameter, pipeline, processing
 from support.played_executions import Played, PlayedStep, Service, serving
 from support.project import PROJECT, link_caches
 from support.promotion import account, release
@@ -85,9 +86,9 @@ def record(number: int, **more) -> ReleaseRecord:
 
 
 @pytest.fixture
-def service(moto_server: str, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(proxy: Proxy, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """An empty account in which executions take time; the command line and ``aws`` speak to it."""
-    address = urlsplit(moto_server)
+    address = urlsplit(proxy.url)
     with serving((str(address.hostname), int(address.port or 0))) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
         monkeypatch.setenv("AWS_REGION", REGION)
@@ -182,6 +183,28 @@ def test_without_wait_only_the_id_is_printed(promoted: Service, run) -> None:
     assert f"local-runner logs --env dev {done.stdout.strip()} --follow" in done.stderr
 
 
+def test_what_the_service_would_refuse_of_the_values_starts_nothing(promoted: Service, aws: Aws, run) -> None:
+    """Of the values themselves, and of the requests that come of them."""
+    document = json.loads(json.dumps(DEFINITION))
+    document["Steps"][0]["Arguments"]["AppSpecification"]["ContainerArguments"] = [get("Parameters.ProcessingDate")]
+    document["Steps"][1]["Arguments"]["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = get("Parameters.Count")
+    aws.call("sagemaker", "update_pipeline", PipelineName=NAME, PipelineDefinition=json.dumps(document))
+    empty = run("trigger", "--date", "", "-p", "Count=many", "-p", "Nope=1")
+    long = run("trigger", "--date", "x" * 257, "-p", "Count=0")
+    assert (empty.exit_code, long.exit_code) == (2, 2)
+    argument = "Steps[0].Arguments.AppSpecification.ContainerArguments[0]"
+    for text in (
+        "-p Nope: the pipeline has no parameter 'Nope'",
+        "-p ProcessingDate: the service takes no empty value at the start",
+        "-p Count: the parameter is of type Integer, and 'many' is not a whole number",
+        f"{argument}: the service takes no empty text here",
+    ):
+        assert text in empty.output
+    assert f"{argument}: it has 257 characters, and the service takes at most 256" in long.output
+    assert "ClusterConfig.InstanceCount: it is 0, and the service wants at least 1" in long.output
+    assert promoted.made("StartPipelineExecution") == []
+
+
 def test_a_failure_tells_the_reason_and_the_last_lines_of_the_job(promoted: Service, aws: Aws, run) -> None:
     log(aws, "v-1", *(f"row {number}" for number in range(100)), "KeyError: 'dep_time'")
     log(aws, "v-1", "waiting for algo-1", host="algo-2")
@@ -242,11 +265,13 @@ def test_logs_of_the_newest_execution(promoted: Service, aws: Aws, run) -> None:
     promoted.play = lambda: Played([PlayedStep("Validate", 0, 0.1, job="v-1"), PlayedStep("Fit", 0.05, 0.1, job="f-1")])
     run("trigger", "--date", "2026-01-31")
     log(aws, "v-1", *(f"row {number}" for number in range(30)))
-    log(aws, "f-1", "fitted\x1b[31m")
+    log(aws, "f-1", "fitted\x1b[31m \x1b]0;title\x07\u202e")
     time.sleep(0.2)
     done = run("logs")
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines() == [f"Validate/algo-1 | row {n}" for n in range(30)] + ["Fit/algo-1 | fitted"]
+    assert done.stdout.splitlines() == [f"Validate/algo-1 | row {n}" for n in range(30)] + [
+        "Fit/algo-1 | fitted \ufffd"
+    ]
     assert run("logs", "--step", "Validate", "--tail", "2").stdout.splitlines() == [
         "Validate/algo-1 | row 28",
         "Validate/algo-1 | row 29",
@@ -364,6 +389,16 @@ targets = st.fixed_dictionaries(
     {
         "Arn": arns("sagemaker", "pipeline/"),
         "RoleArn": st.just(f"arn:aws:iam::{ACCOUNT}:role/start"),
+        "SageMakerPipelineParameters": st.fixed_dictionaries(
+            {
+                "PipelineParameterList": st.lists(
+                    st.fixed_dictionaries(
+                        {"Name": st.from_regex("[A-Za-z]{1,9}", fullmatch=True), "Value": texts.filter(bool)}
+                    ),
+                    max_size=3,
+                )
+            }
+        ),
     },
     optional={
         "DeadLetterConfig": st.fixed_dictionaries({"Arn": arns("sqs", "")}),
@@ -371,17 +406,6 @@ targets = st.fixed_dictionaries(
             {"MaximumRetryAttempts": st.integers(0, 185), "MaximumEventAgeInSeconds": st.integers(60, 86400)}
         ),
         "Input": texts.filter(bool),
-        "SageMakerPipelineParameters": st.fixed_dictionaries(
-            {
-                "PipelineParameterList": st.lists(
-                    st.fixed_dictionaries(
-                        {"Name": st.from_regex("[A-Za-z]{1,9}", fullmatch=True), "Value": texts.filter(bool)}
-                    ),
-                    min_size=1,
-                    max_size=3,
-                )
-            }
-        ),
     },
 )
 schedules = st.fixed_dictionaries(

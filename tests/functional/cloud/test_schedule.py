@@ -8,7 +8,9 @@ from support.cloud_samples import AWS, NAMES, QUEUE, SCHEDULE, TARGET
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
+from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.change.models import deletions_last
+from local_runner.cloud.operations.pause import set_state
 from local_runner.cloud.resources.schedule import find_schedule
 from local_runner.cloud.schedules.request import settings_of
 from local_runner.cloud.schedules.ticks import next_ticks
@@ -74,6 +76,24 @@ def test_a_schedule_is_created_once(aws, cycle):
         },
     }
     assert cycle.promote() == []
+
+
+@pytest.mark.parametrize("then", [{}, {"Day": "2026-01-01"}])
+def test_a_schedule_without_parameters(aws, cycle, then):
+    """The service wants the list, and may answer without it, or with an empty one: no difference."""
+    document = samples.sample()
+    document["Parameters"][1]["DefaultValue"] = "2026-02-03"
+    none = {"document": document, "schedule": {**SCHEDULE, "parameters": {}}}
+    cycle.promote(**none)
+    assert cycle.promote(**none) == []
+    found = live(aws)["Target"]
+    found.pop("SageMakerPipelineParameters", None)
+    assert field_changes({"Target": found}, {"Target": cycle.previous["Target"]}) == ()
+    cycle.promote(document=document, schedule={**SCHEDULE, "parameters": then, "expression": "rate(2 days)"})
+    cycle.promote(**none)
+    assert live(aws)["Target"]["SageMakerPipelineParameters"]["PipelineParameterList"] == []
+    assert set_state(aws, NAMES.schedule, "DISABLED")
+    assert set_state(aws, NAMES.schedule, "ENABLED")
 
 
 def test_an_edit_shows_exactly_that_edit(cycle):
@@ -175,7 +195,8 @@ def test_what_the_settings_turned_off_they_turn_on(aws, cycle):
 
 def test_a_schedule_that_starts_something_else_is_left_alone(aws, cycle):
     other = AWS.arn("sagemaker", "pipeline/Other")
-    target = {"Arn": other, "RoleArn": START}
+    parameters = {"PipelineParameterList": []}
+    target = {"Arn": other, "RoleArn": START, "SageMakerPipelineParameters": parameters}
     window = {"Mode": "OFF"}
     aws.call(
         "scheduler", "create_schedule", Name="Flights-dev", ScheduleExpression="rate(1 day)", Target=target,
@@ -242,7 +263,7 @@ def test_problems_are_told_before_any_call(cycle):
     wrong = {
         "expression": "cron(0 0 30 2 ? *)",
         "timezone": "Europe/Berlin",
-        "parameters": {"Dya": "$.time", "Input": "<aws.scheduler.time>"},
+        "parameters": {"Dya": "$.time", "Input": "<aws.scheduler.time>", "Empty": "", "Long": "x" * 1025},
         "dead_letter_queue": "dead",
     }
     with pytest.raises(CloudError) as error:
@@ -254,6 +275,10 @@ def test_problems_are_told_before_any_call(cycle):
         '  parameters.Dya: a path into an event ($.time) has a value in rules only: kind = "rule".',
         "  parameters.Input: there is no <aws.scheduler.time>. Context attributes: <aws.scheduler.schedule-arn>, "
         "<aws.scheduler.scheduled-time>, <aws.scheduler.execution-id>, <aws.scheduler.attempt-number>.",
+        "  parameters.Empty: the pipeline has no such parameter.",
+        "  parameters.Empty: a value has 1 to 1024 characters.",
+        "  parameters.Long: the pipeline has no such parameter.",
+        "  parameters.Long: a value has 1 to 1024 characters.",
         "  parameters: the pipeline's Day has no default, and an execution without it fails. "
         'Give it a value, such as Day = "<aws.scheduler.scheduled-time>".',
         "  dead_letter_queue: 'dead' is not the ARN of a standard SQS queue.",

@@ -1,8 +1,8 @@
 """The first process of a hot worker's container: has the imports done, and forks a process for each job.
 
 It listens on a Unix socket in the state directory. A caller sends one JSON line, for a job with two descriptors (what
-the job prints goes there), and may then send ``T`` (SIGTERM to the job) or ``K`` (SIGKILL); a caller that is gone has
-its job killed. The answer is one JSON line: {"exit": CODE, "out_of_memory": BOOL}, or {"cold": WHY} where the job did
+the job prints goes there), and may then send a byte, the number of a signal for the job; a caller that is gone has its
+job killed. The answer is one JSON line: {"exit": CODE, "out_of_memory": BOOL}, or {"cold": WHY} where the job did
 not begin. The server ends itself when it has had nothing to do for a while, or when its socket is gone.
 
 Runs on the image's Python (3.8 or newer), with its standard library only.
@@ -135,7 +135,7 @@ class Server:
             commands = b""
         if not commands:
             self.selector.unregister(job.connection)
-        _kill(job.pid, signal.SIGTERM if commands == b"T" else signal.SIGKILL)
+        _kill(job.pid, commands[-1] if commands else signal.SIGKILL)
 
     def _reap(self):
         while True:
@@ -172,6 +172,7 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the engine's own is ignored
             os.setsid()
             namespaces.enter(scratch, request["mounts"], OWN)
             os.chdir(self.cwd)

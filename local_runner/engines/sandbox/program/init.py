@@ -13,8 +13,6 @@ from kernel import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     SIGKILL,
-    SIGPIPE,
-    SIGXFSZ,
     call,
     describe,
     libc,
@@ -28,6 +26,7 @@ if TYPE_CHECKING:  # typing itself is slow to import
     from local_runner.engines.sandbox.view import Host
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_SIGNALS = 65
 # What a Docker container keeps by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
 # setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
@@ -90,11 +89,13 @@ def _init(index: int, host: Host, gate: int, reports: int) -> NoReturn:
 def _become_job(index: int, host: Host, processes: int, reports: int) -> NoReturn:
     code = 125
     try:
-        # Its pid as the launcher sees it, for SIGTERM: the host's /proc still answers in the host's numbers.
+        # To the default, before anybody can send one: ignored signals outlive an exec, those that Python ignores and
+        # those that what started the runner did (nohup, a shell's background).
+        for number in range(1, _SIGNALS):
+            libc.signal(number, None)
+        # Its pid as the launcher sees it, to send signals to: the host's /proc still answers in the host's numbers.
         os.write(reports, b"job %d %s\n" % (index, os.fsencode(os.readlink("self", dir_fd=processes))))
         os.setsid()
-        for number in (SIGPIPE, SIGXFSZ):  # which Python ignores, and ignored signals outlive an exec
-            libc.signal(number, None)
         _limit_processes()
         for capability in range(64):
             if capability not in _CAPABILITIES and libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:

@@ -9,8 +9,8 @@ storage/job_tree.py, and nothing that is slow to import (no json, signal or shut
 The launcher stays in the host's mount and pid namespaces. It lives as long as its standard input: when the
 runner dies, even by SIGKILL, the read ends, every init is killed, and the kernel ends whatever ran below it.
 
-    stdin   8 bytes length, the specification (``sandbox.view.Specification``, by marshal), then commands:
-            T for SIGTERM, K for SIGKILL
+    stdin   8 bytes length, the specification (``sandbox.view.Specification``, by marshal), then bytes that are the
+            numbers of signals: the jobs get it, and at SIGKILL everything does
     stdout  at the end one line for each host: ``exit <index> <code>`` or ``error <index> <text>``
 """
 
@@ -26,7 +26,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import job_tree
 from init import start_init
-from kernel import CLONE_NEWNET, CLONE_NEWUSER, SIGKILL, SIGTERM, SetupError, call, describe, libc, unshare
+from kernel import CLONE_NEWNET, CLONE_NEWUSER, SIGKILL, SetupError, call, describe, libc, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is slow to import
@@ -180,7 +180,7 @@ def _watch(events: int, errors: dict[int, str]) -> dict[int, int]:
     """Obey the runner until the last init is gone; returns the inits' pids, which they tell themselves."""
     inits: dict[int, int] = {}
     jobs: dict[int, int] = {}
-    terminate = kill = False
+    kill, signal = False, 0
     poll = select.poll()
     poll.register(0, select.POLLIN)
     poll.register(events, select.POLLIN)
@@ -188,15 +188,15 @@ def _watch(events: int, errors: dict[int, str]) -> dict[int, int]:
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == 0:
-                commands = os.read(0, 64)
-                if not commands:
+                numbers = os.read(0, 64)
+                if not numbers:
                     poll.unregister(0)
-                kill = kill or not commands or b"K" in commands
-                terminate = terminate or b"T" in commands
+                kill = kill or not numbers or SIGKILL in numbers
                 if kill:
                     _signal(inits, SIGKILL)
-                elif terminate:
-                    _signal(jobs, SIGTERM)
+                else:
+                    signal = numbers[-1]
+                    _signal(jobs, signal)
                 continue
             chunk = os.read(events, 65536)
             if not chunk:
@@ -213,8 +213,8 @@ def _watch(events: int, errors: dict[int, str]) -> dict[int, int]:
                         _signal(inits, SIGKILL)
                 else:
                     jobs[index] = int(value)
-                    if terminate:
-                        _signal({index: jobs[index]}, SIGTERM)
+                    if signal:
+                        _signal({index: jobs[index]}, signal)
 
 
 def _signal(processes: dict[int, int], number: int) -> None:
