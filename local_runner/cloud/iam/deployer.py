@@ -28,8 +28,7 @@ def deployer_policies(target: Target, repository: str | None, *, makes: bool) ->
     """The policies by what they are for: plan, promote, operate.
 
     ``repository`` is the ECR repository that the image is pushed to (None: to none). ``makes``: a promotion makes the
-    roles, the bucket and the repository where they are missing; else they are there (``bootstrap``), and the roles
-    are those of the settings.
+    roles, the bucket and the repository; else they are there (``bootstrap``), and are only looked at.
     """
     one = _Deployer(target, repository, makes)
     plan = one.plan()
@@ -71,12 +70,12 @@ class _Deployer:
             *_statement("ReadReleases", "s3", "GetObject", self._objects("code/*", "releases/*")),
             *self._keys("ReadEncrypted", "Decrypt"),
             *_statement("FindImage", "ecr", "DescribeImages DescribeRepositories", self._repositories(self.pushes)),
-            *_statement("FindRoles", "iam", "GetRole GetRolePolicy", self._roles),
+            *_statement("FindRoles", "iam", "GetRole GetRolePolicy", self.made_roles),
             *_statement("FindPipeline", "sagemaker", "DescribePipeline ListTags", self.pipeline),
             *_statement("FindSchedule", "scheduler", "GetSchedule", self.schedule),
             *_statement("FindRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", self.rules),
             *_statement("FindTopic", "sns", "GetTopicAttributes ListSubscriptionsByTopic ListTagsForResource", topics),
-            *_statement("FindAttached", "iam", "ListAttachedRolePolicies", self._roles if self._attaches else []),
+            *_statement("FindAttached", "iam", "ListAttachedRolePolicies", self.made_roles if self._attaches else []),
         ]
 
     # ------------------------------------------------------------------------------------------------- promote
@@ -154,7 +153,7 @@ class _Deployer:
 
     @property
     def _attaches(self) -> bool:
-        return bool(self.target.environment.managed_policies) and self.target.made_role_arn in self._roles
+        return bool(self.target.environment.managed_policies) and self.target.made_role_arn in self.made_roles
 
     @property
     def _executions(self) -> list[str]:

@@ -62,10 +62,9 @@ class Role:
                 f"{self.path}. "
                 f'Set role_path = "{role["Path"]}" in [environments.NAME] of local_runner.toml, or delete the role.'
             )
-        found = aws.find("iam", "get_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
         fields = self._fields(
             _document(role.get("AssumeRolePolicyDocument")),
-            _document((found or {}).get("PolicyDocument")),
+            self._live_policy(aws),
             tags_of(role.get("Tags", [])),
             {"PermissionsBoundary": _boundary(role), "ManagedPolicies": self._attached(aws)},
         )
@@ -85,6 +84,10 @@ class Role:
             *field_changes({key: tags[key] for key in tags if key in self.tags}, self.tags, "Tags."),
             *field_changes({key: limits[key] for key in wanted if limits.get(key)}, wanted),
         )
+
+    def _live_policy(self, aws: Aws) -> Any:
+        found = aws.find("iam", "get_role_policy", RoleName=self.name, PolicyName=POLICY_NAME)
+        return _document((found or {}).get("PolicyDocument"))
 
     def _attached(self, aws: Aws) -> list[str]:
         """Those of the wanted managed policies that the role has."""
@@ -126,8 +129,9 @@ class Role:
         attached = self._attached(aws) if live else ()
         for arn in sorted({*self.managed_policies} - {*attached}):
             aws.call("iam", "attach_role_policy", RoleName=self.name, PolicyArn=arn)
-        policy = json.dumps(self.policy)
-        aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
+        if live is None or self._live_policy(aws) != self.policy:
+            policy = json.dumps(self.policy)
+            aws.call("iam", "put_role_policy", RoleName=self.name, PolicyName=POLICY_NAME, PolicyDocument=policy)
 
     def _delete(self, aws: Aws) -> None:
         if aws.find("iam", "get_role", RoleName=self.name) is None:

@@ -185,6 +185,19 @@ def test_promotions_that_make_no_roles_are_not_allowed_to(aws, guard, tmp_path):
     assert door.used
 
 
+def test_promotions_find_the_roles_that_bootstrap_made(aws, guard, tmp_path):
+    desired = release(aws, tmp_path)
+    promoted(aws, desired)
+    policies = deployer_policies(desired.target, None, makes=False)
+    door = guard(desired.target, policies["promote"])
+    assert promoted(Aws(REGION), edited(desired, tmp_path)).number == 2
+    assert {ask.action for ask in door.used if ask.action.startswith("iam:")} == {
+        *("iam:GetRole", "iam:GetRolePolicy", "iam:PassRole"),
+    }
+    with pytest.raises(AwsError, match="does not allow iam:PutRolePolicy on arn:aws:iam::123456789012:role/Flights"):
+        promoted(Aws(REGION), release(aws, tmp_path, parameters={"InputData": "s3://elsewhere/x"}))
+
+
 def test_operate(aws, guard, service, tmp_path, monkeypatch):
     desired = release(aws, tmp_path, kms_key_id="alias/ours")
     promoted(aws, desired)
