@@ -1,4 +1,4 @@
-"""Writes local_runner/engines/docker/instance_types.json: vCPUs and memory of every type that a processing job can
+"""Writes local_runner/engines/instance_types.json: vCPUs and memory of every type that a processing job can
 have; and local_runner/sagemaker_api/local_storage.json: the local storage of each type of any job that has one.
 
     uv run --no-project --with moto --with botocore python tools/instance_types.py
@@ -22,7 +22,7 @@ from typing import Any
 from botocore.loaders import Loader
 
 PACKAGE = Path(__file__).resolve().parent.parent / "local_runner"
-FILE = PACKAGE / "engines" / "docker" / "instance_types.json"
+FILE = PACKAGE / "engines" / "instance_types.json"
 STORAGE_FILE = PACKAGE / "sagemaker_api" / "local_storage.json"
 
 JOBS = ("Processing", "Training", "Transform")

@@ -102,19 +102,23 @@ def validate(as_json: bool, state: Path, **options: Any) -> None:
       local-runner validate definition.json -p MaxBadRatio=0.1 --map s3://bucket/raw=data/sample
       local-runner validate --to Fit --json
     """
+    from local_runner.run.engine import notes_on_images
     from local_runner.run.planned import plan_run
 
+    project, request = project_here(state), request_of(options)
     try:
-        plan = plan_run(project_here(state), request_of(options)).plan
+        planned = plan_run(project, request)
     except InvalidPipelineError as error:
         if not as_json:
             raise
         click.echo(json.dumps({"problems": [asdict(problem) for problem in error.problems], "notes": []}))
         sys.exit(error.exit_code)
+    plan = planned.plan
+    notes = [*plan.notes, *notes_on_images(project, request, planned.jobs)]
     if as_json:
-        click.echo(json.dumps({"problems": [], "notes": plan.notes}))
+        click.echo(json.dumps({"problems": [], "notes": notes}))
         return
-    for note in plan.notes:
+    for note in notes:
         say(f"Note: {note}")
     show(f"{plan.pipeline.name} is valid: {len(plan.steps)} steps, {len(plan.pipeline.parameters)} parameters.")
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from local_runner.engines.instances import MOST_PROCESSES, SHM_SIZE
 from local_runner.engines.sandbox.launch import message, start
-from local_runner.engines.sandbox.view import Host, HostView, Mount, Specification, is_below, prefixes_of
+from local_runner.engines.sandbox.view import LIMITS, Host, HostView, Mount, Specification, is_below, prefixes_of
 from local_runner.settings import SETTINGS_FILE
 
 _PACKAGE = Path(__file__).parents[1]
@@ -137,6 +138,10 @@ def _specification(
                 argv=[os.fsencode(word) for word in argv],
                 working_directory=os.fsencode(compiling.root),
                 environment={os.fsencode(name): os.fsencode(value) for name, value in environment.items()},
+                shm_size=SHM_SIZE,
+                limits=LIMITS,
+                most_processes=MOST_PROCESSES,
+                processors=[],
             )
         ],
         network_isolation=True,

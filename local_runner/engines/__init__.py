@@ -41,11 +41,6 @@ GRACE_SECONDS: Grace = {"interrupted": 2.0, "max_runtime": 10.0}
 """Where ``stop_grace_seconds`` of the settings says nothing; our choice. Short where the user stops it: somebody waits,
 and a program that is PID 1 ignores signals that it does not handle. 10 s is Docker's."""
 
-MOST_PROCESSES = 4096
-"""Processes and threads of one container (of a hot worker: all its jobs together), or of one job in the sandbox.
-
-Our choice, as AWS documents none: more than a job needs, and few enough for a machine to survive a fork bomb."""
-
 OnLine = Callable[[str, str], None]
 """Called with (host, line) for each line a job prints, while it prints it. Lines carry no newline."""
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from local_runner.compile.compiler import IMAGE_URI
@@ -13,7 +13,8 @@ from local_runner.engines import GRACE_SECONDS, Capabilities, Engine, Grace
 from local_runner.engines.docker import CAPABILITIES as DOCKER
 from local_runner.engines.sandbox import CAPABILITIES as SANDBOX
 from local_runner.engines.sdk import CAPABILITIES as SDK
-from local_runner.errors import EngineError, without_sdk
+from local_runner.errors import EngineError, LocalRunnerError, without_sdk
+from local_runner.models import ProcessingJob
 from local_runner.project import Project
 from local_runner.run.request import RunRequest
 from local_runner.storage.local_s3 import Storage
@@ -36,7 +37,7 @@ def open_engine(project: Project, request: RunRequest, storage: Storage, *, watc
 def select_engine(project: Project, request: RunRequest) -> Engine:
     """The engine that a request chooses. Raises EngineError that says what to install where there is none."""
     if request.engine == "sandbox":
-        return _sandbox(project)
+        return _sandbox(project, request)
     if request.engine == "sdk":
         return stock_engine(project, request.images)
     try:
@@ -44,7 +45,7 @@ def select_engine(project: Project, request: RunRequest) -> Engine:
     except EngineError as error:
         if request.engine == "docker":
             raise
-        return _sandbox_instead(project, error)
+        return _sandbox_instead(project, request, error)
 
 
 def sweep_docker() -> None:
@@ -56,6 +57,29 @@ def sweep_docker() -> None:
 
     with suppress(EngineError), closing(connect()) as client:  # without an engine there is nothing in it
         sweep_quietly(client.api)
+
+
+def notes_on_images(project: Project, request: RunRequest, jobs: Sequence[tuple[str, ProcessingJob]]) -> list[str]:
+    """What the images of these jobs do here and not in the cloud; of those that are on this machine."""
+    from local_runner.docker_host.address import listens
+
+    if not jobs or not listens():
+        return []
+    from contextlib import closing
+
+    from local_runner.docker_host.connection import connect
+    from local_runner.engines.docker.image_notes import image_notes
+    from local_runner.image.tag import current_tag
+
+    def image_of(uri: str) -> str:
+        chosen = request.images.get(uri) or request.images.get("")
+        return chosen or (current_tag(project) if uri == IMAGE_URI else uri)
+
+    try:
+        with closing(connect()) as client:
+            return image_notes(client.api, project.state, ((image_of(job.image_uri), job) for _, job in jobs))
+    except LocalRunnerError:
+        return []
 
 
 def with_hot_workers(
@@ -115,7 +139,7 @@ def _image_resolver(project: Project, images: Mapping[str, str], client: Any) ->
     return resolve_image
 
 
-def _sandbox(project: Project) -> Engine:
+def _sandbox(project: Project, request: RunRequest) -> Engine:
     from local_runner.engines.sandbox import engine as sandbox
 
     reason = sandbox.available()
@@ -123,10 +147,12 @@ def _sandbox(project: Project) -> Engine:
         raise EngineError(f"The sandbox engine cannot run here: {reason}")
     from local_runner.image.sandbox_packages import ensure_environment
 
-    return sandbox.SandboxEngine(ensure_environment(project), hidden=(project.settings.root,), grace=_grace(project))
+    hidden = (project.settings.root,)
+    environment = ensure_environment(project)
+    return sandbox.SandboxEngine(environment, hidden=hidden, limits=request.limits, grace=_grace(project))
 
 
-def _sandbox_instead(project: Project, why: EngineError) -> Engine:
+def _sandbox_instead(project: Project, request: RunRequest, why: EngineError) -> Engine:
     """The sandbox, for want of docker; says so, and what would be different."""
     from local_runner.engines.sandbox import engine as sandbox
 
@@ -143,4 +169,4 @@ def _sandbox_instead(project: Project, why: EngineError) -> Engine:
     project.note("On docker it would be different:")
     for difference in sandbox.DIFFERENCES:
         project.note(f"  - {difference}")
-    return _sandbox(project)
+    return _sandbox(project, request)

@@ -21,11 +21,12 @@ from support.jobs import processing_job
 from support.project import PROJECT, link_caches
 
 from local_runner.docker_host.connection import connect
-from local_runner.engines import MOST_PROCESSES, Engine
+from local_runner.engines import Engine
 from local_runner.engines.docker.engine import DockerEngine
 from local_runner.engines.host_log import limit_logs
 from local_runner.engines.hot.engine import HotEngine
 from local_runner.engines.hot.worker import end_workers
+from local_runner.engines.instances import MOST_PROCESSES
 from local_runner.execution.contract import collect, stage
 from local_runner.models import ProcessingInput, ProcessingOutput
 from local_runner.storage.local_s3 import Source, Storage
@@ -131,6 +132,7 @@ SCRIPTS = {
             "host": os.uname().nodename, "flags": list(sys.flags),
             "sys": oct(os.stat("/proc/sys").st_mode), "read_only": os.statvfs("/proc/sys").f_flag & os.ST_RDONLY,
             "kcore": open("/proc/kcore", "rb").read(1) == b"", "shm": os.statvfs("/dev/shm").f_blocks,
+            "limits": open("/proc/self/limits").read(), "processors": sorted(os.sched_getaffinity(0)),
             "config": open("/opt/ml/config/resourceconfig.json").read(),
             "processes": sorted(name for name in os.listdir("/proc") if name.isdecimal()),
         }

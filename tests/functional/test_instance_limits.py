@@ -16,7 +16,7 @@ from support.definitions import pipeline, processing, write
 from support.jobs import processing_job
 
 from local_runner.engines.docker.engine import DockerEngine
-from local_runner.engines.docker.instances import Machine
+from local_runner.engines.instances import Machine
 from local_runner.execution.contract import collect, stage
 from local_runner.models import ProcessingJob
 from local_runner.storage.local_s3 import Storage

@@ -102,7 +102,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "local_runner"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert "local_runner/engines/docker/instance_types.json" in listed
+    assert "local_runner/engines/instance_types.json" in listed
     assert of_package(zipfile.ZipFile(wheel).namelist()) >= of_package(listed)
 
 

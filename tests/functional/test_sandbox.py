@@ -23,8 +23,8 @@ import pytest
 from support.jobs import processing_job
 
 import local_runner
-from local_runner.engines import MOST_PROCESSES
 from local_runner.engines.host_log import limit_logs
+from local_runner.engines.instances import MOST_PROCESSES
 from local_runner.engines.sandbox.engine import DIFFERENCES, SandboxEngine, available
 from local_runner.errors import EngineError
 from local_runner.models import BindMount, InputMount, JobResult, ProcessingJob, StagedHost, StagedJob
@@ -686,6 +686,22 @@ def test_a_job_has_the_limit_of_processes(sandbox: Sandbox):
     most = min([MOST_PROCESSES, *own])
     (line,) = sandbox.sh("grep '^Max processes' /proc/self/limits")
     assert line.split()[2:4] == [str(most)] * 2
+
+
+def test_the_real_root_is_held_to_it_by_a_cgroup_of_the_job(sandbox: Sandbox):
+    """Where one can be made, and it is gone with the job."""
+    places = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = [Path(f"/sys/fs/cgroup/pids{path}") for _, controllers, path in places if controllers == "pids"]
+    if os.geteuid() or not own or not os.access(own[0], os.W_OK):
+        pytest.skip("a pids cgroup of version 1 that root can write to is needed")
+    (own[0] / "local-runner-0-0").mkdir()  # of a launcher that was killed
+    (path, most) = sandbox.sh(
+        "p=$(sed -n s/^[0-9]*:pids://p /proc/self/cgroup); echo $p; cat /sys/fs/cgroup/pids$p/pids.max"
+    )
+    assert most == str(MOST_PROCESSES)
+    assert Path(path).name.startswith("local-runner-")
+    assert not (own[0] / Path(path).name).exists()
+    assert not (own[0] / "local-runner-0-0").exists()
 
 
 @pytest.mark.programs("prlimit")

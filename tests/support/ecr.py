@@ -14,10 +14,13 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Ecr:
-    """``edit`` is for a Proxy. ``password`` is what GetAuthorizationToken gives; the registry takes PASSWORD alone."""
+    """``edit`` is for a Proxy. ``password`` is what GetAuthorizationToken gives; the registry takes PASSWORD alone.
+
+    ``manifest`` is what DescribeImages says that the images are.
+    """
 
     def __init__(self, address):
-        self.address, self.password = address, PASSWORD
+        self.address, self.password, self.manifest = address, PASSWORD, _MANIFEST
 
     @property
     def token(self):
@@ -46,6 +49,7 @@ class Ecr:
                 if digest is None:
                     return refusal("ecr", "ImageNotFoundException", "no such image")
                 image = {"repositoryName": name, "imageDigest": digest, "imageTags": [tag]}
+                image["imageManifestMediaType"] = self.manifest
                 status, found = 200, {"imageDetails": [image]}
         return status, [("Content-Type", "application/x-amz-json-1.1")], json.dumps(found).encode()
 

@@ -11,8 +11,8 @@ from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runner.engines.docker import instances
-from local_runner.engines.docker.instances import GIB, Limits, Machine, limits_of
+from local_runner.engines import instances
+from local_runner.engines.instances import GIB, Limits, Machine, limits_of, processors_of
 
 FILE = json.loads(Path(instances.__file__).with_name("instance_types.json").read_text())
 TYPES: dict[str, dict[str, Any]] = FILE["types"]
@@ -70,3 +70,13 @@ def test_no_limit_is_more_than_the_machine_or_the_instance_has(name: str, gib: i
     assert found.cpus is None or found.cpus == TYPES[name]["vcpus"] < cpus
     fits = TYPES[name]["memory_gib"] <= gib and TYPES[name]["vcpus"] <= cpus
     assert fits == (found.note == "")
+
+
+@given(st.sampled_from(["ml.t3.medium", "ml.m5.xlarge", "ml.m5.4xlarge"]), st.sets(st.integers(0, 63)), st.integers(0))
+def test_a_host_runs_on_as_many_processors_as_its_type_has(name: str, machine: set[int], turn: int) -> None:
+    here, count = sorted(machine), TYPES[name]["vcpus"]
+    chosen, next_one = processors_of(name, here, turn), processors_of(name, here, turn + 1)
+    assert len(set(chosen)) == (count if count < len(here) else 0)
+    assert set(chosen) <= machine
+    assert 2 * count > len(here) or not set(chosen) & set(next_one)
+    assert processors_of("ml.z9.mega", here, turn) == []

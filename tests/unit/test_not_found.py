@@ -52,7 +52,11 @@ def test_a_refused_call_is_no_absence(call: str, code: str, message: str) -> Non
 @pytest.mark.parametrize("message", ["Pipeline 'x' does not exist.", "Could not find pipeline with name x."])
 def test_only_reads_are_asked_for_their_text(message: str) -> None:
     found = {call for call in CODES if is_not_found(call, "ValidationException", message)}
-    assert found == {"sagemaker.describe_pipeline", "sagemaker.describe_pipeline_execution"}
+    assert found == {
+        "sagemaker.describe_pipeline",
+        "sagemaker.describe_pipeline_execution",
+        "sagemaker.list_pipeline_executions",
+    }
 
 
 def test_a_request_that_is_not_valid_is_no_absence() -> None:

@@ -85,7 +85,7 @@ def test_specification_of_a_host(tmp_path: Path):
         (BindMount("/opt/ml/processing/", tmp_path),),
         tmp_path / "log",
     )
-    specification = HostView(Path("/env")).host(host, ["run", "ü"], {"LANG": "C"}, tmp_path, tmp_path / "hosts", 7)
+    specification = HostView(Path("/env")).host(host, ["run", "ü"], {"LANG": "C"}, tmp_path, tmp_path / "hosts", 7, [])
     assert [mount["target"] for mount in specification["mounts"]] == [
         b"/opt/ml/processing",
         b"/opt/ml/processing/a/b",

@@ -47,7 +47,11 @@ CODES: Mapping[str, frozenset[str]] = {
 }
 """``service.operation`` -> the codes that mean "there is none". What is not here is never looked for, only expected."""
 
-_BY_TEXT = ("sagemaker.describe_pipeline", "sagemaker.describe_pipeline_execution")
+_BY_TEXT = (
+    "sagemaker.describe_pipeline",
+    "sagemaker.describe_pipeline_execution",
+    "sagemaker.list_pipeline_executions",
+)
 _NO_SUCH_THING = re.compile(r"could not find|does not exist|not found", re.IGNORECASE)
 
 

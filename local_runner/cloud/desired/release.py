@@ -67,14 +67,15 @@ def desired_release(
     values = BuildValues(environment.name, aws.region, target.bucket, target.execution_role_arn, account=aws.account)
     compiled = json.loads(compile_pipeline(project, None, values=values).definition)
     storage = _storage(project, target.bucket)
-    content = content_of(current_tag(project))
+    local_image = current_tag(project)
+    content = content_of(local_image)
     uris, code = _code(compiled, target, storage)
     template = replaced(compiled, uris)
     set_parameter_defaults(template, environment)
     set_network_and_keys(template, environment)
     target.secrets.learn_from(template)
     uses_image = any(text == IMAGE_URI for text in texts_of(template))
-    image = image_destination(target, content, image_uri) if uses_image else None
+    image = image_destination(target, local_image, image_uri) if uses_image else None
     definition, problems = inspect_document(with_image(template, image and image.tagged), target.names.pipeline)
     problems += _refused(definition, target, project.state / "cache")
     if problems:

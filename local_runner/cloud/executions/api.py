@@ -113,6 +113,17 @@ def latest_executions(aws: Aws, pipeline_name: str, most: int) -> list[CloudExec
         return list(pool.map(partial(describe_execution, aws), arns))
 
 
+def executions_now(aws: Aws, pipeline_name: str) -> list[str]:
+    """The ids of a pipeline's newest executions (at most 100) that are not over; none where there is no pipeline."""
+    asked = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": 100}
+    listed = aws.find("sagemaker", "list_pipeline_executions", **asked) or {}
+    return [
+        str(summary["PipelineExecutionArn"]).rpartition("/")[2]
+        for summary in listed.get("PipelineExecutionSummaries", ())
+        if summary["PipelineExecutionStatus"] not in OVER
+    ]
+
+
 def running_executions(aws: Aws, pipeline_name: str) -> list[str]:
     """The ARNs of all executions of a pipeline that are not over."""
     summaries = aws.pages(

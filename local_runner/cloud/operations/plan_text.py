@@ -34,13 +34,31 @@ def plan_lines(planned: ReleasePlan, desired: DesiredRelease) -> list[str]:
     if not planned.changes:
         number = planned.current.number if planned.current else 0
         lines.append(f"  Nothing to change: release {number} is what is wanted.")
-    lines += ["", *_schedule(planned, desired)]
+    lines += ["", *_now(planned), *_schedule(planned, desired)]
     lines += [f"  Note: {note}" for note in planned.notes]
     gate = planned.gate
     if gate.verified_by:
         lines.append(f"  Tested by the local execution {gate.verified_by}.")
     else:
         lines += ["  Not tested by a local run:", *(f"    - {line}" for line in gate.untested)]
+    return lines
+
+
+def _now(planned: ReleasePlan) -> list[str]:
+    """What the account holds: the release, and what runs of it. An execution goes on with the definition it has."""
+    release = planned.current
+    lines: list[str] = []
+    if release:
+        commit = f" from commit {release.git_commit[:12]}" if release.git_commit else ""
+        dirty = " with uncommitted changes" if release.git_dirty else ""
+        lines.append(
+            f"  There now: release {release.number}, of {release.created} by {release.created_by}{commit}{dirty}."
+        )
+    if running := planned.running:
+        them = "1 execution runs" if len(running) == 1 else f"{len(running)} executions run"
+        lines.append(
+            f"  {them} now, and go on as they were started: {', '.join(running[:3])}{' ...' * (len(running) > 3)}"
+        )
     return lines
 
 
@@ -132,6 +150,7 @@ def plan_record(planned: ReleasePlan, desired: DesiredRelease) -> dict[str, Any]
         "verified_by": planned.gate.verified_by,
         "untested": list(planned.gate.untested),
         "current_release": planned.current.number if planned.current else None,
+        "running": list(planned.running),
         "changes": [
             {
                 "resource": change.resource,

@@ -19,6 +19,7 @@ from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.change.models import Change, Resource, ResourceKind, deletions_last
 from local_runner.cloud.desired.record import Record
 from local_runner.cloud.desired.supporting import SupportingResources, supporting_resources
+from local_runner.cloud.executions.api import executions_now
 from local_runner.cloud.release.lock import promotion_lock
 from local_runner.cloud.release.model import DesiredRelease
 from local_runner.cloud.release.store import current_release
@@ -77,7 +78,10 @@ class Options:
 
 @dataclass(frozen=True)
 class ReleasePlan:
-    """What has to change, in the order in which it is made. ``current`` is the release that is there."""
+    """What has to change, in the order in which it is made. ``current`` is the release that is there.
+
+    ``running`` are the ids of the pipeline's executions that go on meanwhile.
+    """
 
     changes: tuple[Change, ...]
     gate: Gate
@@ -85,6 +89,7 @@ class ReleasePlan:
     supporting: SupportingResources
     notes: tuple[str, ...]
     number: int
+    running: tuple[str, ...] = ()
 
     def shown_changes(self) -> list[tuple[str, ...]]:
         """The changes as a reader of the plan was shown them, to be compared with those of a plan made later."""
@@ -122,6 +127,7 @@ def plan_release(desired: DesiredRelease, gate: Gate, options: Options) -> Relea
             return [one.result() for one in running]
 
         current = pool.submit(current_release, target)
+        running = pool.submit(executions_now, aws, target.names.pipeline_name)
         first, image = _first(desired, options)
         changes = side_by_side(first)
         release = current.result()
@@ -153,6 +159,7 @@ def plan_release(desired: DesiredRelease, gate: Gate, options: Options) -> Relea
             *(image.notes if image else ()),
         ),
         number=record.number,
+        running=tuple(running.result()),
     )
 
 
@@ -202,5 +209,6 @@ def _make(change: Change, aws: Aws, options: Options) -> None:
 def _first(desired: DesiredRelease, options: Options) -> tuple[list[Resource], Image | None]:
     """What the pipeline needs, each independent of the others: the bucket, the code, the image."""
     target = desired.target
-    image = Image(desired.image, target.tags, options.build, options.note) if desired.image else None
+    models = any(step.type == "Model" for step in desired.definition.steps)
+    image = Image(desired.image, target.tags, options.build, options.note, models=models) if desired.image else None
     return [Bucket(target), Code(target, desired.code), *([image] if image else [])], image

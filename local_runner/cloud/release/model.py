@@ -12,6 +12,7 @@ from local_runner.cloud.change.definition import replaced
 from local_runner.cloud.target.target import Target
 from local_runner.compile.compiler import IMAGE_URI
 from local_runner.fingerprint import Fingerprint
+from local_runner.image.tag import content_of
 from local_runner.models import PipelineDefinition
 
 _OWN_REGISTRY = re.compile(r"[^/]*[.:][^/]*/.+")
@@ -65,13 +66,14 @@ class ImageDestination:
     """Where the image goes. ``uri`` has no tag; ``repository`` is ECR's name for it (None: another registry).
 
     In ECR, ``uri`` is what AWS's naming makes of account and region: right until there is a repository to ask.
-    ``given`` is an image that is built elsewhere, and then nothing is pushed.
+    ``given`` is an image that is built elsewhere, and then nothing is pushed. ``local`` is the tag of the image here.
     """
 
     uri: str
     tag: str
     repository: str | None = None
     given: str | None = None
+    local: str | None = None
 
     @property
     def tagged(self) -> str:
@@ -79,12 +81,13 @@ class ImageDestination:
         return self.given or f"{self.uri}:{self.tag}"
 
 
-def image_destination(target: Target, content: str, image_uri: str | None) -> ImageDestination:
-    """Where the image of that content goes, by the environment's settings and ``--image-uri``."""
+def image_destination(target: Target, local: str, image_uri: str | None) -> ImageDestination:
+    """Where the image of that local tag goes, by the environment's settings and ``--image-uri``."""
+    content = content_of(local)
     given = image_uri or target.environment.image_uri
     repository = target.environment.repository
     if given or (repository and _OWN_REGISTRY.fullmatch(repository)):
-        return ImageDestination(repository or "", content, given=given)
+        return ImageDestination(repository or "", content, given=given, local=local)
     aws, name = target.aws, repository or target.names.repository
     domain = "amazonaws.com.cn" if aws.partition == "aws-cn" else "amazonaws.com"
-    return ImageDestination(f"{aws.account}.dkr.ecr.{aws.region}.{domain}/{name}", content, name)
+    return ImageDestination(f"{aws.account}.dkr.ecr.{aws.region}.{domain}/{name}", content, name, local=local)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +17,18 @@ from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.change.models import Change, FieldChange, ResourceKind
 from local_runner.cloud.release.model import ImageDestination
 from local_runner.docker_host.connection import connect, docker
+from local_runner.errors import EngineError
+from local_runner.image.base import has_image
 
 _ECR_REMEDY = (
     "The login is the one that ECR gave these AWS credentials. Check that they may push to the repository "
     "(ecr:BatchCheckLayerAvailability, ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload, "
     "ecr:PutImage), and that the Docker engine reaches it, then repeat."
 )
+_ECR = re.compile(r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/")
+_PLATFORM = "linux/amd64"
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+_INDEXES = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 _OTHER_REMEDY = (
     "Check its address ('repository' of the environment), the network and the login (docker login), then repeat."
 )
@@ -31,7 +38,8 @@ _OTHER_REMEDY = (
 class Image:
     """The image as a resource. ``uri`` is pinned by digest once it is known (by ``plan``, or by the push).
 
-    ``place`` is where it is, without a tag: the repository's own answer as soon as there is one.
+    ``models`` is whether a Model step uses it. ``place`` is where it is, without a tag: the repository's own answer as
+    soon as there is one.
     """
 
     destination: ImageDestination
@@ -39,6 +47,7 @@ class Image:
     build: Callable[[], str]
     note: Callable[[str], None] = print
     uri: str | None = None
+    models: bool = False
     notes: list[str] = field(default_factory=list[str])
     place: str = field(init=False)
 
@@ -54,6 +63,11 @@ class Image:
         """The repository and the push, where they are missing. Raises CloudError where there is somebody else's."""
         self.notes.clear()
         destination = self.destination
+        if not destination.repository and not _ECR.match(self.tagged):
+            self.notes.append(
+                f"The image is {self.tagged}, and processing jobs pull from Amazon ECR alone. Leave 'repository' out "
+                "of the environment, so that it is pushed to the account's ECR, or name an image there as 'image_uri'."
+            )
         if destination.given:
             self.uri = destination.given
             if "@sha256:" not in destination.given:
@@ -63,6 +77,7 @@ class Image:
         digest = None if changes else self._digest(aws)
         self.uri = f"{self.place}@{digest}" if digest else None
         if digest is None:
+            self._check_built()
             fields = (FieldChange("content", None, destination.tag),)
             summary = f"the image of content {destination.tag} is pushed"
             changes.append(Change(ResourceKind.IMAGE, self.place, "create", summary, self._push, fields))
@@ -107,7 +122,10 @@ class Image:
         if self.destination.repository:
             ids = [{"imageTag": self.destination.tag}]
             found = aws.find("ecr", "describe_images", repositoryName=self.destination.repository, imageIds=ids)
-            return str(found["imageDetails"][0]["imageDigest"]) if found and found["imageDetails"] else None
+            if not found or not found["imageDetails"]:
+                return None
+            self._check_manifest(str(found["imageDetails"][0].get("imageManifestMediaType", "")))
+            return str(found["imageDetails"][0]["imageDigest"])
         client = connect()
         try:
             return str(client.api.inspect_distribution(self.destination.tagged)["Descriptor"]["digest"])
@@ -125,8 +143,10 @@ class Image:
         if digest is None:
             tag = self.build()
             self.note(f"Pushing {tag} to {self.place}.")
+            client = connect()
+            self._check_platform(client, tag)
             try:
-                digest = self._pushed(connect(), tag, self._login(aws))
+                digest = self._pushed(client, tag, self._login(aws))
             except CloudError:
                 # Environments share a repository: another promotion may have pushed this content meanwhile, and ECR
                 # refuses to push a tag again.
@@ -134,6 +154,46 @@ class Image:
                 if digest is None:
                     raise
         self.uri = f"{self.place}@{digest}"
+
+    def _check_built(self) -> None:
+        """The platform, where the image is built already."""
+        local = self.destination.local
+        with suppress(EngineError):  # no engine, which the push will say
+            client = connect()
+            if local and has_image(client, local):
+                self._check_platform(client, local)
+
+    def _check_platform(self, client: Any, tag: str) -> None:
+        """Raises CloudError for an image that no processing instance can run: no type of them has ARM processors."""
+        found = client.api.inspect_image(tag)
+        platform = f"{found['Os']}/{found['Architecture']}"
+        if platform != _PLATFORM:
+            raise CloudError(
+                f"The image {tag} is for {platform}, and SageMaker's processing instances run {_PLATFORM}. Promote "
+                "from a machine of that kind (CI), or name an image that was built on one as 'image_uri' of the "
+                "environment."
+            )
+
+    def _check_manifest(self, media_type: str) -> None:
+        """Raises CloudError for what SageMaker does not pull, whoever pushed it.
+
+        Source: the service's answer "Unsupported manifest media type", in aws/amazon-sagemaker-feedback issue 180.
+        """
+        tag = self.destination.tag
+        if media_type in _INDEXES:
+            raise CloudError(
+                f"{self.place}:{tag} is an index of several images, which SageMaker does not pull. Delete that tag "
+                f"(aws ecr batch-delete-image --repository-name {self._name} --image-ids imageTag={tag}), then repeat: "
+                "one image is pushed in its place."
+            )
+        if media_type == _OCI and self.models:
+            raise CloudError(
+                f"{self.place}:{tag} has an OCI manifest, which SageMaker does not take for models. Delete that tag "
+                f"(aws ecr batch-delete-image --repository-name {self._name} --image-ids imageTag={tag}), and push the "
+                "image with Docker's manifest: docker buildx needs --provenance=false --output oci-mediatypes=false."
+            )
+        if media_type == _OCI:
+            self.notes.append(f"{self.place}:{tag} has an OCI manifest: jobs take it, models do not.")
 
     def _login(self, aws: Aws) -> dict[str, str] | None:
         """User and password for the push: ECR's for 12 hours; another registry's are those of the docker CLI."""

@@ -17,9 +17,10 @@ Containers, their volumes and networks carry labels that name the execution and 
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,17 +29,19 @@ from time import monotonic
 from typing import Any, Literal
 
 from local_runner.docker_host.connection import connect
-from local_runner.engines import GRACE_SECONDS, MOST_PROCESSES, STOPS, Capabilities, Grace, OnLine
+from local_runner.engines import GRACE_SECONDS, STOPS, Capabilities, Grace, OnLine
 from local_runner.engines.docker import CAPABILITIES
 from local_runner.engines.docker.errors import broke_down, engine_errors, first_line
-from local_runner.engines.docker.exits import ContainerExits
+from local_runner.engines.docker.exits import ContainerExits, not_started
+from local_runner.engines.docker.image_notes import image_notes
 from local_runner.engines.docker.images import LocalImages
 from local_runner.engines.docker.inputs import InputMounts
-from local_runner.engines.docker.instances import Limits, Machine, limits_of
+from local_runner.engines.docker.limits import of_container
 from local_runner.engines.docker.network import JobNetwork, create_network
 from local_runner.engines.docker.ownership import own
 from local_runner.engines.docker.sweep import LABEL_STATE, labels_of, sweep
 from local_runner.engines.host_log import HostLog
+from local_runner.engines.instances import MOST_PROCESSES, Limits, Machine, limits_of, processors_of
 from local_runner.errors import EngineError, Problem
 from local_runner.models import HostResult, JobResult, ProcessingJob, StagedHost, StagedJob, StopReason
 
@@ -67,6 +70,8 @@ class DockerEngine:
     grace: Grace = field(default_factory=lambda: GRACE_SECONDS)
     client: Any = None
     _limits: dict[str, Limits] = field(default_factory=dict[str, Limits])
+    _noted: set[str] = field(default_factory=set[str])
+    _turns: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.client = self.client or connect()
@@ -89,6 +94,10 @@ class DockerEngine:
         for instance_type in dict.fromkeys(job.instance_type for job in jobs):
             self._limits_of(instance_type)
         self.images.prepare(job.image_uri for job in jobs)
+        for note in image_notes(self._api, self.state, ((self.images[job.image_uri], job) for job in jobs)):
+            if note not in self._noted:
+                self._noted.add(note)
+                self.note(note)
 
     def prepare_for(self, job: ProcessingJob) -> None:
         """Prepare a job whose request was not known before the execution began. Raises EngineError."""
@@ -98,6 +107,11 @@ class DockerEngine:
     def image_and_limits(self, job: ProcessingJob) -> tuple[str, Limits]:
         """The local image of a prepared job, and what its host is limited to."""
         return self.images[job.image_uri], self._limits_of(job.instance_type)
+
+    def processors_of(self, job: ProcessingJob, turn: int) -> list[int]:
+        """The processors that a host of a prepared job runs on; none is all."""
+        here = self.machine.processors if self.limits and self.machine else ()
+        return processors_of(job.instance_type, here, turn)
 
     def image_id(self, uri: str) -> str | None:
         """The id of the local image that the URI means, which is a digest of its content; None where it is not here."""
@@ -161,7 +175,7 @@ class DockerEngine:
                             log.write(stderr or b"", source=1)
                         return self._ended(staged, host, container, log)
                     if attempt or not self._inputs.refused(error):
-                        return _not_started(host, error, log)
+                        return not_started(host, error, log)
                     self._remove(container)
             raise AssertionError("unreachable")
         except engine_errors() as error:
@@ -186,11 +200,7 @@ class DockerEngine:
             ],
             network_mode="none" if job.network_isolation else network.id if network else "bridge",
             log_config={"Type": "none"},
-            mem_limit=limits.memory,
-            # Of memory and swap together: an instance has no swap that a job could live on.
-            memswap_limit=limits.memory,
-            nano_cpus=limits.cpus and int(limits.cpus * 1e9),
-            pids_limit=self.most_processes,
+            **of_container(limits, self.processors_of(job, next(self._turns)), self.most_processes),
             extra_hosts=dict.fromkeys(job.hosts, "127.0.0.1") if job.network_isolation else others,
         )
         networking = None
@@ -283,15 +293,3 @@ class DockerEngine:
             call(*arguments, **options)
         except engine_errors():
             return
-
-
-def _not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
-    """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
-    # "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process:"
-    reason = first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
-    log.write((reason + "\n").encode())
-    if "not found" in error or "no such file" in error:
-        return HostResult(host.name, 127, log.error)
-    if "permission denied" in error:
-        return HostResult(host.name, 126, log.error)
-    return HostResult(host.name, None, f"the container could not be started ({reason})")

@@ -11,6 +11,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from local_runner.engines.docker.errors import first_line
+from local_runner.engines.host_log import HostLog
+from local_runner.models import HostResult, StagedHost
+
 _CLOCK_DIFFERENCE = 60
 """Seconds that the engine's clock may be behind this machine's; events since then are asked for."""
 
@@ -57,3 +61,15 @@ class ContainerExits:
         with self._changed:
             self._listening = False
             self._changed.notify_all()
+
+
+def not_started(host: StagedHost, error: str, log: HostLog) -> HostResult:
+    """What Docker's command line makes of a container that cannot start: 127 not found, 126 cannot be executed."""
+    # "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process:"
+    reason = first_line(error).rpartition("container process: ")[2].removesuffix(": unknown")
+    log.write((reason + "\n").encode())
+    if "not found" in error or "no such file" in error:
+        return HostResult(host.name, 127, log.error)
+    if "permission denied" in error:
+        return HostResult(host.name, 126, log.error)
+    return HostResult(host.name, None, f"the container could not be started ({reason})")

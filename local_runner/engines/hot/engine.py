@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -131,13 +132,14 @@ class HotEngine:
 
     def _kind(self, job: ProcessingJob) -> WorkerKind:
         image, limits = self.cold.image_and_limits(job)
+        turn = zlib.crc32(repr([image, sorted(job.environment.items()), job.instance_type]).encode())  # always the same
         kind = WorkerKind(
             image=image,
             program=(job.entrypoint or ("",))[0],
             environment=tuple(sorted(job.environment.items())),
             roots=(self.cold.state, *self.roots),
-            memory=limits.memory,
-            nano_cpus=None if limits.cpus is None else int(limits.cpus * 1e9),
+            limits=limits,
+            processors=tuple(self.cold.processors_of(job, turn)),
             most_processes=self.cold.most_processes,
         )
         self._used.add(kind)

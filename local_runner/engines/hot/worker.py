@@ -21,9 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from local_runner.engines import MOST_PROCESSES
+from local_runner.engines.docker.limits import of_container
 from local_runner.engines.docker.sweep import LABEL_HOT
 from local_runner.engines.hot.call import NotRunHotError, ask
+from local_runner.engines.instances import Limits
 from local_runner.storage import job_tree
 from local_runner.storage.files import locked
 
@@ -32,7 +33,8 @@ IDLE_SECONDS = 600.0
 
 OWN = "/.local-runner"
 PROGRAM = Path(__file__).with_name("program")
-_PARTS = (*sorted(PROGRAM.glob("*.py")), Path(job_tree.__file__))
+_SECCOMP = Path(__file__).parents[1] / "sandbox" / "program" / "seccomp.py"
+_PARTS = (*sorted(PROGRAM.glob("*.py")), _SECCOMP, Path(job_tree.__file__))
 _MOST_WORKERS = 4
 _START_SECONDS = 30.0
 
@@ -41,22 +43,22 @@ _START_SECONDS = 30.0
 class WorkerKind:
     """What jobs have to share to be run by one worker.
 
-    ``roots`` are the directories that hold what jobs read, the state directory, which is written to, first. ``memory``
-    (bytes), ``nano_cpus`` and ``most_processes`` are limits of the container, and so of all jobs
-    that it runs at a time together.
+    ``roots`` are the directories that hold what jobs read, the state directory, which is written to, first. ``limits``,
+    ``processors`` (those it runs on; none is all) and ``most_processes`` are the container's, and so of all jobs that
+    it runs at a time together.
     """
 
     image: str
     program: str
     environment: tuple[tuple[str, str], ...]
     roots: tuple[Path, ...]
-    memory: int | None = None
-    nano_cpus: int | None = None
-    most_processes: int = MOST_PROCESSES
+    limits: Limits
+    processors: tuple[int, ...]
+    most_processes: int
 
     @property
     def key(self) -> str:
-        limits = [self.memory, self.nano_cpus, self.most_processes]
+        limits = of_container(self.limits, self.processors, self.most_processes)
         parts = [self.image, self.program, self.environment, [*map(str, self.roots)], limits, _program_version()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -123,10 +125,7 @@ def _start(api: Any, kind: WorkerKind) -> None:
         cap_add=["SYS_ADMIN"],
         security_opt=["apparmor=unconfined"],
         log_config={"Type": "none"},
-        mem_limit=kind.memory,
-        memswap_limit=kind.memory,
-        nano_cpus=kind.nano_cpus,
-        pids_limit=kind.most_processes,
+        **of_container(kind.limits, kind.processors, kind.most_processes),
     )
     name = _container(kind)
     try:

@@ -7,13 +7,14 @@ needed. ``view.py`` says what it sees, ``launch.py`` starts and follows it,
 ``program/init.py`` is its first process. What differs from Docker is in ``DIFFERENCES``; above all, the hosts
 of a job share this machine's network, in which algo-1 is 127.0.0.1 and algo-2 127.0.0.2, so that two hosts
 that listen on every address cannot use one port. (With network isolation they share a network of their own,
-with nothing else in it.) Jobs have no limits on memory or processors: only root, or a user to whom cgroups are
-delegated, could set them, and a sandbox that behaves one way for root and another for others would be worse.
+with nothing else in it.) Jobs have no limit on memory: only root, or a user to whom cgroups are delegated, could set
+one, and a sandbox that behaves one way for root and another for others would be worse.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from local_runner.engines import GRACE_SECONDS, Grace, OnLine
 from local_runner.engines.following import Ending
+from local_runner.engines.instances import own_processors, processors_of
 from local_runner.engines.sandbox import CAPABILITIES
 from local_runner.engines.sandbox.launch import run_launcher
 from local_runner.engines.sandbox.view import HostView
@@ -35,7 +37,7 @@ DIFFERENCES = (
     "The image's ENTRYPOINT, ENV, WORKDIR and USER are not applied.",
     "Jobs see this machine's /usr, /etc and /opt (read-only).",
     "The hosts of a job share this machine's network (algo-1 is 127.0.0.1, algo-2 is 127.0.0.2, ...).",
-    "Jobs have no limits on memory or processors, and those of root none on processes.",
+    "Jobs have no limit on memory, and those of root one on processes only where a cgroup can be made.",
 )
 """What would be different on Docker, a sentence each."""
 
@@ -51,15 +53,20 @@ class SandboxEngine:
 
     ``environment`` is the processing venv, whose bin directory comes first on the jobs' PATH. ``hidden`` are
     directories that jobs must not see even if they lie below /usr or /opt (the project; the home directory is hidden
-    anyway). ``grace`` is how long a job that is stopped has.
+    anyway). ``limits`` lets each host run on as many processors as its instance type has. ``grace`` is how long a job
+    that is stopped has.
     """
 
     name = "sandbox"
     capabilities = CAPABILITIES
 
-    def __init__(self, environment: Path, *, hidden: Sequence[Path] = (), grace: Grace = GRACE_SECONDS) -> None:
+    def __init__(
+        self, environment: Path, *, hidden: Sequence[Path] = (), limits: bool = True, grace: Grace = GRACE_SECONDS
+    ) -> None:
         self._environment = environment
         self._hidden = hidden
+        self._limits = limits
+        self._turns = itertools.count()
         self.grace = grace
 
     def problems(self, jobs: Iterable[tuple[str, ProcessingJob]]) -> list[Problem]:
@@ -89,7 +96,10 @@ class SandboxEngine:
         if not staged.job.entrypoint:  # never the first argument as a command
             text = "the job has no entrypoint, and the sandbox has no image to take one from"
             return JobResult.lost(staged, text)
-        return run_launcher(staged, self._view, on_line, Ending(staged.job.max_runtime, stop, self.grace))
+        here = own_processors() if self._limits else ()
+        processors = [processors_of(staged.job.instance_type, here, next(self._turns)) for _ in staged.hosts]
+        ending = Ending(staged.job.max_runtime, stop, self.grace)
+        return run_launcher(staged, self._view, processors, on_line, ending)
 
     def close(self) -> None:
         """Nothing is kept between jobs."""

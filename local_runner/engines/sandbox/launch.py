@@ -27,7 +27,7 @@ from local_runner.engines.sandbox.view import HostView, Specification, hosts_fil
 from local_runner.models import HostResult, JobResult, StagedHost, StagedJob
 from local_runner.storage import job_tree
 
-_PARTS = ("launcher", "init", "filesystem", "kernel")
+_PARTS = ("launcher", "init", "filesystem", "kernel", "processes", "seccomp")
 _PROGRAM = (*(Path(__file__).parent / "program" / f"{name}.py" for name in _PARTS), Path(job_tree.__file__))
 
 
@@ -60,13 +60,18 @@ class _Launcher:
         return Followed(outputs, partial(self.send, stop), partial(self.send, bytes([SIGKILL])))
 
 
-def run_launcher(staged: StagedJob, view: HostView, on_line: OnLine, ending: Ending) -> JobResult:
-    """Run the job to its end; the hosts' own /tmp, /var, ... are made in ``staged.work``."""
+def run_launcher(
+    staged: StagedJob, view: HostView, processors: Sequence[Sequence[int]], on_line: OnLine, ending: Ending
+) -> JobResult:
+    """Run the job to its end; the hosts' own /tmp, /var, ... are made in ``staged.work``.
+
+    ``processors`` are those that each host runs on.
+    """
     with contextlib.ExitStack() as stack:
         try:
             logs = {host.name: _open_log(stack, staged, host, on_line) for host in staged.hosts}
             base = stack.enter_context(_scratch_directory("sandbox-", staged.work))
-            launcher = stack.enter_context(_launched(view, staged, base))
+            launcher = stack.enter_context(_launched(view, staged, base, processors))
         except OSError as error:
             return JobResult.lost(staged, f"the sandbox could not start: {error}")
         stopped = follow(launcher.followed(logs), ending)
@@ -89,7 +94,9 @@ def _scratch_directory(prefix: str, parent: Path) -> Generator[Path]:
 
 
 @contextlib.contextmanager
-def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launcher]:
+def _launched(
+    view: HostView, staged: StagedJob, base: Path, processors: Sequence[Sequence[int]]
+) -> Generator[_Launcher]:
     """The launcher, running the job. Leaving the context kills what is left of the job and waits for that."""
     names = [host.name for host in staged.hosts]
     for name in names:
@@ -106,7 +113,7 @@ def _launched(view: HostView, staged: StagedJob, base: Path) -> Generator[_Launc
             for _, writer in pipes:
                 os.close(writer)
         with launcher.process:
-            job = view.job(staged, base, [writer for _, writer in pipes])
+            job = view.job(staged, base, [writer for _, writer in pipes], processors)
             launcher.send(message(job))
             yield launcher
     finally:

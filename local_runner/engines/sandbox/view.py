@@ -10,13 +10,16 @@ directory first of all, is not there.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from local_runner.engines.instances import MOST_PROCESSES, SHM_SIZE, ULIMITS
 from local_runner.models import InputMount, StagedHost, StagedJob
 
 _SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "sys")
+LIMITS = [(int(getattr(resource, f"RLIMIT_{name.upper()}")), most) for name, most in ULIMITS.items()]
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -34,7 +37,8 @@ class Host(TypedDict):
 
     Every path is absolute and without links. ``directory`` is an empty one for the host's own files, ``log``
     the number of an inherited file descriptor, ``read_only`` are (source, target) pairs, ``links`` (content,
-    path) pairs of symbolic links; of ``mounts``, parents come before children.
+    path) pairs of symbolic links; of ``mounts``, parents come before children. ``limits`` are those of
+    setrlimit(2) by number, ``processors`` the numbers of those that it runs on; none is all.
     """
 
     name: bytes
@@ -47,6 +51,10 @@ class Host(TypedDict):
     argv: list[bytes]
     working_directory: bytes
     environment: dict[bytes, bytes]
+    shm_size: int
+    limits: list[tuple[int, int]]
+    most_processes: int
+    processors: list[int]
 
 
 class Specification(TypedDict):
@@ -101,6 +109,7 @@ class HostView:
         directory: Path,
         hosts_file: Path,
         log: int,
+        processors: Sequence[int],
     ) -> Host:
         """The specification of one host; ``directory`` is an empty one of its own, ``log`` a descriptor."""
         read_only = [(os.fsencode(source), os.fsencode(target)) for source, target in self.read_only]
@@ -136,15 +145,24 @@ class HostView:
             argv=[os.fsencode(word) for word in argv],
             working_directory=b"/",
             environment={os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
+            shm_size=SHM_SIZE,
+            limits=LIMITS,
+            most_processes=MOST_PROCESSES,
+            processors=list(processors),
         )
 
-    def job(self, staged: StagedJob, base: Path, logs: Sequence[int]) -> Specification:
-        """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``."""
+    def job(
+        self, staged: StagedJob, base: Path, logs: Sequence[int], processors: Sequence[Sequence[int]]
+    ) -> Specification:
+        """The whole job's specification; ``base`` has a directory for each host and the file ``hosts``.
+
+        ``logs`` and ``processors`` are those of each host.
+        """
         job = staged.job
         return Specification(
             hosts=[
-                self.host(host, job.command, job.environment, base / host.name, base / "hosts", log)
-                for host, log in zip(staged.hosts, logs, strict=True)
+                self.host(host, job.command, job.environment, base / host.name, base / "hosts", log, run_on)
+                for host, log, run_on in zip(staged.hosts, logs, processors, strict=True)
             ],
             network_isolation=job.network_isolation,
             hold=False,

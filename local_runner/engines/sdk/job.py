@@ -24,6 +24,7 @@ from typing import Any, Literal
 from local_runner.engines import Grace, Stop
 from local_runner.engines.following import Ending, Followed, follow
 from local_runner.engines.host_log import HostLog
+from local_runner.engines.instances import MOST_PROCESSES, SHM_SIZE, ULIMITS
 from local_runner.engines.sdk.containers import Ended, JobContainers, quietly
 from local_runner.engines.sdk.output import ComposeOutput
 from local_runner.engines.sdk.process import SdkProcess
@@ -89,6 +90,7 @@ class SdkJob:
             "calls": calls,
             # docker compose takes these for templates, too.
             "labels": {name: value.replace("$", "$$") for name, value in labels.items()},
+            "instance": {"pids_limit": MOST_PROCESSES, "shm_size": SHM_SIZE, "ulimits": dict(ULIMITS)},
             "temporary": str(self._links / "temporary"),
             "errors": str(self._links / "errors.log"),
             "result": str(self._links / "result.json"),

@@ -67,11 +67,13 @@ class Settings:
 class Job:
     """``calls`` are methods with their arguments. ``temporary`` is where the SDK makes its directories.
 
-    ``errors`` takes what it logs. Model servers are reached at ``serving_port``.
+    ``errors`` takes what it logs, ``instance`` what docker compose says of each container.
+    Model servers are reached at ``serving_port``.
     """
 
     calls: list[tuple[str, dict[str, Any]]]
     labels: dict[str, str]
+    instance: dict[str, Any]
     temporary: str
     errors: str
     result: str
@@ -127,7 +129,7 @@ def _run(job: Job, output: int, session: Any) -> NoReturn:
         # Line by line, so that lines are seen when they are printed.
         sys.stdout = open(1, "w", encoding="utf-8", buffering=1, newline="\n", closefd=False)  # noqa: SIM115
         tempfile.tempdir = os.environ["TMPDIR"] = job.temporary
-        container: dict[str, Any] = {"labels": job.labels}
+        container: dict[str, Any] = {**job.instance, "labels": job.labels}
         if any(method == "create_transform_job" for method, _ in job.calls):
             container["stop_grace_period"] = _GRACE_PERIOD  # a server that ignores SIGTERM would get ten seconds
             threading.Thread(target=_watch_server, args=[job], daemon=True).start()

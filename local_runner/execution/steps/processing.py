@@ -16,6 +16,7 @@ from local_runner.execution.attempt import Attempt
 from local_runner.execution.continuous import uploading
 from local_runner.execution.ended import Ended
 from local_runner.execution.pipes import feeding
+from local_runner.execution.room import leaving_room
 from local_runner.execution.steps.request import JOB_STATUS, JobEnd, requested
 from local_runner.models import JobResult, ProcessingJob, ServiceException, StepExecution
 from local_runner.planning.scope import timestamp
@@ -73,8 +74,10 @@ def _run(attempt: Attempt, job: ProcessingJob, looked: Looked | None) -> Ended:
     staged = replace(staged, secrets=attempt.secrets)
     with step_log([host.log for host in staged.hosts], logs, attempt.on_line) as (log, on_line):
         started = timestamp()
-        with feeding(staged) as faults, uploading(staged, storage):
-            result = resources.engine.run(staged, on_line, resources.stop)
+        with feeding(staged) as faults, uploading(staged, storage), leaving_room(work, resources.stop) as room:
+            result = resources.engine.run(staged, on_line, room.stop)
+        if room.fault and result.stopped:
+            faults, result = [*faults, room.fault], replace(result, stopped="")
         ended = timestamp()
     if recording:
         recording.ran(job, storage)

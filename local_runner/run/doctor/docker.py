@@ -68,7 +68,7 @@ def _engine_fix(address: str) -> str:
 
 
 def _limits(info: Mapping[str, Any]) -> Check:
-    from local_runner.engines.docker.instances import GIB, Machine
+    from local_runner.engines.instances import GIB, Machine
 
     machine = Machine.of_engine(info)
     size = f"{machine.memory / GIB:.1f} GiB and {machine.cpus} processors"

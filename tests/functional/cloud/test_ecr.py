@@ -102,6 +102,27 @@ def steps_of(steps):
             yield step
 
 
+def test_an_image_that_no_processing_instance_can_run_is_not_pushed(ecr, client):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("empty"))
+    tag = f"local-runner-test/arm:{os.getpid()}"
+    client.api.import_image_from_data(layer.getvalue(), *tag.split(":"))
+    archive = b"".join(client.images.get(tag).save(named=True))
+    client.api.remove_image(tag)
+    client.images.load(archive.replace(b'"architecture":"amd64"', b'"architecture":"arm64"'))
+    aws = Aws(REGION)
+    uri = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights"
+    try:
+        with pytest.raises(CloudError, match="is for linux/arm64"):
+            Image(ImageDestination(uri, "abc", "flights", local=tag), {}, lambda: tag, lambda _: None).plan(aws)
+        _, push = Image(ImageDestination(uri, "abc", "flights"), {}, lambda: tag, lambda _: None).plan(aws)
+        with pytest.raises(CloudError, match="is for linux/arm64"):
+            push.apply(aws)
+    finally:
+        client.api.remove_image(tag)
+
+
 def test_a_login_that_the_registry_does_not_take_is_told_and_a_repetition_goes_on(ecr, proxy, client):
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
@@ -131,6 +152,17 @@ def test_a_login_that_the_registry_does_not_take_is_told_and_a_repetition_goes_o
         assert push.name == f"{ecr.address}/flights"  # by now there is a repository that says so
         push.apply(aws)
         assert image.uri == f"{ecr.address}/flights@{ecr.digest('flights', 'abc')}"
+
+        for manifest, models, said in (
+            ("application/vnd.oci.image.index.v1+json", False, "an index of several images"),
+            ("application/vnd.oci.image.manifest.v1+json", True, "does not take for models"),
+        ):
+            ecr.manifest = manifest
+            with pytest.raises(CloudError, match=said):
+                Image(destination, {}, lambda: tag, lambda _: None, models=models).plan(aws)
+        image.plan(aws)
+        assert "has an OCI manifest" in image.notes[0]
+        ecr.manifest = ""
 
         # Another promotion of this content pushed it after the look, and tags are never moved.
         looks = []

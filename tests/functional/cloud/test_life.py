@@ -28,6 +28,7 @@ from local_runner.cli.local import cli
 from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.change.models import deletions_last
 from local_runner.cloud.desired.supporting import supporting_resources
+from local_runner.cloud.executions.api import executions_now
 from local_runner.cloud.operations.pause import set_state
 from local_runner.cloud.release.lock import promotion_lock
 from local_runner.cloud.release.record import ReleaseRecord, release_key
@@ -628,9 +629,11 @@ def test_what_runs_is_not_stopped_unasked(promoted: Service, aws: Aws, run) -> N
     assert refused.exit_code == 2
     assert "A pipeline cannot go while they do. Nothing was deleted." in refused.output
     assert execution.current_status == "Executing"
+    assert executions_now(aws, NAME) == [next(iter(promoted.executions)).rpartition("/")[2]]
     done = run("retire", "--yes-retire", NAME, "--stop-running")
     assert done.exit_code == 0, done.output
     assert execution.current_status == "Stopped"
+    assert executions_now(aws, NAME) == []
     assert not any(left(aws).values())
 
 

@@ -52,6 +52,7 @@ def test_a_promotion_from_plan_to_plan(command, aws):
     assert "Release 1 of FlightsDaily-dev is in place" in done.stdout, done.stderr
     again = command("plan", "--exit-code")
     assert (again.returncode, "Nothing to change: release 1" in again.stdout) == (0, True)
+    assert "There now: release 1, of 20" in again.stdout
 
 
 def killed_at(proxy, command, what):
@@ -130,6 +131,7 @@ def test_the_image_is_pushed_once_and_pinned_by_its_digest(registry, aws):
         image = Image(destination, {}, build, lambda _: None)
         (change,) = image.plan(aws)
         assert (change.resource, image.uri) == ("image", None)
+        assert "processing jobs pull from Amazon ECR alone" in image.notes[0]
         change.apply(aws)
         pinned = there(image.uri)
         assert pinned.startswith(f"{registry}/flights@sha256:")

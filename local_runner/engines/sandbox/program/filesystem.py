@@ -55,8 +55,8 @@ _DIRECTORIES = [
 # The root itself is in memory, for speed; these are on disk, for room.
 _ON_DISK = ((b"/tmp", 0o1777), (b"/var", 0o755), (b"/root", 0o700), (b"/opt/ml", 0o755))
 
-# Of tmpfs, which would else take half of the machine's memory; /dev/shm is as large as Docker makes it.
-_ROOT_SIZE, _SHM_SIZE = b"size=256m,nr_inodes=100000", b"size=64m"
+# Of tmpfs, which would else take half of the machine's memory.
+_ROOT_SIZE = b"size=256m,nr_inodes=100000"
 
 
 def lay_out(host: Host) -> None:
@@ -81,7 +81,7 @@ def lay_out(host: Host) -> None:
     for source, link in host["links"]:
         os.symlink(source, link)
     _mount_system(host)
-    _mount_devices()
+    _mount_devices(host["shm_size"])
     for each in host["mounts"]:
         _mount_job(each)
         if each["read_only"]:  # now, since a mount that comes later and lies below it may be writable
@@ -142,7 +142,7 @@ def _make_read_only(targets: list[bytes]) -> None:
                 raise
 
 
-def _mount_devices() -> None:
+def _mount_devices(shm_size: int) -> None:
     for name in _DEVICES:
         source = OLD + b"/dev/" + name
         if os.path.exists(source):
@@ -151,7 +151,7 @@ def _mount_devices() -> None:
     links = ((b"fd", b""), (b"stdin", b"/0"), (b"stdout", b"/1"), (b"stderr", b"/2"))
     for name, descriptor in links:
         os.symlink(b"/proc/self/fd" + descriptor, b"/dev/" + name)
-    mount(b"tmpfs", b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777," + _SHM_SIZE)
+    mount(b"tmpfs", b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777,size=%d" % shm_size)
     try:
         options = b"newinstance,ptmxmode=0666,mode=620"
         mount(b"devpts", b"/dev/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 
+import seccomp
 from filesystem import lay_out
 from kernel import (
     CLONE_NEWIPC,
@@ -25,19 +26,25 @@ if TYPE_CHECKING:  # typing itself is slow to import
 
     from local_runner.engines.sandbox.view import Host
 
+# Of processes and threads: the kernel counts those of the user in the job's user namespace (before Linux 5.14: all of
+# the user's), and never holds the real root to it, for which there is a cgroup.
+_RLIMIT_NPROC = 6
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _SIGNALS = 65
 # What a Docker container keeps by default: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
 # setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
-# Of processes and threads, as the other engines' (MOST_PROCESSES, which a test compares). The kernel counts those of
-# the user in the job's user namespace (before Linux 5.14: all of the user's), and never holds the real root to it.
-_RLIMIT_NPROC, _MOST_PROCESSES = 6, 4096
 
 
-def start_init(index: int, host: Host, gate: int, reports: int) -> NoReturn:
-    """In a process of its own: make a pid namespace, and leave its first process to the launcher."""
+def start_init(index: int, host: Host, group: int, gate: int, reports: int) -> NoReturn:
+    """In a process of its own: make a pid namespace, and leave its first process to the launcher.
+
+    ``group`` is the descriptor of the host's cgroup, or negative.
+    """
     try:
+        if group >= 0:
+            os.write(group, b"0")  # this process, and all that it starts
+            os.close(group)
         unshare(CLONE_NEWPID, "pid")
         init = os.fork()
         if not init:
@@ -96,11 +103,18 @@ def _become_job(index: int, host: Host, processes: int, reports: int) -> NoRetur
         # Its pid as the launcher sees it, to send signals to: the host's /proc still answers in the host's numbers.
         os.write(reports, b"job %d %s\n" % (index, os.fsencode(os.readlink("self", dir_fd=processes))))
         os.setsid()
-        _limit_processes()
+        for resource, most in (*host["limits"], (_RLIMIT_NPROC, host["most_processes"])):
+            _limit(resource, most)
+        if host["processors"]:
+            os.sched_setaffinity(0, host["processors"])
         for capability in range(64):
             if capability not in _CAPABILITIES and libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
                 break
         os.chdir(host["working_directory"])
+        try:
+            seccomp.install()
+        except OSError:  # a machine, or a kernel, without filters
+            pass
         code = _exec(host["argv"], host["environment"])
     except Exception as error:
         _report_error(reports, index, error)
@@ -108,11 +122,12 @@ def _become_job(index: int, host: Host, processes: int, reports: int) -> NoRetur
         os._exit(code)
 
 
-def _limit_processes() -> None:
+def _limit(resource: int, most: int) -> None:
+    """Set a limit, soft and hard: to less where the runner has less."""
     limits = (ctypes.c_ulong * 2)()
-    call("read the limit of processes", libc.getrlimit(_RLIMIT_NPROC, limits))
-    most = min(_MOST_PROCESSES, *limits)
-    call("limit the processes", libc.setrlimit(_RLIMIT_NPROC, (ctypes.c_ulong * 2)(most, most)))
+    call("read a limit", libc.getrlimit(resource, limits))
+    most = min(most, *limits)
+    call("set a limit", libc.setrlimit(resource, (ctypes.c_ulong * 2)(most, most)))
 
 
 def _exec(argv: list[bytes], environment: dict[bytes, bytes]) -> int:

@@ -27,6 +27,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import job_tree
 from init import start_init
 from kernel import CLONE_NEWNET, CLONE_NEWUSER, SIGKILL, SetupError, call, describe, libc, unshare
+from processes import NO_GROUP, make_group, remove_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is slow to import
@@ -46,13 +47,18 @@ def main() -> None:
     count = len(specification["hosts"])
     errors: dict[int, str] = {}
     codes: dict[int, int] = {}
+    groups: list[tuple[bytes, int]] = []
     try:
         for host in specification["hosts"]:
             os.set_inheritable(host["log"], False)
+        for index, host in enumerate(specification["hosts"]):
+            groups.append(NO_GROUP if os.geteuid() else make_group(index, host["most_processes"]))
         _enter_user_namespace(specification["network_isolation"])
-        _run_hosts(specification, errors, codes)
+        _run_hosts(specification, [entry for _, entry in groups], errors, codes)
     except Exception as error:
         errors.update({index: describe(error) for index in range(count) if index not in codes})
+    for group, _ in groups:
+        remove_group(group)
     lines = [
         f"error {index} {errors[index]}" if index in errors else f"exit {index} {codes[index]}"
         for index in range(count)
@@ -147,7 +153,7 @@ def _raise_loopback() -> None:
     os.close(socket)
 
 
-def _run_hosts(specification: Specification, errors: dict[int, str], codes: dict[int, int]) -> None:
+def _run_hosts(specification: Specification, entries: list[int], errors: dict[int, str], codes: dict[int, int]) -> None:
     """Start an init for each host and wait for the end of all of them, obeying the runner meanwhile."""
     call("become the reaper of the inits", libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
     events, reports = os.pipe()
@@ -157,7 +163,7 @@ def _run_hosts(specification: Specification, errors: dict[int, str], codes: dict
         starter = os.fork()
         if not starter:
             os.close(go)
-            start_init(index, host, gate, reports)
+            start_init(index, host, entries[index], gate, reports)
         os.waitpid(starter, 0)
     os.close(reports)
     os.close(gate)
