@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 
-_SAID = re.compile(
+_DENIAL = re.compile(
     r"not authorized to perform:?\s+(?P<action>[A-Za-z0-9-]+:\w+)(?:\s+on\s+resource:\s+(?P<resource>\S+))?"
 )
 
 
 def denied_action(message: str, permission: str) -> str:
     """The permission to ask for: what the message of a denial names, with its resource, else that of the call."""
-    said = _SAID.search(message)
-    if said is None:
+    denial = _DENIAL.search(message)
+    if denial is None:
         return permission
-    resource = (said["resource"] or "*").rstrip(".,")
-    return said["action"] if resource == "*" else f"{said['action']} on {resource}"
+    resource = (denial["resource"] or "*").rstrip(".,")
+    return denial["action"] if resource == "*" else f"{denial['action']} on {resource}"

@@ -71,7 +71,7 @@ class _Deployer:
             *self._keys("ReadEncrypted", "Decrypt"),
             *_statement("FindImage", "ecr", "DescribeImages DescribeRepositories", self._repositories(self.pushes)),
             *_statement("FindRoles", "iam", "GetRole GetRolePolicy", self.made_roles),
-            *_statement("FindPipeline", "sagemaker", "DescribePipeline ListTags", self.pipeline),
+            *_statement("FindPipeline", "sagemaker", "DescribePipeline ListPipelineExecutions ListTags", self.pipeline),
             *_statement("FindSchedule", "scheduler", "GetSchedule", self.schedule),
             *_statement("FindRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", self.rules),
             *_statement("FindTopic", "sns", "GetTopicAttributes ListSubscriptionsByTopic ListTagsForResource", topics),
@@ -103,7 +103,7 @@ class _Deployer:
             *_statement(
                 "Pipeline",
                 "sagemaker",
-                "AddTags CreatePipeline DeletePipeline ListPipelineExecutions UpdatePipeline",
+                "AddTags CreatePipeline DeletePipeline UpdatePipeline",
                 self.pipeline,
             ),
             *_statement("StopExecutions", "sagemaker", "StopPipelineExecution", self._executions),
