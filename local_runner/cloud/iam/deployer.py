@@ -55,15 +55,15 @@ class _Deployer:
         self.pipeline = list(dict.fromkeys([target.pipeline_arn, target.pipeline_arn.lower()]))
         self.schedule = [aws.arn("scheduler", f"schedule/default/{names.schedule}")]
         self.rules = [aws.arn("events", f"rule/{name}") for name in (names.schedule, names.alert_rule)]
-        self.topic = [aws.arn("sns", names.alert_topic)]
+        self.topic, alerts = [aws.arn("sns", names.alert_topic)], environment.alerts
+        # A topic that is given is only subscribed to.
+        self.topics = [*self.topic, *([alerts.topic_arn] if alerts and alerts.topic_arn and alerts.email else [])]
         self.objects = f"arn:{aws.partition}:s3:::{target.bucket}/{target.prefix}"
         self.bucket = [f"arn:{aws.partition}:s3:::{target.bucket}"]
 
     # ---------------------------------------------------------------------------------------------------- plan
     def plan(self) -> list[Statement]:
-        alerts, environment = self.target.environment.alerts, self.target.environment
-        topics = [*self.topic, *([alerts.topic_arn] if alerts and alerts.topic_arn and alerts.email else [])]
-        own = [] if environment.bucket else self.bucket
+        own = [] if self.target.environment.bucket else self.bucket
         return [
             *_statement("FindBucket", "s3", "ListBucket", self.bucket),
             *_statement("LookAtBucket", "s3", "GetBucketPublicAccessBlock", own),
@@ -74,7 +74,9 @@ class _Deployer:
             *_statement("FindPipeline", "sagemaker", "DescribePipeline ListPipelineExecutions ListTags", self.pipeline),
             *_statement("FindSchedule", "scheduler", "GetSchedule", self.schedule),
             *_statement("FindRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", self.rules),
-            *_statement("FindTopic", "sns", "GetTopicAttributes ListSubscriptionsByTopic ListTagsForResource", topics),
+            *_statement(
+                "FindTopic", "sns", "GetTopicAttributes ListSubscriptionsByTopic ListTagsForResource", self.topics
+            ),
             *_statement("FindAttached", "iam", "ListAttachedRolePolicies", self.made_roles if self._attaches else []),
         ]
 
@@ -85,8 +87,6 @@ class _Deployer:
         pushing = "BatchCheckLayerAvailability CompleteLayerUpload InitiateLayerUpload PutImage UploadLayerPart"
         creating = f"{pushing} CreateRepository TagResource" if self.makes else pushing
         repositories = self._repositories(self.pushes)
-        alerts = self.target.environment.alerts
-        topics = [*self.topic, *([alerts.topic_arn] if alerts and alerts.topic_arn and alerts.email else [])]
         return [
             *_statement("MakeBucket", "s3", making, own),
             *_statement("WriteReleases", "s3", "GetObject PutObject", self._objects("*")),
@@ -109,7 +109,7 @@ class _Deployer:
             *_statement("StopExecutions", "sagemaker", "StopPipelineExecution", self._executions),
             *_statement("Schedule", "scheduler", "CreateSchedule DeleteSchedule UpdateSchedule", self.schedule),
             *_statement("Rules", "events", "DeleteRule PutRule PutTargets RemoveTargets TagResource", self.rules),
-            *_statement("Subscribe", "sns", "Subscribe", topics),
+            *_statement("Subscribe", "sns", "Subscribe", self.topics),
             *_statement("Topic", "sns", "CreateTopic DeleteTopic SetTopicAttributes TagResource", self.topic),
         ]
 
