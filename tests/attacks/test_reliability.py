@@ -187,8 +187,7 @@ GIVEN = (
         "pipeline.py:",
         "First",
         "../..",
-        "\ud800",
-        "\0",
+        "\udcff",  # a byte that is no UTF-8; a NUL cannot be in an argument
         "é",
         "/proc",
         "9" * 99,
