@@ -125,7 +125,7 @@ class PipelineDefinition:
     """A parsed pipeline definition (version 2020-12-01). ``steps`` are flat, in the order of the document.
 
     ``max_parallel_steps`` is the MaxParallelExecutionSteps of what ``aws sagemaker describe-pipeline`` printed.
-    ``notes`` are sentences on what the reader took it to mean.
+    ``keeps_trials``: it has a PipelineExperimentConfig. ``notes`` are sentences on what the reader took it to mean.
     """
 
     name: str
@@ -133,6 +133,7 @@ class PipelineDefinition:
     steps: tuple[Step, ...]
     version: str = "2020-12-01"
     max_parallel_steps: int | None = None
+    keeps_trials: bool = False
     notes: tuple[str, ...] = ()
 
     @cached_property

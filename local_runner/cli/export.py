@@ -36,22 +36,32 @@ def _described(name: str, state: Path, image_uri: str | None = None) -> Describe
 @click.command()
 @env_option
 @click.option("--print", "prints", is_flag=True, required=True, help="Print the template; there is no other way.")
+@click.option("--policies", "alone", is_flag=True, help="Only the policies, where promotions make all else themselves.")
 @state_option
-def bootstrap(env: str, prints: bool, state: Path) -> None:
+def bootstrap(env: str, prints: bool, alone: bool, state: Path) -> None:
     """Print a CloudFormation template of the roles, bucket and repository, for somebody who may create roles.
 
+    With them go three policies of least privilege: for whoever plans, promotes (with rollback and retire) and operates
+    (status, trigger, logs, pause, resume, releases). They rest on the roles, bucket and repository of the template.
+
     \b
-    Example:
+    Examples:
+      local-runner bootstrap --env prod --print --policies
       local-runner bootstrap --env prod --print > bootstrap.json
       aws cloudformation deploy --template-file bootstrap.json --stack-name flights-prod-bootstrap \\
           --capabilities CAPABILITY_NAMED_IAM
     """
-    from local_runner.cloud.export.cloudformation import bootstrap_template
+    from local_runner.cloud.export.cloudformation import bootstrap_template, policies_template
 
     found = _described(env, state)
-    click.echo(
-        json.dumps(bootstrap_template(found.supporting, bucket=found.bucket, repository=found.repository), indent=2)
-    )
+    policies = found.policies(makes=alone)
+    if alone:
+        template = policies_template(found.desired.target, policies)
+    else:
+        template = bootstrap_template(
+            found.supporting, bucket=found.bucket, repository=found.repository, policies=policies
+        )
+    click.echo(json.dumps(template, indent=2))
 
 
 @click.command()

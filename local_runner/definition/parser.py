@@ -100,7 +100,14 @@ class _Reader(Reading):
         except RecursionError:
             self.problem("Steps", "the steps are nested too deeply to be read.")
         notes = tuple(f"Parameter '{name}' has no Type, and is a String." for name in self.untyped)
-        return PipelineDefinition(name, parameters, tuple(self.steps), max_parallel_steps=most, notes=notes)
+        return PipelineDefinition(
+            name,
+            parameters,
+            tuple(self.steps),
+            max_parallel_steps=most,
+            keeps_trials=document.get("PipelineExperimentConfig") is not None,
+            notes=notes,
+        )
 
     def most_parallel(self, value: Any) -> int | None:
         """MaxParallelExecutionSteps, which stands beside the definition in the Describe response."""

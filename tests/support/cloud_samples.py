@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local_runner.cloud.account.aws import Aws
+from local_runner.cloud.desired.binding import set_network_and_keys
 from local_runner.cloud.desired.supporting import supporting_resources
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.names import Names
@@ -56,4 +57,6 @@ def parts(document=None, previous=None, **settings: Any):
     """The parts of an environment of these settings, with SCHEDULE where they have no schedule."""
     given = {"name": "dev", "schedule": SCHEDULE, "prefix": "Flights", **settings}
     target = Target(Environment.model_validate(given), NAMES, AWS)
-    return supporting_resources(target, parsed(document or sample()), previous, NOW)
+    document = document or sample()
+    set_network_and_keys(document, target.environment)
+    return supporting_resources(target, parsed(document), previous, NOW)

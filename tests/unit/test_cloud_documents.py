@@ -2,19 +2,25 @@
 
 import json
 import re
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 
 import pytest
 from cfnlint.api import ManualArgs, lint
 from support import cloud_samples as samples
 from support.cloud_samples import AWS, BUCKET, IMAGE, QUEUE, TARGET, flight_step, parts, sample
 from support.definitions import get
+from support.project import PROJECT
 from support.values import there
 
 from local_runner.cloud.account.aws import CloudError
-from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.export.cloudformation import bootstrap_template, policies_template, release_template
 from local_runner.cloud.export.terraform import release_configuration
+from local_runner.cloud.iam.deployer import MOST_CHARACTERS, deployer_policies
 from local_runner.cloud.iam.permission_summary import permission_summary
 from local_runner.cloud.iam.policies import ANY_RESOURCE
+from local_runner.cloud.target.environment import Environment
 
 EVERYTHING = {
     "alerts": {"email": "on-call@example.com"},
@@ -28,6 +34,18 @@ EVERYTHING = {
         "flexible_window_in_minutes": 15,
     },
     "tags": {"team": "data"},
+    "role_path": "/data/",
+    "permissions_boundary": "arn:aws:iam::123456789012:policy/limits",
+    "managed_policies": ["arn:aws:iam::aws:policy/AmazonAthenaFullAccess"],
+    "kms_key_arns": [samples.KEY],
+    "policy_statements": [
+        {
+            "Sid": "Table",
+            "Action": ["dynamodb:PutItem"],
+            "Resource": "arn:aws:dynamodb:eu-west-1:123456789012:table/days",
+            "Condition": {"Null": {"aws:TokenIssueTime": "false"}},
+        }
+    ],
 }
 LAMBDA = "arn:aws:lambda:eu-west-1:123456789012:function:tell"
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/callbacks"
@@ -61,6 +79,7 @@ def as_list(value):
 
 
 GIVEN = "arn:aws:iam::123456789012:role/theirs"
+WITH_IMAGE = Environment.model_validate({"name": "dev", "image_uri": IMAGE})
 VARIANTS = {
     "least": {},
     "everything": EVERYTHING,
@@ -83,20 +102,22 @@ def test_a_star_alone_is_only_where_a_reason_is_given(settings):
         found = role.policy["Statement"]
         assert len({item["Sid"] for item in found}) == len(found)
         for item in found:
-            assert ("*" in item["Resource"]) == (item["Sid"] in ANY_RESOURCE)
+            assert ("*" in as_list(item["Resource"])) == (item["Sid"] in ANY_RESOURCE)
             for action in as_list(item["Action"]):
                 assert re.fullmatch(r"[a-z0-9]+:[A-Z]\w+", action), "no wildcards in actions"
-            for resource in item["Resource"]:
+            for resource in as_list(item["Resource"]):
                 assert resource == "*" or re.match(r"arn:aws:[a-z0-9]+:[^:]*:[^:]*:[\w/.-]", resource)
 
 
 def test_the_role_reads_inputs_and_code_and_writes_outputs():
-    found = execution()
+    found = execution(
+        sample(flight_step("Coded", f"s3://{BUCKET}/Flights/code/abc/clean.py", "s3://results/flights/x"))
+    )
     own, raw, results = (
-        f"arn:aws:s3:::{key}*" for key in (f"{BUCKET}/Flights/", "raw-data/flights", "results/flights/")
+        f"arn:aws:s3:::{key}*" for key in (f"{BUCKET}/Flights/code/", "raw-data/flights", "results/flights/")
     )
     assert found["Read"]["Resource"] == sorted([own, raw, results])
-    assert found["Write"]["Resource"] == sorted([own, results])
+    assert found["Write"]["Resource"] == [results]
     prefixes = {
         item["Resource"][0]: item["Condition"]["StringLike"]["s3:prefix"]
         for name, item in found.items()
@@ -105,7 +126,7 @@ def test_the_role_reads_inputs_and_code_and_writes_outputs():
     assert prefixes == {
         "arn:aws:s3:::raw-data": ["flights*"],
         "arn:aws:s3:::results": ["flights/*"],
-        f"arn:aws:s3:::{BUCKET}": ["Flights/*"],
+        f"arn:aws:s3:::{BUCKET}": ["Flights/code/*"],
     }
 
 
@@ -126,12 +147,14 @@ def test_the_image_s_repository_is_the_only_one():
 def test_only_what_steps_need_is_allowed():
     least = execution()
     assert least.keys() == {
-        *("Read", "Write", "ListBucket1", "ListBucket2", "ListBucket3", "ProcessingJobs", "PassRoles"),
-        *("Experiments", "Logs", "Metrics", "PullImages", "LogInToRegistry"),
+        *("Read", "Write", "ListBucket1", "ListBucket2", "ProcessingJobs", "PassRoles"),
+        *("Logs", "Metrics", "PullImages", "LogInToRegistry"),
     }
-    more = execution(sample(*MANY_STEPS), kms_key_id=samples.KEY, network=EVERYTHING["network"])
+    document = sample(*MANY_STEPS) | {"PipelineExperimentConfig": {"ExperimentName": "x"}}
+    more = execution(document, kms_key_id=samples.KEY, network=EVERYTHING["network"])
     assert more.keys() - least.keys() == {
-        *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket4"),
+        *("TrainingJobs", "Functions", "Queues", "Encryption", "Network", "ListBucket3"),
+        *("Experiments", "ExperimentTrials", "ExperimentTrialComponents"),
     }
     assert more["Functions"]["Resource"] == [LAMBDA]
     assert more["Queues"]["Resource"] == [AWS.arn("sqs", "callbacks")]
@@ -142,13 +165,13 @@ def test_only_what_steps_need_is_allowed():
 def test_what_roles_may_do_is_told_in_words():
     assert permission_summary(execution()) == (
         "read from S3, write to S3, list buckets, run processing jobs, give its jobs their roles, "
-        "pull images, keep executions as trials, write logs, write metrics"
+        "pull images, write logs, write metrics"
     )
     kinds = ("Training", "Transform", "Tuning", "AutoML", "Model", "RegisterModel")
     steps = [{"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds]
     made = parts(sample(*MANY_STEPS, *steps), **EVERYTHING)
     for role in (made.execution_role, made.start_role):
-        for sid in statements(there(role).policy):
+        for sid in statements(there(role).policy).keys() - {"Table"}:
             assert "statement" not in permission_summary([sid]), "there are words for it"
     assert permission_summary(["StartPipeline", "Theirs"]) == "start the pipeline, statement Theirs"
 
@@ -168,6 +191,20 @@ def test_the_start_role_starts_this_pipeline_for_this_account():
     assert found["StartPipeline"]["Resource"] == [TARGET.pipeline_arn, TARGET.pipeline_arn.lower()]
     assert found["DeadLetters"]["Resource"] == [QUEUE]
     assert role.trust["Statement"][0]["Condition"] == {"StringEquals": {"aws:SourceAccount": samples.ACCOUNT}}
+
+
+def test_the_environment_says_what_else_the_roles_are():
+    made = parts(**EVERYTHING)
+    execution, start = there(made.execution_role), there(made.start_role)
+    table = statements(execution.policy)["Table"]
+    assert table == {**EVERYTHING["policy_statements"][0], "Effect": "Allow"}
+    assert "Table" not in statements(start.policy)
+    assert made.target.execution_role_arn == "arn:aws:iam::123456789012:role/data/Flights-dev-execution"
+    limits = {(role.path, role.boundary) for role in (execution, start)}
+    assert limits == {("/data/", EVERYTHING["permissions_boundary"])}
+    assert (execution.managed_policies, start.managed_policies) == (tuple(EVERYTHING["managed_policies"]), ())
+    with pytest.raises(CloudError, match=r"policy_statements: Read is the Sid of a statement that the role has"):
+        parts(policy_statements=[{"Sid": "Read", "Action": "s3:GetObject", "Resource": "*"}])
 
 
 def test_what_cannot_be_computed_is_told():
@@ -192,6 +229,72 @@ def test_a_policy_that_iam_would_refuse_for_its_length_is_told():
     assert parts(sample(*steps), role_arn=TARGET.execution_role_arn).execution_role is None
 
 
+@cache
+def service_authorization():
+    """The actions that there are, with the types of resources that they take: AWS's reference, as the linter has it."""
+    return json.loads((files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text())
+
+
+def of_every_kind():
+    """A definition with a step of every type that has permissions, whose executions are kept as trials."""
+    kinds = ("Transform", "Tuning", "AutoML", "Model", "RegisterModel")
+    steps = ({"Name": kind, "Type": kind, "Arguments": {}} for kind in kinds)
+    return sample(*MANY_STEPS, *steps) | {"PipelineExperimentConfig": {"ExperimentName": "x"}}
+
+
+def misnamed(policy):
+    """Each action of a policy that IAM does not know, and each resource that the action does not take."""
+    for item in policy["Statement"]:
+        for action in as_list(item["Action"]):
+            service, _, name = action.partition(":")
+            reference = service_authorization()[service]
+            if name.lower() not in reference["Actions"]:
+                yield f"there is no {action}"
+                continue
+            types = reference["Actions"][name.lower()].get("Resources", [])
+            formats = [form for kind in as_list(types) for form in reference["Resources"][kind].get("ARNFormats", [])]
+            for resource in as_list(item["Resource"]):
+                matches = [form for form in formats if re.match(re.sub(r"\$\{\w+\}", "[^:]*", form), resource)]
+                if not matches and not (resource == "*" and (not types or item["Sid"] in ANY_RESOURCE)):
+                    yield f"{action} is not for {resource}"
+
+
+@variants
+def test_every_action_is_one_of_iam_and_takes_the_resource(settings):
+    made = parts(of_every_kind(), **settings)
+    roles = [role.policy for role in (made.execution_role, made.start_role) if role]
+    for makes in (True, False):
+        policies = deployer_policies(made.target, "local-runner/flights", makes=makes)
+        for policy in (*roles, *policies.values()):
+            assert list(misnamed(policy)) == []
+            sids = [item["Sid"] for item in policy["Statement"]]
+            assert len(set(sids)) == len(sids)
+        assert max(len(json.dumps(policy, separators=(",", ":"))) for policy in policies.values()) < MOST_CHARACTERS
+        # A role is handed to the service that it is for, and every resource but a registry's login is named.
+        for policy in policies.values():
+            for item in policy["Statement"]:
+                assert ("iam:PassRole" in item["Action"]) == ("iam:PassedToService" in str(item.get("Condition")))
+                assert ("*" in item["Resource"]) == (item["Sid"] == "LogInToRegistry")
+
+
+def test_the_page_on_permissions_has_every_statement():
+    made = parts(of_every_kind(), **EVERYTHING)
+    pushed = deployer_policies(made.target, "local-runner/flights", makes=True).values()
+    elsewhere = deployer_policies(replace(made.target, environment=WITH_IMAGE), None, makes=True).values()
+    roles = [there(made.execution_role).policy, there(made.start_role).policy]
+    page = (PROJECT / "docs" / "PERMISSIONS.md").read_text()
+    sids = {item["Sid"] for policy in (*roles, *pushed, *elsewhere) for item in policy["Statement"]}
+    assert [sid for sid in sids if f"`{sid}`" not in page and not re.fullmatch(r"ListBucket\d+|Table", sid)] == []
+
+
+def test_what_iam_does_not_know_is_found():
+    wrong = {"Sid": "X", "Action": ["s3:HeadObject", "s3:GetObject"], "Resource": ["arn:aws:sqs:eu-west-1:1:x"]}
+    assert list(misnamed({"Statement": [wrong]})) == [
+        "there is no s3:HeadObject",
+        "s3:GetObject is not for arn:aws:sqs:eu-west-1:1:x",
+    ]
+
+
 # ----------------------------------------------------------------------------------------------- CloudFormation
 def linted(template):
     return [str(match) for match in lint(json.dumps(template), config=ManualArgs(regions=["eu-west-1"]))]
@@ -211,7 +314,10 @@ def test_the_linter_finds_what_is_wrong():
 def test_cloudformation_passes_its_linter(settings):
     made = parts(sample(*MANY_STEPS), **settings)
     assert linted(release_template(made, json.dumps(sample(*MANY_STEPS)))) == []
-    assert linted(bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights")) == []
+    policies = deployer_policies(made.target, "local-runner/flights", makes=True)
+    template = bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights", policies=policies)
+    assert linted(template) == []
+    assert linted(policies_template(made.target, policies)) == []
 
 
 def test_the_template_says_what_a_promotion_would_send():
@@ -221,13 +327,16 @@ def test_the_template_says_what_a_promotion_would_send():
     role = resources["ExecutionRole"]["Properties"]
     assert role["Policies"][0]["PolicyDocument"] == there(made.execution_role).policy
     assert json.loads(resources["Pipeline"]["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]) == sample()
+    assert (role["Path"], role["PermissionsBoundary"]) == ("/data/", EVERYTHING["permissions_boundary"])
+    assert role["ManagedPolicyArns"] == EVERYTHING["managed_policies"]
     alert = resources["AlertRule"]["Properties"]
     assert alert["EventPattern"] == json.loads(made.alerts.rule()["EventPattern"])
     assert alert["Targets"] == [made.alerts.rule()["Target"]]
 
 
 def test_bootstrap_leaves_out_what_is_not_the_project_s():
-    made = bootstrap_template(parts(role_arn=TARGET.execution_role_arn), bucket=None, repository=None)
+    supporting = parts(role_arn=TARGET.execution_role_arn)
+    made = bootstrap_template(supporting, bucket=None, repository=None, policies={})
     assert made["Resources"].keys() == {"StartRole"}
     assert "Conditions" not in made
 
@@ -244,6 +353,9 @@ def test_terraform_says_what_a_promotion_would_send(settings):
     assert pipeline["role_arn"] == made.target.execution_role_arn
     for name, role in (("execution", made.execution_role), ("start", made.start_role)):
         block = resources.get("aws_iam_role_policy", {}).get(name)
+        made_role = resources.get("aws_iam_role", {}).get(name, {})
+        assert made_role.get("permissions_boundary") == (settings.get("permissions_boundary") if block else None)
+        assert not block or made_role["path"] == settings.get("role_path", "/")
         assert bool(block) == bool(role and role.wanted)
         assert not block or json.loads(block["policy"]) == there(role).policy
     for blocks in resources.values():
@@ -251,6 +363,8 @@ def test_terraform_says_what_a_promotion_would_send(settings):
             for wanted in block.get("depends_on", []):
                 kind, _, name = wanted.partition(".")
                 assert name in resources[kind]
+    attached = resources.get("aws_iam_role_policy_attachment", {}).values()
+    assert [block["policy_arn"] for block in attached] == settings.get("managed_policies", [])
     starts = "aws_scheduler_schedule" in resources or "start" in resources.get("aws_cloudwatch_event_rule", {})
     assert starts == (made.schedule.desired is not None)
 
@@ -269,7 +383,7 @@ def test_a_schedule_in_terraform():
         "flexible_time_window": {"mode": "FLEXIBLE", "maximum_window_in_minutes": 15},
         "target": {
             "arn": TARGET.pipeline_arn,
-            "role_arn": made.start_role and AWS.arn("iam", "role/Flights-dev-start", region=False),
+            "role_arn": AWS.arn("iam", "role/data/Flights-dev-start", region=False),
             "retry_policy": {"maximum_event_age_in_seconds": 3600, "maximum_retry_attempts": 3},
             "dead_letter_config": {"arn": QUEUE},
             "sagemaker_pipeline_parameters": {

@@ -19,6 +19,7 @@ import boto3
 from botocore import exceptions
 from botocore.config import Config
 
+from local_runner.cloud.account.denied import denied_action
 from local_runner.cloud.account.not_found import CODES, is_not_found
 from local_runner.cloud.account.requests import call_problems
 from local_runner.errors import LocalRunnerError, Problem
@@ -226,7 +227,8 @@ class Aws:
             what = f"AWS does not accept the credentials ({code}). Check them: aws sts get-caller-identity."
         elif code in _DENIED:
             what = (
-                f"AWS does not allow {_PERMISSIONS.get(action, action)} to these credentials: {message or code}\n"
+                f"AWS does not allow {denied_action(message, _PERMISSIONS.get(action, action))} to these credentials: "
+                f"{message or code}\n"
                 "Ask for that permission, or let somebody who has it prepare the account: local-runner bootstrap."
             )
         else:

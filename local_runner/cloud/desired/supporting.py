@@ -81,16 +81,28 @@ def execution_role(
     """The role of the pipeline and its jobs, and what it cannot allow; (None, []) where the environment names one.
 
     ``scheduled`` are the parameters that a schedule or rule gives to each execution. Raises CloudError where the policy
-    is too long for IAM.
+    is too long for IAM, or a statement of the settings has a Sid that it has already.
     """
     if target.environment.role_arn is not None:
         return None, []
-    needs = needs_of(definition, target.environment.parameters, known_before_start(scheduled))
+    given = known_before_start(scheduled)
+    needs = needs_of(definition, target.made_role_arn, target.environment.parameters, given)
     policy = execution_policy(needs, target)
     _refuse_long(policy)
     about = f"What the pipeline {target.names.pipeline_name} and its jobs may do"
-    name = target.names.execution_role
-    return Role(ResourceKind.EXECUTION_ROLE, name, execution_trust(), policy, target.tags, about), gaps(needs)
+    name, environment = target.names.execution_role, target.environment
+    role = Role(
+        ResourceKind.EXECUTION_ROLE,
+        name,
+        execution_trust(),
+        policy,
+        target.tags,
+        about,
+        path=environment.role_path,
+        boundary=environment.permissions_boundary,
+        managed_policies=environment.managed_policies,
+    )
+    return role, gaps(needs)
 
 
 def start_role(target: Target, dead_letter_queue: str | None = None, *, wanted: bool) -> Role:
@@ -103,6 +115,8 @@ def start_role(target: Target, dead_letter_queue: str | None = None, *, wanted: 
         target.tags,
         f"Starts the pipeline {target.names.pipeline_name}",
         wanted=wanted,
+        path=target.environment.role_path,
+        boundary=target.environment.permissions_boundary,
     )
 
 

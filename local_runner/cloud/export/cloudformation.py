@@ -15,6 +15,8 @@ from local_runner.cloud.desired.supporting import SupportingResources
 from local_runner.cloud.resources.alerts import Alerts
 from local_runner.cloud.resources.role import POLICY_NAME, Role
 from local_runner.cloud.schedules.request import DesiredSchedule, with_secrets_as
+from local_runner.cloud.target.names import Names
+from local_runner.cloud.target.target import Target
 from local_runner.secrets import DEFAULT_NAMES, SecretNames
 
 Template = dict[str, Any]
@@ -65,10 +67,17 @@ def _with_references(desired: DesiredSchedule, secret: SecretNames) -> tuple[Des
     return replace(desired, request=with_secrets_as(desired.request, secret, reference)), asked
 
 
-def bootstrap_template(supporting: SupportingResources, *, bucket: str | None, repository: str | None) -> Template:
-    """What an administrator makes once: the roles, ``bucket`` and ``repository`` (None: none to make)."""
-    resources: dict[str, Any] = {}
-    outputs: dict[str, Any] = {}
+def bootstrap_template(
+    supporting: SupportingResources,
+    *,
+    bucket: str | None,
+    repository: str | None,
+    policies: Mapping[str, Mapping[str, Any]],
+) -> Template:
+    """What an administrator makes once: the roles, ``bucket`` and ``repository`` (None: none to make), and the policies
+    of those who plan, promote and operate.
+    """
+    resources, outputs = _policies(policies, supporting.target.names)
     for name, role, setting in (
         ("ExecutionRole", supporting.execution_role, "role_arn of the environment"),
         ("StartRole", supporting.start_role, "role_arn of the environment's schedule"),
@@ -96,6 +105,29 @@ def bootstrap_template(supporting: SupportingResources, *, bucket: str | None, r
     return {**template, "Outputs": outputs} if outputs else template
 
 
+def policies_template(target: Target, policies: Mapping[str, Mapping[str, Any]]) -> Template:
+    """The policies of those who plan, promote and operate, for whom a promotion makes all else."""
+    resources, outputs = _policies(policies, target.names)
+    about = f"What plans, promotes and operates the pipeline {target.names.pipeline_name} may do"
+    return {**_template(about, resources), "Outputs": outputs}
+
+
+def _policies(policies: Mapping[str, Mapping[str, Any]], names: Names) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The policies as resources of a template, and their ARNs as its outputs."""
+    resources = {
+        f"{purpose.title()}Policy": {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {"ManagedPolicyName": names.policy(purpose), "PolicyDocument": policy},
+        }
+        for purpose, policy in policies.items()
+    }
+    outputs = {
+        f"{name}Arn": {"Description": f"for whoever may {name.removesuffix('Policy').lower()}", "Value": {"Ref": name}}
+        for name in resources
+    }
+    return resources, outputs
+
+
 def _template(description: str, resources: dict[str, Any]) -> Template:
     return {"AWSTemplateFormatVersion": "2010-09-09", "Description": f"{description}.", "Resources": resources}
 
@@ -106,7 +138,10 @@ def _role(role: Role) -> dict[str, Any]:
         "Properties": {
             "RoleName": role.name,
             "Description": role.description,
+            "Path": role.path,
             "AssumeRolePolicyDocument": role.trust,
+            **({"PermissionsBoundary": role.boundary} if role.boundary else {}),
+            **({"ManagedPolicyArns": list(role.managed_policies)} if role.managed_policies else {}),
             "Policies": [{"PolicyName": POLICY_NAME, "PolicyDocument": role.policy}],
             "Tags": _tags(role.tags),
         },

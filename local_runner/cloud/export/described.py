@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from local_runner.cloud.account.aws import Aws
+from local_runner.cloud.account.aws import Aws, CloudError
 from local_runner.cloud.desired.release import desired_release
 from local_runner.cloud.desired.supporting import SupportingResources, supporting_resources
+from local_runner.cloud.iam.deployer import MOST_CHARACTERS, deployer_policies
 from local_runner.cloud.release.model import DesiredRelease, with_image
 from local_runner.cloud.target.environment import Environment
 from local_runner.cloud.target.region import region_of
@@ -44,6 +46,21 @@ class Described:
     def repository(self) -> str | None:
         """The ECR repository to make, where the project's image is pushed to one."""
         return self.desired.image.repository if self.desired.image else None
+
+    def policies(self, *, makes: bool) -> dict[str, dict[str, Any]]:
+        """What those who plan, promote and operate may do. ``makes``: a promotion makes roles, bucket and repository.
+
+        Raises CloudError where one is too long for IAM.
+        """
+        found = deployer_policies(self.desired.target, self.repository, makes=makes)
+        for purpose, policy in found.items():
+            length = len(json.dumps(policy, separators=(",", ":")))
+            if length > MOST_CHARACTERS:
+                raise CloudError(
+                    f"The policy to {purpose} would have {length} characters, and IAM takes {MOST_CHARACTERS}. "
+                    "Give the environment a shorter name, or the pipeline."
+                )
+        return found
 
 
 def describe(project: Project, environment: Environment, image_uri: str | None = None) -> Described:

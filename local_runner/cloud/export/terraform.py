@@ -86,10 +86,17 @@ def _after(block: Block, resources: Mapping[str, Block], role: str) -> Block:
 
 
 def _role(name: str, role: Role, tags: Mapping[str, str]) -> dict[str, Block]:
+    attached = {
+        f"{name}_{number}": {"role": role.name, "policy_arn": arn, "depends_on": [f"aws_iam_role.{name}"]}
+        for number, arn in enumerate(role.managed_policies, 1)
+    }
     return {
+        **({"aws_iam_role_policy_attachment": attached} if attached else {}),
         "aws_iam_role": {
             name: {
                 "name": role.name,
+                "path": role.path,
+                **({"permissions_boundary": role.boundary} if role.boundary else {}),
                 "description": role.description,
                 "assume_role_policy": json.dumps(role.trust),
                 "tags": dict(tags),

@@ -1,4 +1,4 @@
-"""Which S3 prefixes, images and resources a definition names, as far as they are known before it runs. No I/O.
+"""Which S3 prefixes, images, keys and resources a definition names, as far as they are known before it runs. No I/O.
 
 A location may be an expression: the text of its beginning that is the same in every execution is what a policy allows
 (``Join("/", [ProcessedData, "executions", PipelineExecutionId])`` -> ``s3://bucket/processed/executions/``).
@@ -7,7 +7,7 @@ A location may be an expression: the text of its beginning that is the same in e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ _ECR_URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[^:@]+)(?:[:@].*)?"
 )
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
-_URI_KEY = re.compile(r"(?:Uri|Url|Path)s?$")
+_NAMES_A_PLACE = re.compile(r"(?:Uri|Url|Path|RoleArn|KmsKeyId)s?$")
+_MANIFEST = re.compile(r"(?:Augmented)?ManifestFile")
 _WRITTEN = re.compile(r"(?:Output|Checkpoint|DebugHook|Profiler|TensorBoard|Monitoring)\w*(?:\.|\[|$)")
 
 
@@ -43,42 +44,68 @@ class Repository:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the steps touch. ``unknown`` are sentences on what cannot be known before an execution."""
+    """What the steps touch. ``unknown`` are sentences on what cannot be known before an execution.
+
+    ``run_types`` are those of the steps whose jobs have the role, and none of their own; ``job_names`` are types of
+    steps with beginnings of their jobs' names. ``keys`` are KMS keys as the API takes them: by id, by ARN, by alias, or
+    by the ARN of an alias. ``network``: a job is in a VPC. ``keeps_trials``: an execution is kept as a trial of an
+    experiment.
+    """
 
     reads: tuple[Location, ...]
     writes: tuple[Location, ...]
     repositories: tuple[Repository, ...]
     roles: tuple[str, ...]
     step_types: tuple[str, ...]
+    run_types: tuple[str, ...]
     functions: tuple[str, ...]
     queues: tuple[str, ...]
-    job_names: tuple[str, ...]
+    job_names: tuple[tuple[str, str], ...]
+    keys: tuple[str, ...]
+    network: bool
+    keeps_trials: bool
     unknown: tuple[str, ...]
 
 
 def needs_of(
     definition: PipelineDefinition,
+    role: str,
     parameters: Mapping[str, ParameterValue],
     scheduled: Mapping[str, ParameterValue] | None = None,
 ) -> Needs:
-    """What the definition's steps touch, in executions with these values of its parameters and with its defaults.
+    """What the definition's steps touch as ``role`` (an ARN), in executions with these values and with its defaults.
 
     ``parameters`` replace the defaults; ``scheduled`` are what a schedule starts it with, over those.
     """
     usual = {p.name: p.default for p in definition.parameters if p.default is not None} | dict(parameters)
     values = usual | dict(scheduled or {})
     reads, writes, images, roles = set[Location](), set[Location](), set[Repository](), set[str]()
-    unknown: list[str] = []
+    keys, unknown, network, run_types = set[str](), list[str](), False, set[str]()
     for step in definition.steps:
-        for where, text, value in (*_texts(step, values | usual), *_texts(step, values)):
+        texts = [*_texts(step, values | usual), *_texts(step, values)]
+        named = {text for where, text, _ in texts if where.endswith("RoleArn") and _ROLE_ARN.fullmatch(text)}
+        roles |= named
+        places = {
+            (where, Location(place.bucket, place.key)) for where, text, _ in texts if (place := place_named(text))
+        }
+        written = {place for where, place in places if _WRITTEN.search(where)}
+        if named and role not in named:
+            # What its job touches is the other role's; the pipeline itself reads its property files.
+            reads |= written if step.property_files else set()
+            continue
+        run_types.add(step.type)
+        writes |= written
+        reads |= {place for where, place in places if not _WRITTEN.search(where)}
+        for where, text, value in texts:
+            network = network or ".VpcConfig." in where
             if image := _ECR_URI.fullmatch(text):
                 images.add(Repository(image["account"], image["region"], image["name"]))
-            elif _ROLE_ARN.fullmatch(text):
-                roles.add(text)
-            elif place := place_named(text):
-                found = Location(place.bucket, place.key)
-                (writes if _WRITTEN.search(where) else reads).add(found)
-            elif not text and _URI_KEY.search(where) and isinstance(value, GetParameter):
+            elif text and where.endswith("KmsKeyId"):
+                keys.add(text)
+            elif where.endswith(".S3DataType") and _MANIFEST.fullmatch(text):
+                uri = where.removesuffix("S3DataType") + "S3Uri"
+                unknown.append(f"{uri} is a manifest, and the objects that it lists are known when it is read")
+            elif not text and _NAMES_A_PLACE.search(where) and isinstance(value, GetParameter):
                 unknown.append(f"{where} is the parameter {value.name}, which has no value before an execution")
     steps = definition.steps
     return Needs(
@@ -87,9 +114,13 @@ def needs_of(
         repositories=tuple(sorted(images, key=str)),
         roles=tuple(sorted(roles)),
         step_types=tuple(sorted({step.type for step in steps})),
+        run_types=tuple(sorted(run_types)),
         functions=tuple(sorted({step.function_arn for step in steps if step.function_arn})),
         queues=tuple(sorted(filter(None, (_queue_arn(step) for step in steps)))),
-        job_names=tuple(sorted(_job_names(definition, values))),
+        job_names=tuple(sorted(set(_job_names(steps, values)))),
+        keys=tuple(sorted(keys)),
+        network=network,
+        keeps_trials=definition.keeps_trials,
         unknown=tuple(dict.fromkeys(unknown)),
     )
 
@@ -153,9 +184,13 @@ def _queue_arn(step: Step) -> str | None:
     return f"arn:{'aws-cn' if match[2] else 'aws'}:sqs:{match[1]}:{match[3]}:{match[4]}" if match else None
 
 
-def _job_names(definition: PipelineDefinition, values: Mapping[str, ParameterValue | None]) -> set[str]:
-    """Beginnings of the names that steps give their jobs themselves (the SDK's custom job prefix)."""
+def _job_names(steps: Sequence[Step], values: Mapping[str, ParameterValue | None]) -> Generator[tuple[str, str]]:
+    """Each type with a beginning of its jobs' names: the one that the step gives (the SDK's custom job prefix), else
+    the service's, which names a job pipelines-<execution id>-<step>-<random>.
+    """
     keys = ("ProcessingJobName", "TrainingJobName", "TransformJobName", "HyperParameterTuningJobName", "ModelName")
-    return {
-        beginning(step.arguments[key], values)[0] for step in definition.steps for key in keys if key in step.arguments
-    } - {""}
+    for step in steps:
+        # A Transform step's ModelName is that of the model that it reads.
+        own = [key for key in keys if key in step.arguments and (key != "ModelName" or step.type == "Model")]
+        given = beginning(step.arguments[own[0]], values)[0] if own else ""
+        yield step.type, given or "pipelines-"

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$")]
+PolicyArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+$")]
+KeyArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+$")]
+RolePath = Annotated[str, StringConstraints(pattern=r"^/([\w+=,.@-]+/)*$", max_length=512)]
 Tag = Annotated[str, StringConstraints(max_length=256)]
 
 
@@ -63,6 +66,19 @@ class NetworkSettings(_Table):
     encrypt_traffic: bool = False
 
 
+class StatementSettings(_Table):
+    """``[[environments.NAME.policy_statements]]``: a statement of an IAM policy, in IAM's own words.
+
+    Limits: IAM user guide, "IAM JSON policy element reference" (a Sid is letters and digits, one in its policy).
+    """
+
+    Sid: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$")]
+    Effect: Literal["Allow", "Deny"] = "Allow"
+    Action: Text | tuple[Text, ...]
+    Resource: Text | tuple[Text, ...]
+    Condition: Mapping[Text, Mapping[Text, Any]] | None = None
+
+
 class Environment(_Table):
     """Where a release goes. ``name`` is the table's. None stands for a default that the account decides:
 
@@ -72,6 +88,10 @@ class Environment(_Table):
     is an image that is built elsewhere, so that none is pushed. ``instance_type`` and ``instance_count`` become the
     defaults of the parameters ``ProcessingInstanceType`` and ``ProcessingInstanceCount``; ``parameters`` those of
     others.
+
+    Of the roles that are made: ``role_path`` and ``permissions_boundary`` are both roles'; the execution role may also
+    do what ``policy_statements`` and ``managed_policies`` say, and decrypt with ``kms_key_arns``, the keys of buckets
+    that steps read.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,19}$")]
@@ -87,6 +107,11 @@ class Environment(_Table):
     instance_type: Text | None = None
     instance_count: Annotated[int, Field(ge=1, le=100)] | None = None
     kms_key_id: Text | None = None
+    kms_key_arns: tuple[KeyArn, ...] = ()
+    policy_statements: tuple[StatementSettings, ...] = ()
+    managed_policies: tuple[PolicyArn, ...] = ()
+    permissions_boundary: PolicyArn | None = None
+    role_path: RolePath = "/"
     network: NetworkSettings = NetworkSettings()
     schedule: ScheduleSettings | None = None
     alerts: AlertSettings | None = None

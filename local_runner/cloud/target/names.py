@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _SCHEDULE_NAME = 64
 _ROLE_NAME = 64
+_POLICY_NAME = 128
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Names:
     def start_role(self) -> str:
         """The role with which the schedule or rule starts the pipeline."""
         return fitted(f"{self.pipeline_name}-start", _ROLE_NAME)
+
+    def policy(self, purpose: str) -> str:
+        """The managed policy of those who plan, promote or operate (IAM: at most 128 characters)."""
+        return fitted(f"{self.pipeline_name}-{purpose}", _POLICY_NAME)
 
     @property
     def alert_rule(self) -> str:

@@ -75,15 +75,12 @@ class Target:
     @property
     def made_role_arn(self) -> str:
         """The ARN of the execution role that is made where the environment names none."""
-        return self.aws.arn("iam", f"role/{self.names.execution_role}", region=False)
+        return self._role_arn(self.names.execution_role)
 
     @property
     def start_role_arn(self) -> str:
         """The ARN of the role that is made for what starts the pipeline, where the schedule names none."""
-        return self.aws.arn("iam", f"role/{self.names.start_role}", region=False)
+        return self._role_arn(self.names.start_role)
 
-    @property
-    def kms_key_arn(self) -> str | None:
-        """The ARN of the KMS key, which is given as an ARN or as an id (an alias is not enough for a policy)."""
-        key = self.environment.kms_key_id
-        return key if key is None or key.startswith("arn:") else self.aws.arn("kms", f"key/{key}")
+    def _role_arn(self, name: str) -> str:
+        return self.aws.arn("iam", f"role{self.environment.role_path}{name}", region=False)

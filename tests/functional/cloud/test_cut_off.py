@@ -1,15 +1,19 @@
 """A program that dies right after any of its writes: the next run ends where one clean run does, with nothing twice."""
 
+import json
+
 import pytest
 from support import cloud_samples as samples
 from support.cloud_samples import QUEUE, SCHEDULE
 
 from local_runner.cloud.account.aws import Aws
 from local_runner.cloud.change.models import deletions_last
+from local_runner.cloud.resources.role import attached_policies
 
 ALERTS = {"email": "on-call@example.com"}
 RULE = {"kind": "rule", "expression": "rate(1 day)", "parameters": {"Day": "$.time"}}
 FIRST = {"schedule": {**SCHEDULE, "dead_letter_queue": QUEUE}, "alerts": ALERTS}
+LIMITS = "arn:aws:iam::123456789012:policy/limits"
 STORIES = {
     "first": [FIRST],
     "changed": [
@@ -18,6 +22,7 @@ STORIES = {
     ],
     "another-kind": [FIRST, {"schedule": RULE, "alerts": ALERTS}],
     "back-again": [{"schedule": RULE}, FIRST],
+    "limited": [FIRST, {**FIRST, "permissions_boundary": LIMITS, "managed_policies": [LIMITS]}],
     "taken-away": [FIRST, {"schedule": None, "alerts": None}],
 }
 READS = ("get_", "list_", "describe_")
@@ -65,6 +70,8 @@ def state(aws):
         role["RoleName"]: (
             role["AssumeRolePolicyDocument"],
             aws.call("iam", "get_role", RoleName=role["RoleName"])["Role"]["Tags"],
+            aws.call("iam", "get_role", RoleName=role["RoleName"])["Role"].get("PermissionsBoundary"),
+            attached_policies(aws, role["RoleName"]),
             [
                 aws.call("iam", "get_role_policy", RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
                 for name in aws.call("iam", "list_role_policies", RoleName=role["RoleName"])["PolicyNames"]
@@ -93,6 +100,8 @@ def state(aws):
 def tell(aws, story, lives=-1):
     """Plays a story, in whose last promotion the process dies after ``lives`` writes: did it, and what is there."""
     previous = None
+    nothing = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
+    aws.call("iam", "create_policy", PolicyName="limits", PolicyDocument=json.dumps(nothing))
     for settings in story[:-1]:
         previous = promote(aws, settings, previous)[1]
     aws.lives, died = lives, False

@@ -7,11 +7,12 @@ the blocking of public access; there, the linter of test_cloud_documents.py has 
 import ast
 import json
 
-from support.cloud_samples import BUCKET, NAMES, parts, sample
+from support.cloud_samples import ACCOUNT, BUCKET, NAMES, parts, sample
 from support.values import there
 
 from local_runner.cloud.change.fields import field_changes
 from local_runner.cloud.export.cloudformation import bootstrap_template, release_template
+from local_runner.cloud.iam.deployer import deployer_policies
 from local_runner.cloud.resources.rule import find_rule
 
 SETTINGS = {"alerts": {"email": "on-call@example.com"}}
@@ -48,8 +49,17 @@ def test_after_an_export_is_deployed_there_is_nothing_to_promote(aws):
 
 def test_what_bootstrap_makes(aws):
     made = parts(**SETTINGS)
-    outputs = deploy(aws, bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights"))
-    assert outputs == {"ExecutionRoleArn": made.target.execution_role_arn, "StartRoleArn": made.target.start_role_arn}
+    policies = deployer_policies(made.target, "local-runner/flights", makes=False)
+    template = bootstrap_template(made, bucket=BUCKET, repository="local-runner/flights", policies=policies)
+    outputs = deploy(aws, template)
+    assert outputs == {
+        "ExecutionRoleArn": made.target.execution_role_arn,
+        "StartRoleArn": made.target.start_role_arn,
+        **{
+            f"{name}PolicyArn": f"arn:aws:iam::{ACCOUNT}:policy/Flights-dev-{name.lower()}"
+            for name in ("Plan", "Promote", "Operate")
+        },
+    }
     assert policy_of(aws, NAMES.execution_role) == there(made.execution_role).policy
     role = aws.call("iam", "get_role", RoleName=NAMES.execution_role)["Role"]
     assert {"Key": "local-runner:project", "Value": "Flights"} in role["Tags"]

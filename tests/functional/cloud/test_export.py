@@ -65,8 +65,13 @@ def test_documents_of_the_project(command, project):
     printed = command("bootstrap", "--env", "prod", "--print", by=local_runner)
     assert printed.returncode == 0, printed.stderr
     roles = json.loads(printed.stdout)
-    assert roles["Resources"].keys() == {"ExecutionRole", "StartRole", "Bucket", "Repository"}
+    policies = {"PlanPolicy", "PromotePolicy", "OperatePolicy"}
+    assert roles["Resources"].keys() == {"ExecutionRole", "StartRole", "Bucket", "Repository"} | policies
     assert linted(roles) == []
+    alone = json.loads(command("bootstrap", "--env", "prod", "--print", "--policies").stdout)
+    assert alone["Resources"].keys() == policies
+    assert "iam:CreateRole" in json.dumps(alone)
+    assert "iam:CreateRole" not in json.dumps(roles)
 
     written = command("export", "--env", "prod", "-o", "release.json", by=local_runner)
     assert written.returncode == 0, written.stderr

@@ -30,6 +30,7 @@ from support.promotion import (
     promoted,
     release,
 )
+from support.service_calls import Execution, refused, start_asks, unused
 
 from local_runner.cloud.account.aws import Aws, AwsError, CloudError
 from local_runner.cloud.change.models import Change
@@ -57,6 +58,7 @@ def test_the_first_promotion_makes_everything_and_the_second_nothing(aws, tmp_pa
     assert len(aws.calls) <= 24, aws.calls
     found = account(aws)
     definition = json.loads(found["pipeline"][0])
+    assert_in_use(aws, definition, desired.target)
     text = json.dumps(definition)
     assert IMAGE in text
     assert "local/processing" not in text
@@ -66,6 +68,17 @@ def test_the_first_promotion_makes_everything_and_the_second_nothing(aws, tmp_pa
     assert json.loads(record["definition"]) == definition
     assert all(uri.removeprefix(f"s3://{BUCKET}/") in found["objects"] for uri in record["code"].values())
     assert f"{PREFIX}/promotion.lock" not in found["objects"]
+
+
+def assert_in_use(aws, definition, target):
+    """The roles in the account allow what the service asks of them for the example, and nothing that it does not."""
+    execution = Execution(definition, target, {"ProcessingDate": "2026-01-01"})
+    asks = [*execution.asks, *start_asks(target, target.start_role_arn)]
+    roles = {target.execution_role_arn: target.names.execution_role, target.start_role_arn: target.names.start_role}
+    for arn, name in roles.items():
+        policy = aws.call("iam", "get_role_policy", RoleName=name, PolicyName="local-runner")["PolicyDocument"]
+        assert refused(asks, {arn: [policy]}) == []
+        assert [line for line in unused(asks, arn, policy) if not line.startswith(("Read", "ListBucket"))] == []
 
 
 def test_what_the_service_would_refuse_of_the_schedules_values_is_told_before_any_write(aws, tmp_path):

@@ -1,6 +1,7 @@
 """Roles and alerts against the emulator: made, changed where they drifted, taken away, and never somebody else's."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from support.values import there
 
 from local_runner.cloud.account.aws import AwsError, CloudError
 from local_runner.cloud.account.retry import retry_until_assumable
+from local_runner.cloud.resources.role import attached_policies
 
 ROLE = NAMES.execution_role
 ALERTS = {"email": "on-call@example.com"}
@@ -99,6 +101,38 @@ def test_a_role_that_is_given_is_not_made():
     parts = samples.parts(role_arn=arn, schedule={**samples.SCHEDULE, "role_arn": arn})
     assert (parts.execution_role, parts.start_role, parts.target.execution_role_arn) == (None, None, arn)
     assert there(parts.schedule.desired).request["Target"]["RoleArn"] == arn
+
+
+def test_a_role_s_boundary_and_managed_policies(aws):
+    """Attached where they are missing; what others attached stays, until the role itself goes."""
+    nothing = {"Effect": "Deny", "Action": "*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [nothing]})
+    made = [aws.call("iam", "create_policy", PolicyName=name, PolicyDocument=policy) for name in ("a", "b", "limits")]
+    a, b, limits = (one["Policy"]["Arn"] for one in made)
+    promote(aws, execution_role)
+    aws.call("iam", "attach_role_policy", RoleName=ROLE, PolicyArn=b)
+    settings = {"managed_policies": [a], "permissions_boundary": limits}
+    (change,) = promote(aws, execution_role, **settings)
+    assert {(field.path, field.before) for field in change.fields} == {
+        ("PermissionsBoundary", None),
+        ("ManagedPolicies", None),
+    }
+    assert promote(aws, execution_role, **settings) == []
+    role = aws.call("iam", "get_role", RoleName=ROLE)["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == limits
+    assert attached_policies(aws, ROLE) == [a, b]
+    assert promote(aws, execution_role) == [], "nothing that is not in the settings any more is widened or taken away"
+    with pytest.raises(CloudError, match=r"with the path /, and IAM cannot change it to /data/"):
+        plan(aws, execution_role, role_path="/data/")
+    gone = replace(there(samples.parts().execution_role), wanted=False)
+    for change in gone.plan(aws):
+        change.apply(aws)
+        change.apply(aws)
+    assert aws.call("iam", "list_roles")["Roles"] == []
+    promote(aws, execution_role, **settings, role_path="/data/")
+    role = aws.call("iam", "get_role", RoleName=ROLE)["Role"]
+    assert (role["Path"], role["PermissionsBoundary"]["PermissionsBoundaryArn"]) == ("/data/", limits)
+    assert promote(aws, execution_role, **settings, role_path="/data/") == []
 
 
 def test_the_start_role_goes_with_the_schedule(aws):
