@@ -16,6 +16,7 @@ import click
 from local_runner.cli.options import (
     Command,
     PairType,
+    ask,
     break_lock_option,
     env_option,
     project_here,
@@ -257,7 +258,7 @@ def rollback(env: str, state: Path, number: int | None, yes: bool, break_lock: b
     for change in changes:
         show(f"  {change.action} {change.resource} {change.name}: {change.summary}")
     if not yes:
-        click.confirm("Go on?", abort=True, err=True)
+        ask("Go on?")
     record = restore(target, found, break_lock=break_lock)
     show(f"Release {record.number} is what release {record.restores} was.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from local_runner.errors import EXIT_FAILED
 from local_runner.names import is_text
 
 if TYPE_CHECKING:
@@ -160,6 +161,18 @@ def parameter_options(command: Command) -> Command:
         multiple=True,
         help="A pipeline parameter (repeatable).",
     )(command)
+
+
+def ask(question: str) -> None:
+    """Go on only where somebody says yes. No ends the command with exit code 1.
+
+    Raises UsageError where nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked here. Look at what is planned above, then repeat with --yes.")
+    if not click.confirm(question, err=True):
+        say("Nothing was changed.")
+        sys.exit(EXIT_FAILED)
 
 
 def selection_options(command: Command) -> Command:

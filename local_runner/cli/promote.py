@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_runner.cli.options import Command, break_lock_option, env_option, project_here, say, show, state_option
+from local_runner.cli.options import Command, ask, break_lock_option, env_option, project_here, say, show, state_option
 
 if TYPE_CHECKING:
     from local_runner.cloud.operations.promote import Gate, Options, ReleasePlan
@@ -112,7 +112,6 @@ def promote(
       local-runner promote
       local-runner promote --env prod --yes
     """
-    from local_runner.cloud.account.aws import CloudError
     from local_runner.cloud.operations.promote import UnverifiedError, apply, plan_release
     from local_runner.cloud.release.lock import drop_left_lock
 
@@ -128,9 +127,7 @@ def promote(
         drop_left_lock(prepared.desired.target)
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise CloudError("Nobody can be asked here. Look at the plan above, then repeat with --yes.")
-        click.confirm(f"\nMake these changes in the account {prepared.desired.target.aws.account}?", abort=True)
+        ask(f"\nMake these changes in the account {prepared.desired.target.aws.account}?")
     done = apply(planned, prepared.desired, prepared.options, break_lock=break_lock)
     seconds = time.monotonic() - began
     show(f"\nRelease {done.number} of {prepared.desired.target.names.pipeline_name} is in place ({seconds:.1f} s).")

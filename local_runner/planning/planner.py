@@ -134,7 +134,7 @@ class _Planning:
         self.selected: set[str] = set(self.steps)
         self.sources: dict[str, Path] = {}
         self.data = request.data
-        self.writers = Writers()
+        self.writers, self.unselected = Writers(), Writers()
         self.ignored: dict[str, list[str]] = {}
         self.moving: list[str] = []
         self.faults: Mapping[str, tuple[ServiceException, ...]] = {}
@@ -175,6 +175,9 @@ class _Planning:
                 later = dict.fromkeys((output.name for output in step.output_parameters), Deferred(reason))
                 scope = scope.with_step(name, {"OutputParameters": later})
         self.map_outputs(scope)
+        for name in self.steps.keys() - self.selected:
+            if (kind := JOB_KINDS.get(self.steps[name].type)) and requests[name]:
+                self.unselected.add(name, kind.writes(requests[name]))
         jobs = {name: self.job(self.steps[name], requests[name], scope) for name in order if name in self.selected}
         ancestors = self.ancestors(order)
         for name, request in requests.items():
@@ -316,7 +319,12 @@ class _Planning:
         if any(self.steps[name].type in FUNCTION_KINDS for name in before):
             return  # a function may write anything to the local S3: the step will find it there, or fail
         writer = next((name for name in writers if self.can_wait(step, name)), None)
-        if writer:
+        if left_out := [name for name in self.unselected.of(uri) if name != step.name]:
+            what = f"step '{step.name}' reads {uri}, which step '{left_out[0]}' writes, and that is not selected."
+            remedy = f"Select '{left_out[0]}' too, or run the pipeline once, whose outputs are then gone on from."
+            if self.request.execution_id not in uri:
+                remedy = f"{remedy[:-1]}, or map it: --map {uri}=DIR."
+        elif writer:
             self.advised[step.name].add(writer)
             what = f"step '{step.name}' reads {uri}, which step '{writer}' writes, but does not wait for it."
             remedy = f"Refer to that step's output in place of the URI, or add '{writer}' to its DependsOn."

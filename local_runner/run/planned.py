@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from local_runner.definition.references import did_you_mean
 from local_runner.errors import InvalidPipelineError, SettingsError
 from local_runner.execution.functions.settings import configured
 from local_runner.jsontext import value_text
@@ -78,7 +79,19 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
         )
     except InvalidPipelineError as error:
         raise InvalidPipelineError(error.target, secrets.masked_problems(error.problems)) from None
+    if request.target is None:
+        plan = replace(plan, notes=(*plan.notes, *_unknown_settings(loaded.definition, settings)))
     return PlannedRun(request, loaded, plan, storage.with_sources(plan.sources))
+
+
+def _unknown_settings(definition: PipelineDefinition, settings: Settings) -> list[str]:
+    """What ``[local.parameters]`` names and the project's own pipeline has not."""
+    names = [parameter.name for parameter in definition.parameters]
+    unknown = [name for name in settings.local.parameters if name not in names]
+    return [
+        f"[local.parameters] names {name}, and the pipeline has no such parameter. {did_you_mean(name, names)}".rstrip()
+        for name in unknown
+    ]
 
 
 def _given_parameters(
@@ -88,6 +101,13 @@ def _given_parameters(
     kept = _kept_parameters(selected, definition, settings, request.parameters, secrets)
     parameters = {**{name: value_text(value) for name, value in kept.items()}, **request.parameters}
     if request.date is not None:
+        names = [parameter.name for parameter in definition.parameters]
+        if settings.local.date_parameter not in names:
+            raise SettingsError(
+                f"--date sets the parameter '{settings.local.date_parameter}', and the pipeline has none of that name. "
+                f"It has {', '.join(names) or 'none'}. Name the right one as 'date_parameter' of [local] in "
+                "local_runner.toml, or give it by -p NAME=VALUE."
+            )
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     return parameters

@@ -249,7 +249,16 @@ def test_a_selection_runs_alone_on_what_lies_there() -> None:
 
 def test_what_unselected_steps_write_must_be_there() -> None:
     (problem,) = problems_of(pipeline(*chain("A", "B")), steps=("B",))
-    assert "step 'B' reads s3://b/A, which no earlier step writes" in problem
+    assert "step 'B' reads s3://b/A, which step 'A' writes, and that is not selected. Select 'A' too" in problem
+    assert "--map s3://b/A=DIR" in problem
+
+
+def test_what_only_this_execution_would_have_is_not_to_be_mapped() -> None:
+    here = {"Std:Join": {"On": "/", "Values": ["s3://b", get("Execution.PipelineExecutionId")]}}
+    steps = processing("A", outputs={"o": here}), processing("B", inputs={"i": output_of("A", "o")})
+    (problem,) = problems_of(pipeline(*steps), steps=("B",))
+    assert "which step 'A' writes, and that is not selected" in problem
+    assert "--map" not in problem
 
 
 def test_a_selected_condition_keeps_its_branches_and_reads_files_that_are_there() -> None:
@@ -281,7 +290,7 @@ def test_data_for_no_such_output_is_a_problem_beside_the_others(tmp_path: Path) 
     assert len(found) == 3
     assert found[0] == "data A.oud: is no S3 URI and no output of a step that is not selected. Did you mean 'A.out'?"
     assert found[1].startswith("data B.out: is no S3 URI")
-    assert "step 'B' reads s3://b/A, which no earlier step writes" in found[2]
+    assert "step 'B' reads s3://b/A, which step 'A' writes, and that is not selected" in found[2]
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])

@@ -76,7 +76,7 @@ def _run(attempt: Attempt, job: ProcessingJob, looked: Looked | None) -> Ended:
         started = timestamp()
         with feeding(staged) as faults, uploading(staged, storage), leaving_room(work, resources.stop) as room:
             result = resources.engine.run(staged, on_line, room.stop)
-        if room.fault:
+        if room.fault and (result.stopped or result.succeeded):  # what failed by itself has a reason of its own
             faults, result = [*faults, room.fault], replace(result, stopped="")
         ended = timestamp()
     if recording:

@@ -489,9 +489,10 @@ def test_a_rollback_brings_definition_and_schedule_back_as_a_new_release(promote
     first = state_of(aws)
     promote_another(aws, 2, 7, "cron(0 7 * * ? *)")
     second = state_of(aws)
-    refused = run("rollback", text="n\n")
-    assert refused.exit_code == 1
+    refused = run("rollback", text="y\n")  # nobody is asked where there is no terminal
+    assert refused.exit_code == 2
     assert "Back from release 2 to 1" in refused.output
+    assert "repeat with --yes" in refused.output
     assert state_of(aws) == second
     done = run("rollback", "--yes")
     assert done.exit_code == 0, done.output

@@ -55,6 +55,20 @@ def test_a_promotion_from_plan_to_plan(command, aws):
     assert "There now: release 1, of 20" in again.stdout
 
 
+def test_no_is_an_answer(command, aws):
+    terminal, end = os.openpty()
+    line = [*PROGRAM, "promote", "--allow-unverified", "a test", "--image-uri", IMAGE, "--state", command.state]
+    process = subprocess.Popen(
+        line, stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT, env=environment(**REGION)
+    )
+    os.write(terminal, b"n\n")
+    _, said = process.communicate(timeout=120)
+    os.close(terminal)
+    os.close(end)
+    assert (process.returncode, b"Nothing was changed." in said) == (1, True), said
+    assert aws.call("s3", "list_buckets")["Buckets"] == []
+
+
 def killed_at(proxy, command, what):
     """A promotion that is killed (SIGKILL) while a call that ``what`` is true of is under way."""
     proxy.rule = lambda call: HANG if what(call) else None
