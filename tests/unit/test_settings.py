@@ -183,3 +183,21 @@ def test_no_file_does_more_than_be_refused(tmp_path_factory: pytest.TempPathFact
         error.message.encode()
     else:
         str(read).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('image_ur = "x"', "environments.dev.image_ur: there is no such setting. Did you mean 'image_uri'?"),
+        (
+            "schedule = {zzz = 1}",
+            "dev.schedule.zzz: there is no such setting. There are kind, expression,",
+        ),
+        ("network = {subnet = []}", "network.subnet: there is no such setting. Did you mean 'subnets'?"),
+    ],
+)
+def test_a_setting_of_an_environment_that_is_not_there(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "local_runner.toml").write_text(f"[environments.dev]\n{line}\n")
+    with pytest.raises(SettingsError) as found:
+        load_environment(tmp_path, "dev")
+    assert said in found.value.message

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.environment import AlertSettings, Environment, NetworkSettings, ScheduleSettings
+from local_runner.definition.references import did_you_mean
 from local_runner.errors import SettingsError
 from local_runner.settings import SETTINGS_FILE, read_tables
+
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "": Environment,
+    "alerts": AlertSettings,
+    "network": NetworkSettings,
+    "schedule": ScheduleSettings,
+}
+"""The tables of an environment, by their path below it."""
 
 
 def load_environment(root: Path, name: str) -> Environment:
@@ -28,8 +39,17 @@ def load_environment(root: Path, name: str) -> Environment:
             raise SettingsError(f"{path}: environments.{name} is not a table. Write [environments.{name}].")
         return Environment.model_validate({**cast("dict[str, Any]", table), "name": name})
     except ValidationError as error:
-        lines = [f"  environments.{name}.{_where(item['loc'])}: {item['msg']}." for item in error.errors()]
+        lines = [f"  environments.{name}.{_where(item['loc'])}: {_what(item)}" for item in error.errors()]
         raise SettingsError(f"{path} has {len(lines)} problem(s):\n" + "\n".join(sorted(lines))) from None
+
+
+def _what(error: ErrorDetails) -> str:
+    """What is wrong with a setting; of one that there is not, which ones there are."""
+    if error["type"] != "extra_forbidden":
+        return f"{error['msg']}."
+    *path, key = error["loc"]
+    known = [name for name in _TABLES[".".join(map(str, path))].model_fields if name != "name"]
+    return f"there is no such setting. {did_you_mean(str(key), known) or 'There are ' + ', '.join(known) + '.'}"
 
 
 def _where(location: tuple[int | str, ...]) -> str:
