@@ -178,6 +178,11 @@ def ask(question: str) -> None:
 def selection_options(command: Command) -> Command:
     """The options that say which steps of a pipeline run."""
     for option in (
+        click.option(
+            "--allow-mixed",
+            is_flag=True,
+            help="Go on from an execution that had other values of parameters that its outputs depend on.",
+        ),
         click.option("--to", "end", metavar="STEP", multiple=True, help="Run this step and all that lead to it."),
         click.option("--from", "start", metavar="STEP", multiple=True, help="Run this step and all that follow it."),
         click.option("--only", metavar="STEP", multiple=True, help="Run this step and no others (repeatable)."),
@@ -222,7 +227,7 @@ def request_of(options: Mapping[str, Any], **more: Any) -> RunRequest:
     same = {
         name: options[name] for name in ("target", "date", "engine", "python", "max_parallel", "hot") if name in options
     }
-    chosen = {name: options[name] for name in ("only", "start", "end", "resume") if name in options}
+    chosen = {name: options[name] for name in ("only", "start", "end", "resume", "allow_mixed") if name in options}
     return RunRequest(
         **pairs, **same, selection=Selection(**chosen), limits=not options.get("no_limits", False), **more
     )

@@ -14,24 +14,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local_runner.definition.references import did_you_mean
+from local_runner.definition.references import did_you_mean, expressions_of
+from local_runner.definition.syntax import GetParameter
 from local_runner.errors import SettingsError
-from local_runner.jsontext import shorten
+from local_runner.jsontext import shorten, value_text
 from local_runner.models import ParameterValue, PipelineDefinition
 from local_runner.planning.order import dependencies, following, reach
 from local_runner.sagemaker_api.job_types import AT_ONCE_TYPES
+from local_runner.secrets import is_kept
 from local_runner.storage.records import Each, RecordError, check
 from local_runner.storage.runs import DESCRIBED, RECORD, read_kept
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the command line asks for: these steps, those that follow some, those that lead to some, or what failed."""
+    """What the command line asks for: these steps, those that follow some, those that lead to some, or what failed.
+
+    ``allow_mixed`` goes on from an execution that had other values of parameters that what is taken from it depends on.
+    """
 
     only: Sequence[str] = ()
     start: Sequence[str] = ()
     end: Sequence[str] = ()
     resume: bool = False
+    allow_mixed: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.only or self.start or self.end or self.resume)
@@ -82,6 +88,32 @@ def select(definition: PipelineDefinition, wanted: Selection, state: Path) -> Se
     needed = {other for name in names for other in waits[name] - names if types[other] not in AT_ONCE_TYPES}
     source = next((each for each in _executions(definition.name, state) if needed <= each.described.keys()), None)
     return Selected(tuple(name for name in waits if name in names), source if needed else None)
+
+
+def mixed(
+    definition: PipelineDefinition, selected: Selected, values: Mapping[str, str | None]
+) -> dict[str, tuple[str, str]]:
+    """The parameters that what is taken from an earlier execution depends on, and that had another value there.
+
+    Each with the value there and the one now. ``values`` are those of now, as texts.
+    """
+    if selected.source is None or not selected.steps:
+        return {}
+    waits = {step.name: {each.step for each in dependencies(step, definition)} for step in definition.steps}
+    taken = reach({other for name in selected.steps for other in waits[name]} - set(selected.steps), waits)
+    used = {
+        part.name
+        for step in definition.steps
+        if step.name in taken - set(selected.steps)
+        for _, expression in expressions_of(step)
+        for part in ([expression] if isinstance(expression, GetParameter) else [])
+    }
+    there = {name: value_text(value) for name, value in selected.source.parameters.items()}
+    return {
+        name: (there[name], str(values[name]))
+        for name in sorted(used & there.keys() & values.keys())
+        if values[name] is not None and not is_kept(there[name]) and there[name] != values[name]
+    }
 
 
 def _resumed(definition: PipelineDefinition, state: Path) -> Selected:

@@ -14,7 +14,7 @@ from local_runner.planning.parameters import learn_secrets
 from local_runner.planning.planner import PlanRequest
 from local_runner.planning.planner import plan as make_plan
 from local_runner.planning.scope import timestamp
-from local_runner.planning.selection import Selected, select
+from local_runner.planning.selection import Selected, mixed, select
 from local_runner.project import Project
 from local_runner.run.definition import Loaded, load_definition
 from local_runner.run.local_data import local_storage
@@ -53,6 +53,8 @@ def plan_run(project: Project, request: RunRequest, loaded: Loaded | None = None
     secrets = Secrets(settings.pipeline.secret, project.state)
     parameters = _given_parameters(loaded.definition, settings, request, selected, secrets)
     _learn_given(secrets, loaded.definition, settings, parameters)
+    if not (request.selection.allow_mixed or request.selection.resume):
+        _refuse_mixed(loaded.definition, settings, selected, parameters)
     stand_ins, found = configured(loaded.definition, settings)
     storage = local_storage(project, {uri: path for uri, path in request.data.items() if is_s3_uri(uri)})
     try:
@@ -111,6 +113,21 @@ def _given_parameters(
         parameters.pop(settings.local.date_parameter, None)
         parameters.update({settings.local.date_parameter: request.date, **request.parameters})
     return parameters
+
+
+def _refuse_mixed(
+    definition: PipelineDefinition, settings: Settings, selected: Selected, parameters: Mapping[str, str]
+) -> None:
+    """Raises SettingsError where outputs of one day would be gone on from as those of another."""
+    defaults = {parameter.name: parameter.default for parameter in definition.parameters}
+    known = {**defaults, **settings.local.parameters, **parameters}
+    values = {name: None if value is None else value_text(value) for name, value in known.items()}
+    if selected.source and (other := mixed(definition, selected, values)):
+        told = ", ".join(f"{name} = {there} (now {now})" for name, (there, now) in other.items())
+        raise SettingsError(
+            f"Steps that are not selected would be taken from execution {selected.source.id}, which had {told}. Give "
+            "the same values, select those steps too, or mix them all the same: --allow-mixed."
+        )
 
 
 def _kept_parameters(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.definitions import compare, condition, fail, get, join, output_of, parameter, pipeline, processing, write
+from support.executions import Project as OfFakeEngine
 
 from local_runner.engines.fake import FakeEngine, FakeHost
 from local_runner.errors import SettingsError
@@ -176,3 +177,26 @@ def test_records_of_executions_that_are_over_are_removed(project: Project) -> No
     assert prune_runs(project.state, max_age=None).removed == 1
     assert not (project.state / "runs" / execution.id).exists()
     assert (execution.step("A").outputs["out"] / "f").exists()
+
+
+DAY = {"Std:Join": {"On": "=", "Values": ["day", get("Parameters.Day")]}}
+
+
+def test_what_depends_on_another_value_is_not_gone_on_from_unasked(tmp_path: Path) -> None:
+    """A parameter that only what runs again depends on may be another one."""
+    project = OfFakeEngine(tmp_path)
+    steps = [
+        processing("Read", outputs={"o": "s3://b/read"}, members={"Environment": {"DAY": DAY}}),
+        processing("Fit", inputs={"i": output_of("Read", "o")}, members={"Environment": {"M": get("Parameters.Max")}}),
+    ]
+    document = pipeline(*steps, parameters=[parameter("Day", "1"), parameter("Max", "5")])
+    read: dict[str, Any] = {"Read": lambda host: host.write("o", "f", "x")}
+    first = project.run_document(document, read)
+    assert first.status == "Succeeded", first.failure_reason
+    only = Selection(only=["Fit"])
+    last = project.run_document(document, parameters={"Max": "6"}, selection=only)
+    assert last.status == "Succeeded"
+    with pytest.raises(SettingsError, match=rf"from execution {last.id}, which had Day = 1 \(now 2\)"):
+        project.run_document(document, parameters={"Day": "2"}, selection=only)
+    mixed = Selection(only=["Fit"], allow_mixed=True)
+    assert project.run_document(document, parameters={"Day": "2"}, selection=mixed).status == "Succeeded"

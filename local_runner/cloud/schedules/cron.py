@@ -102,7 +102,7 @@ def values(field: str, lowest: int, highest: int) -> tuple[int, ...]:
     """The numbers that a field of lists, ranges and steps stands for.
 
     A range whose end is before its start goes on from the field's lowest number: hours ``20-2`` are 20 to 23 and 0 to
-    2. AWS documents no such range: to read it so is our choice. Raises ValueError for one of years, which do not return.
+    2. AWS documents no such range: to read it so is our choice. Raises ValueError for one of years.
     """
     found: set[int] = set()
     for part in field.split(","):
