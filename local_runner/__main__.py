@@ -20,6 +20,9 @@ _INTERRUPTED = 130  # errors.EXIT_INTERRUPTED, whose module imports click
 def main() -> None:
     """Run the command line and exit as :mod:`local_runner.errors` says."""
     handle(_end_at_once)
+    for name in ("stdout", "stderr"):  # one that was closed (>&-) takes nothing, and is no fault
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     interrupted: list[bool] = []
     atexit.register(_leave, interrupted)  # the first one that is registered is the last one that is called
     try:

@@ -46,7 +46,7 @@ def execute(plan: Plan, resources: Resources, *, max_parallel: int) -> Execution
     Stopped. ``max_parallel`` is how many steps may run at once."""
     resources = replace(resources, listener=Masked(resources.listener, plan.secrets))
     scope = starting_scope(plan, lambda uri: _text_at(resources.storage, uri))
-    executor = _Executor(plan, resources, scope)
+    executor = _Executor(plan, resources, scope, max_parallel)
     listener, engine = resources.listener, resources.engine.name
     started = monotonic()
     listener.started(plan, engine)
@@ -79,6 +79,7 @@ class _Executor:
     plan: Plan
     resources: Resources
     scope: Scope
+    max_parallel: int
     ended: dict[str, StepExecution] = field(default_factory=dict[str, StepExecution])
     skipped: set[str] = field(default_factory=set[str])
     failed_by: StepExecution | None = None
@@ -119,6 +120,8 @@ class _Executor:
                     still.append(planned)
                 case _ if planned.step.type in AT_ONCE_TYPES:
                     self._end(self._guarded(planned, partial(self._attempt, planned, self.scope, 1)))
+                case _ if len(running) == self.max_parallel:
+                    still.append(planned)  # a thread would start it later, also when nothing may start any more
                 case _:
                     run = partial(self._tried, planned, self.scope)
                     running[threads.submit(self._guarded, planned, run)] = name

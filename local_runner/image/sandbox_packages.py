@@ -46,9 +46,9 @@ def ensure_environment(project: Project) -> Path:
     if is_complete(directory):
         return directory
     waiting = "Waiting for another run that makes the sandbox's Python environment."
-    with locked(directory.with_suffix(".lock"), lambda: progress(waiting)):
+    with locked(directory.with_suffix(".lock"), lambda: progress(waiting)) as lock:
         if not is_complete(directory):
-            _make(settings, source, directory, progress)
+            _make(settings, source, directory, progress, lock)
     return directory
 
 
@@ -68,7 +68,8 @@ def is_complete(directory: Path) -> bool:
     return (directory / "bin/python3").exists() and is_marked(directory)
 
 
-def _make(settings: Settings, source: ImageSource, directory: Path, progress: Callable[[str], None]) -> None:
+def _make(settings: Settings, source: ImageSource, directory: Path, progress: Callable[[str], None], lock: int) -> None:
+    """Make it. uv holds the lock, too: when this process is killed, uv goes on, and the next run waits for its end."""
     uv = find_uv()
     if not uv:
         raise EngineError(
@@ -100,7 +101,7 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
         python or sys.executable,
         str(directory),
     ]
-    _run(offline, source, environment, directory)
+    _run(offline, source, environment, directory, lock)
     # Compiled now: jobs see the environment read-only, so they could never keep what they compile. Copied from uv's own
     # cache: a file that is changed here is not changed there, and so can be made anew.
     install = [
@@ -115,7 +116,7 @@ def _make(settings: Settings, source: ImageSource, directory: Path, progress: Ca
         *([f"--find-links={source.wheels}"] if source.wheels.is_dir() else []),
     ]
     if not source.plain or source.packages:
-        _run([*install, "--requirement", str(source.requirements)], source, environment, directory)
+        _run([*install, "--requirement", str(source.requirements)], source, environment, directory, lock)
     mark(directory)
 
 
@@ -133,7 +134,7 @@ def _interpreter(uv: str, version: str, environment: dict[str, str]) -> str | No
     return found.stdout.strip() or None if found.returncode == 0 else None
 
 
-def _run(command: list[str], source: ImageSource, environment: dict[str, str], directory: Path) -> None:
+def _run(command: list[str], source: ImageSource, environment: dict[str, str], directory: Path, lock: int) -> None:
     done = subprocess.run(
         command,
         cwd=source.directory,
@@ -141,6 +142,7 @@ def _run(command: list[str], source: ImageSource, environment: dict[str, str], d
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        pass_fds=(lock,),
     )
     if done.returncode:
         output = "\n".join(f"  {line}" for line in done.stderr.strip().splitlines()[-12:])

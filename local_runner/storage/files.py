@@ -39,10 +39,11 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
+def locked(path: Path, on_wait: Callable[[], None]) -> Generator[int]:
     """Hold the lock of ``path``, which the kernel gives back however this process ends.
 
-    Calls ``on_wait`` once if another process holds it, then waits for as long as that takes.
+    Calls ``on_wait`` once if another process holds it, then waits for as long as that takes. A child process that gets
+    the descriptor holds the lock as well, until it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -51,7 +52,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None]:
         except BlockingIOError:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 _FOLDERS = ("s3", "opening", "runs", "steps", "hot", "compiled", "cache")

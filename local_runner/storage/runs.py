@@ -99,7 +99,7 @@ def open_run(state: Path, execution_id: str) -> Run:
     return Run(execution_id, directory, lock)
 
 
-def _opening(state: Path) -> AbstractContextManager[None]:
+def _opening(state: Path) -> AbstractContextManager[int]:
     """Held while a directory is made aside: what lies there when nobody holds it was left by a killed process."""
     return locked(state / f"{OPENING}.lock", lambda: None)
 

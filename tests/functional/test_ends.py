@@ -240,3 +240,10 @@ def test_a_volume_that_lost_its_container_is_swept(tmp_path: Path):
         finally:
             run.close()
             live.remove()
+
+
+@pytest.mark.parametrize("command", [("validate",), ("why", "Fit"), ("run", "--only", "Nowhere")])
+def test_a_closed_output_is_no_fault(state: Path, command: tuple[str, ...]):
+    line = f'"$0" -m local_runner {" ".join(command)} --state "$1" >&- 2>&-'
+    done = subprocess.run(["sh", "-c", line, sys.executable, state], cwd=PROJECT, env=environment())
+    assert done.returncode == (2 if "Nowhere" in command else 0)

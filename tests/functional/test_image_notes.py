@@ -51,6 +51,35 @@ def test_validate_and_run_say_so(image: str, tmp_path: Path) -> None:
         assert (done.stdout + done.stderr).count(FILES.format(image)) == 1
 
 
+@pytest.mark.parametrize("shell", ['["/bin/bash", "-c"]', '["/bin/sh", "-eux", "-o", "pipefail", "-c"]'])
+def test_whatever_the_shell_is(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\nLABEL a=b\nSHELL {shell}\nENTRYPOINT python3 /run.py\n")
+    tag = f"local-runner-test/shell:{os.getpid()}"
+    with closing(connect()) as client:
+        client.images.build(path=str(tmp_path), tag=tag, rm=True)
+        try:
+            notes = image_notes(client.api, tmp_path, [(tag, processing_job(entrypoint=None, image_uri="a"))])
+        finally:
+            client.images.remove(tag, force=True)
+    assert notes == [SIGNALS.format("a")]
+
+
+def test_an_image_without_a_command_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    tag = f"local-runner-test/nothing:{os.getpid()}"
+    step = processing("Own", image=tag)
+    del step["Arguments"]["AppSpecification"]["ContainerEntrypoint"]
+    target = write(tmp_path / "d.json", pipeline(step))
+    with closing(connect()) as client:
+        client.images.build(path=str(tmp_path), tag=tag, rm=True)
+        try:
+            done = in_process("run", target, "--engine", "docker", "--state", tmp_path / "state")
+        finally:
+            client.images.remove(tag, force=True)
+    assert done.returncode == 1
+    assert "the Docker engine refused it: No command specified" in done.stdout + done.stderr
+
+
 def test_each_is_said_once_and_of_the_job_that_it_concerns(image: str, processing_image: str, tmp_path: Path) -> None:
     own, given = processing_job(entrypoint=None, image_uri="a"), processing_job("true", image_uri="b")
     with closing(connect()) as client:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.definitions import condition_on, fail, pipeline
+from support.definitions import condition_on, fail, pipeline, processing
 from support.executions import Project, chained, statuses
 
 from local_runner.engines.fake import FakeHost
@@ -392,3 +392,11 @@ def test_an_execution_whose_failures_are_followed_completed_with_failures(
     execution = project.run([chained("A"), *after], {"A": lambda _: 1, "B": lambda _: 0})
     assert execution.status == status
     assert "Step 'A' failed" in (execution.failure_reason or "")
+
+
+def test_what_had_to_wait_for_a_place_does_not_start_after_a_fail_step(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    steps = [*(processing(f"A{number}") for number in range(4)), fail("Over", "enough"), processing("B")]
+    execution = project.run(steps, {"A0": lambda _: time.sleep(0.2)}, max_parallel=1)
+    assert execution.status == "Failed"
+    assert project.engine.ran == ["A0"]

@@ -23,8 +23,12 @@ def first_line(error: object) -> str:
 
 def broke_down(error: Exception) -> str:
     """Why a host was lost, as a message."""
+    from docker.errors import APIError
+
     if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
         return system_trouble(error).rstrip(".")
+    if isinstance(error, APIError) and error.is_client_error():
+        return f"the Docker engine refused it: {first_line(error.explanation or error)}"
     return (
         f"the Docker engine stopped answering ({first_line(root_cause(error))}). "
         "See that it runs (docker info), then run again"

@@ -50,8 +50,9 @@ def _has_shell_form(config: Mapping[str, Any], job: ProcessingJob) -> bool:
     if job.entrypoint is not None:
         return False
     command: list[str] = config.get("Entrypoint") or (config.get("Cmd") if job.arguments is None else None) or []
-    shell = len(command) == _SHELL_FORM and PurePosixPath(command[0]).name in _SHELLS and command[1] == "-c"
-    return shell and not command[2].startswith("exec ")
+    # SHELL ["/bin/bash", "-eux", "-o", "pipefail", "-c"] puts more between the shell and its text.
+    shell = len(command) >= _SHELL_FORM and PurePosixPath(command[0]).name in _SHELLS
+    return shell and command[-2].startswith("-") and command[-2].endswith("c") and not command[-1].startswith("exec ")
 
 
 def _reserved_file(api: Any, image_id: str, state: Path) -> str:
