@@ -49,6 +49,12 @@ _SHORTEST_FRAGMENT = 8
 
 _NO_SECRETS = ("true", "false", "none", "null")
 
+_UNSEEN = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
+"""Escape sequences, control characters, and characters that reorder or hide text."""
+
 
 @dataclass(frozen=True)
 class SecretNames:
@@ -120,8 +126,16 @@ class Secrets:
     # ------------------------------------------------------------------------------------------------- replacing
     def masked(self, text: str) -> str:
         """The text with ``***`` for each secret in it, and for what is left of one where the text was cut."""
-        found = [*_spans(text, self._texts), *_fragments(text, self._texts)] if self._texts else []
-        return _cut(text, _merged(found), _shown)
+        if not self._texts:
+            return text
+        text = self._cut_out(text)
+        # What a terminal does not show may stand between the characters of a secret, and then is what gives it away.
+        plain = _UNSEEN.sub("", text)
+        cut = self._cut_out(plain)
+        return text if cut == plain else cut
+
+    def _cut_out(self, text: str) -> str:
+        return _cut(text, _merged([*_spans(text, self._texts), *_fragments(text, self._texts)]), _shown)
 
     def masked_problems(self, problems: Iterable[Problem]) -> list[Problem]:
         """Problems as they may be shown."""

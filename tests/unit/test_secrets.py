@@ -26,6 +26,7 @@ from local_runner.planning.selection import Selection
 from local_runner.project import Project as OpenProject
 from local_runner.report.plain import PlainListener
 from local_runner.report.record import to_record
+from local_runner.report.text import printable
 from local_runner.run.pipeline import run_pipeline
 from local_runner.run.planned import plan_run
 from local_runner.run.request import RunRequest
@@ -498,3 +499,22 @@ def test_without_secrets_there_is_no_key(project: Project) -> None:
     )
     assert not (project.state / "secret.key").exists()
     assert (project.state / "runs").is_dir()
+
+
+UNSEEN = st.sampled_from(["", "\x1b[0m", "\x1b[31;1m", "\x08", "\x00", "\u202e", "\u200b", "\xad"])
+
+
+@given(st.lists(UNSEEN, min_size=12, max_size=12), st.text(max_size=5), st.text(max_size=5))
+def test_what_a_terminal_does_not_show_hides_no_secret(between: list[str], before: str, after: str) -> None:
+    secrets = Secrets(SecretNames(("*Token",)))
+    secrets.learn(["TopSecret123"])
+    text = "".join(a + b for a, b in zip("TopSecret123", between, strict=False))
+    shown = re.sub("\N{REPLACEMENT CHARACTER}", "", printable(secrets.masked(f"{before}{text}{after}")))
+    assert "TopSecret123" not in shown
+
+
+@given(st.text(max_size=30))
+def test_text_without_secrets_stays_as_it_is(text: str) -> None:
+    secrets = Secrets(SecretNames(("*Token",)))
+    secrets.learn(["TopSecret123"])
+    assert secrets.masked(text) == text
