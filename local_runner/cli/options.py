@@ -73,7 +73,7 @@ class MapType(click.ParamType[tuple[str, Path]]):
             self.fail(f"{value!r} is not of the form s3://BUCKET/KEY=PATH.", param, ctx)
         found = [(uri, Path(path)) for uri, path in splits if path and Path(path).exists()]
         if not found:
-            self.fail(f"{value!r}: there is no file or directory {splits[0][1]!r}.", param, ctx)
+            self.fail(f"{value!r}: there is no file or directory {splits[-1][1]!r}.", param, ctx)
         problem = s3_problem(found[0][0])
         if problem:
             self.fail(f"{problem} Write it as s3://BUCKET/KEY=PATH.", param, ctx)
