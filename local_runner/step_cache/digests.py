@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from local_runner.storage.files import SETTLED_NS
+from local_runner.storage.files import SETTLED_NS, open_regular
 
 if TYPE_CHECKING:
     import sqlite3
@@ -210,7 +210,7 @@ class FileDigests:
     def _hash(self, path: str | Path) -> Digested:
         for _ in range(_ATTEMPTS):
             now = time.time_ns()
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_regular(path)
             try:
                 before = os.fstat(descriptor)
                 content = os.read(descriptor, _LARGE_BYTES + 1)

@@ -21,6 +21,7 @@ from typing import Any
 from local_runner.names import is_relative_path
 from local_runner.step_cache.digests import Digested, FileDigests
 from local_runner.step_cache.key import SIGNATURE, Signature, signature_from
+from local_runner.storage.files import read_regular
 from local_runner.storage.local_s3 import link_or_copy
 from local_runner.storage.records import Each, RecordError, parse_record, read_record, sealed, unsealed, write_record
 
@@ -80,7 +81,7 @@ class StepStore:
         """The manifest of an entry; None where there is no entry. Raises CorruptError, OSError."""
         directory = self.path(key)
         try:
-            body = unsealed((directory / _MANIFEST).read_bytes())
+            body = unsealed(read_regular(directory / _MANIFEST))
         except FileNotFoundError:
             if directory.exists():
                 raise CorruptError("it has no manifest") from None

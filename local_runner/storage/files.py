@@ -38,6 +38,21 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def open_regular(path: str | Path) -> int:
+    """A descriptor to read a regular file by. Raises OSError, also of devices, and of FIFOs, which would not let go."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "this is no regular file", str(path))
+    return descriptor
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file. Raises OSError as :func:`open_regular` does."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read()
+
+
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None]) -> Generator[int]:
     """Hold the lock of ``path``, which the kernel gives back however this process ends.

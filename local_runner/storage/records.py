@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from local_runner.jsontext import as_list, as_object, is_deep, kind
-from local_runner.storage.files import write_atomically
+from local_runner.storage.files import read_regular, write_atomically
 
 Shape = Any
 
@@ -41,7 +41,7 @@ def write_record(path: Path, record: object) -> None:
 
 def read_record(path: Path, shape: Shape) -> Any:
     """The record in a file. Raises RecordError, FileNotFoundError, and OSError where the file cannot be read."""
-    return parse_record(unsealed(path.read_bytes()), shape)
+    return parse_record(unsealed(read_regular(path)), shape)
 
 
 def sealed(text: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from local_runner.storage import job_tree
-from local_runner.storage.files import locked, write_atomically
+from local_runner.storage.files import locked, read_regular, write_atomically
 from local_runner.storage.records import RecordError, Shape, as_text, parse_record, text_digest
 
 RECORD = "execution.json"
@@ -74,7 +74,7 @@ def read_kept(directory: Path, name: str, shape: Shape) -> Any:
 
     One from before records had digests is taken as it is: an execution cannot be made anew.
     """
-    text = as_text((directory / name).read_bytes())
+    text = as_text(read_regular(directory / name))
     record = parse_record(text, shape)
     kept: list[str] = []
     with suppress(FileNotFoundError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import tarfile
 import threading
@@ -20,6 +21,8 @@ from local_runner.engines.hot.imports import imports_of
 from local_runner.engines.sdk.program import _extract_files
 from local_runner.errors import DataError
 from local_runner.models import ProcessingJob
+from local_runner.step_cache.digests import FileDigests
+from local_runner.storage.files import read_regular
 from local_runner.storage.local_s3 import S3Object, Source, Storage, link_view
 
 
@@ -133,3 +136,17 @@ def test_an_object_that_is_a_folder_too_is_the_steps_failure(tmp_path: Path) -> 
     with pytest.raises(DataError, match="an object and a folder at once"):
         link_view(clash, tmp_path / "view")
     assert [path.name for path in (tmp_path / "view").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A FIFO would hold whoever opens it, and a device has no end."""
+    path = tmp_path / "x"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="no regular file"):
+        read_regular(path)
+    with pytest.raises(OSError, match="no regular file"):
+        FileDigests(tmp_path / "digests").of([path])
