@@ -123,9 +123,9 @@ def _refuse_mixed(
     known = {**defaults, **settings.local.parameters, **parameters}
     values = {name: None if value is None else value_text(value) for name, value in known.items()}
     if selected.source and (other := mixed(definition, selected, values)):
-        told = ", ".join(f"{name} = {there} (now {now})" for name, (there, now) in other.items())
+        listed = ", ".join(f"{name} = {there} (now {now})" for name, (there, now) in other.items())
         raise SettingsError(
-            f"Steps that are not selected would be taken from execution {selected.source.id}, which had {told}. Give "
+            f"Steps that are not selected would be taken from execution {selected.source.id}, which had {listed}. Give "
             "the same values, select those steps too, or mix them all the same: --allow-mixed."
         )
 
