@@ -168,7 +168,7 @@ def ask(question: str) -> None:
 
     Raises UsageError where nobody can be asked.
     """
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("Nobody can be asked here. Look at what is planned above, then repeat with --yes.")
     if not click.confirm(question, err=True):
         say("Nothing was changed.")

@@ -129,8 +129,8 @@ def first(project: Path) -> Compiled:
     """The first compile of the project, in this process."""
     lines: list[str] = []
     done = compile_pipeline(Project.at(project, project / ".local_runner", lines.append), None)
-    assert len(lines) == 1
-    assert "compiling pipeline.py" in lines[0]
+    # A machine without user namespaces gets a note as well.
+    assert ["compiling pipeline.py" in line for line in lines if "without namespaces" not in line] == [True]
     return done
 
 

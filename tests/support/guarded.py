@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-import pytest
-
 from local_runner.cloud.iam.evaluate import allowed
 from local_runner.cloud.target.target import Target
 from support.cloud_proxy import Proxy
@@ -48,7 +46,7 @@ class Guarded(Proxy):
         key, service = signed.groups()
         if key != KEY:
             return super().forward(handler, body)
-        operation, given = parameters_of(service, handler, body) or pytest.fail(f"{service}: {handler.path}")
+        operation, given = parameters_of(service, handler, body)
         for ask in self._asks(service, str(operation.name), given):
             decision = allowed([self.policy], ask.action, ask.resource, ask.context)
             if not decision.allowed:

@@ -36,10 +36,10 @@ Setting = Callable[[str, dict[str, Any]], Refusal | None]
 
 def refusal_of(service: str, handler: Any, body: bytes, settings: Iterable[Setting]) -> Refusal | None:
     """With what the account refuses the request; None where it takes it."""
-    parsed = parameters_of(service, handler, body)
-    if parsed is None:
-        return None
-    operation, parameters = parsed
+    try:
+        operation, parameters = parameters_of(service, handler, body)
+    except LookupError as error:
+        return "UnknownOperationException", str(error)
     if problems := call_problems(operation, parameters):
         said = f"{len(problems)} validation errors detected: " + "; ".join(map(str, problems))
         return CODES.get(service, "ValidationException"), said
@@ -62,15 +62,15 @@ def demands_the_owner(call: str, parameters: dict[str, Any]) -> Refusal | None:
     return "AccessDenied", f"{call} without ExpectedBucketOwner"
 
 
-def parameters_of(service: str, handler: Any, body: bytes) -> tuple[Any, dict[str, Any]] | None:
-    """botocore's model of the operation, and the parameters as they arrived; None where no model has it."""
+def parameters_of(service: str, handler: Any, body: bytes) -> tuple[Any, dict[str, Any]]:
+    """botocore's model of the operation, and the parameters as they arrived. Raises LookupError: no model has it."""
     url = f"http://{handler.headers['Host']}{handler.path}"
     request = Request.from_primitives(handler.command, url, handler.headers, body)
     try:
         model = get_service_model(service)
         operation, placed = get_service_router(service).match(request)
-    except (UnknownServiceError, NotFound, NotImplementedError):
-        return None
+    except (UnknownServiceError, NotFound, NotImplementedError) as error:
+        raise LookupError(f"no model of {service} has {handler.command} {handler.path}") from error
     parser = PROTOCOL_PARSERS[determine_request_protocol(model, request.content_type)](operation)
     return operation, parser.parse(
         {

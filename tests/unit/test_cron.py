@@ -1,6 +1,9 @@
 """Cron expressions and the ticks of schedules: properties over many of them, and the days on which clocks change."""
 
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from typing import Any
@@ -276,3 +279,11 @@ def test_what_the_parameters_get_at_a_tick():
 
 def test_at_is_a_local_time():
     assert parse_expression("at(2030-01-31T06:00:00)") == At(datetime(2030, 1, 31, 6))
+
+
+def test_a_machine_without_time_zones_has_them():
+    """A slim image has no /usr/share/zoneinfo: they come with the package."""
+    program = "from local_runner.cloud.schedules.ticks import zone; print(zone('Europe/Berlin'))"
+    nowhere = {**os.environ, "PYTHONTZPATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=nowhere, capture_output=True, text=True)
+    assert done.stdout == "Europe/Berlin\n", done.stderr

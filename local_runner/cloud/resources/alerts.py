@@ -173,25 +173,12 @@ class Alerts:
         tags = [{"Key": key, "Value": value} for key, value in self.target.tags.items()]
         live = aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic)
         if live is None:
-            policy = json.dumps(document([self._owners_statement(), self.topic_statement()]))
-            name = self.target.names.alert_topic
-            aws.call("sns", "create_topic", Name=name, Attributes={"Policy": policy}, Tags=tags)
-            return
+            aws.call("sns", "create_topic", Name=self.target.names.alert_topic, Tags=tags)
+            # With the policy that the service gave it; none where nothing is written (Aws.checking).
+            live = aws.find("sns", "get_topic_attributes", TopicArn=self._own_topic) or {"Attributes": {}}
         statements = {**_by_sid(_policy(live)), _SID: self.topic_statement()}
         policy = json.dumps(_policy(live) | document(list(statements.values())))
         aws.call("sns", "set_topic_attributes", TopicArn=self._own_topic, AttributeName="Policy", AttributeValue=policy)
-
-    def _owners_statement(self) -> dict[str, Any]:
-        """What the policy of a new topic lets its account do, where none is given (SNS developer guide)."""
-        actions = "AddPermission DeleteTopic GetTopicAttributes ListSubscriptionsByTopic Publish RemovePermission"
-        return {
-            "Sid": "__default_statement_ID",
-            "Effect": "Allow",
-            "Principal": {"AWS": "*"},
-            "Action": [f"SNS:{action}" for action in f"{actions} SetTopicAttributes Subscribe".split()],
-            "Resource": self._own_topic,
-            "Condition": {"StringEquals": {"AWS:SourceOwner": self.target.aws.account}},
-        }
 
     def _delete_topic(self, aws: Aws) -> None:
         aws.find("sns", "delete_topic", TopicArn=self._own_topic)

@@ -4,8 +4,8 @@ The Docker engine chooses a container's filter by its capabilities. A hot worker
 through what that capability is for, and a job keeps it when the capability is gone: ``unshare -Urm`` needs none. This
 is what the default profile of the engine (profiles/seccomp/default_linux.go, 20.10 to 29) refuses without the
 capability, with the same errors; the kernel takes the strictest answer. In the sandbox there is no other filter. Of
-what the profile refuses to every container, this has what anybody may call otherwise (keys, userfaultfd); the rest
-needs capabilities that no job has.
+what the profile refuses to every container, this has what reaches beyond the job (keys, userfaultfd), and not what a
+job does to itself alone (personality, its own processes' memory, memory policy).
 
 Standard library of any Python 3.8, as it runs on the image's, and nothing slow to import.
 """
