@@ -8,7 +8,7 @@ value that is not known yet (Deferred) breaks no rule. Reads ``local_storage.jso
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,9 +38,14 @@ class Rule:
 
 def rule_problems(value: Any, shape: str, where: str) -> list[Problem]:
     """What the service refuses of a value of that shape, beyond the model. ``where`` is its path in the definition."""
+    return broken(RULES.get(shape, ()), value, where)
+
+
+def broken(rules: Iterable[Rule], value: Any, where: str) -> list[Problem]:
+    """What breaks these rules in a value, each with the rule's source."""
     return [
         Problem(f"{where}{fault.below}", f"{fault.what} ({rule.source}).", fault.remedy)
-        for rule in RULES.get(shape, ())
+        for rule in rules
         for fault in rule.faults(value)
     ]
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from local_runner.errors import Problem
 from local_runner.jsontext import as_list, as_object
 from local_runner.sagemaker_api.limits import Shapes, shape_problems
-from local_runner.sagemaker_api.service_rules import Fault, Rule
+from local_runner.sagemaker_api.service_rules import Fault, Rule, broken
 
 
 def call_problems(operation_model: Any, parameters: Mapping[str, Any]) -> list[Problem]:
@@ -24,11 +24,7 @@ def call_problems(operation_model: Any, parameters: Mapping[str, Any]) -> list[P
     if shape is None:
         return []
     found = shape_problems(parameters, shape.name, where, _shapes(operation_model))
-    return found + [
-        Problem(f"{where}{fault.below}", f"{fault.what} ({rule.source}).", fault.remedy)
-        for rule in RULES.get(where, ())
-        for fault in rule.faults(parameters)
-    ]
+    return found + broken(RULES.get(where, ()), parameters, where)
 
 
 @lru_cache(maxsize=64)
@@ -79,19 +75,20 @@ def _policy_of_new_topic(value: Any) -> Iterator[Fault]:
 
 
 def _conditions(policy: Any, below: str) -> Iterator[Fault]:
+    """Other statements may have what they like: the fault is that none lets EventBridge publish."""
     document = as_object(json.loads(policy or "{}")) or {}
-    for index, statement in enumerate(as_list(document.get("Statement")) or ()):
-        table = as_object(statement) or {}
-        principal = as_object(table.get("Principal")) or {}
-        if principal.get("Service") == "events.amazonaws.com" and "Condition" in table:
-            what = "a statement for EventBridge has a Condition, with which it publishes nothing"
-            yield Fault(f"{below}.Statement[{index}].Condition", what, "Leave the Condition out.")
+    tables = [as_object(statement) or {} for statement in as_list(document.get("Statement")) or ()]
+    for_events = [one for one in tables if (as_object(one.get("Principal")) or {}).get("Service") == _EVENTS]
+    if for_events and all("Condition" in one for one in for_events):
+        what = "every statement for EventBridge has a Condition, with which it publishes nothing"
+        yield Fault(f"{below}.Statement", what, "Leave the Condition out.")
 
 
 def _rules(source: str, faults: Callable[[Any], Iterator[Fault]]) -> tuple[Rule, ...]:
     return (Rule(source, faults),)
 
 
+_EVENTS = "events.amazonaws.com"
 _NO_CONDITION = "EventBridge user guide, Using resource-based policies: Amazon SNS permissions"
 _SCHEDULE = _rules("the service's own answer, as in hashicorp/terraform-provider-aws issue 33526", _pipeline_parameters)
 RULES: Mapping[str, tuple[Rule, ...]] = {
