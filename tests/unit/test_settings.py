@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runner.cloud.target.load import load_environment
+from local_runner.cloud.target.environment import Environment
+from local_runner.cloud.target.load import _TABLES, load_environment
 from local_runner.errors import SettingsError
 from local_runner.settings import Settings, load_settings
 
@@ -194,6 +195,11 @@ def test_no_file_does_more_than_be_refused(tmp_path_factory: pytest.TempPathFact
             "dev.schedule.zzz: there is no such setting. There are kind, expression,",
         ),
         ("network = {subnet = []}", "network.subnet: there is no such setting. Did you mean 'subnets'?"),
+        ("alerts = {mail = 'x'}", "alerts.mail: there is no such setting. Did you mean 'email'?"),
+        (
+            "policy_statements = [{Sid = 'A', Action = 'a', Resource = '*', Actions = 'b'}]",
+            "0.Actions: there is no such",
+        ),
     ],
 )
 def test_a_setting_of_an_environment_that_is_not_there(tmp_path: Path, line: str, said: str) -> None:
@@ -201,3 +207,10 @@ def test_a_setting_of_an_environment_that_is_not_there(tmp_path: Path, line: str
     with pytest.raises(SettingsError) as found:
         load_environment(tmp_path, "dev")
     assert said in found.value.message
+
+
+def test_every_table_of_an_environment_says_which_settings_there_are() -> None:
+    """One that is added to the environment, and not here, would be told as a defect."""
+    annotations = {name: repr(field.annotation) for name, field in Environment.model_fields.items()}
+    tables = {name for name, text in annotations.items() if "Settings" in text}
+    assert tables == set(_TABLES) - {""}

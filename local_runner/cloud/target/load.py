@@ -9,7 +9,13 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from local_runner.cloud.target.environment import AlertSettings, Environment, NetworkSettings, ScheduleSettings
+from local_runner.cloud.target.environment import (
+    AlertSettings,
+    Environment,
+    NetworkSettings,
+    ScheduleSettings,
+    StatementSettings,
+)
 from local_runner.definition.references import did_you_mean
 from local_runner.errors import SettingsError
 from local_runner.settings import SETTINGS_FILE, read_tables
@@ -18,6 +24,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "": Environment,
     "alerts": AlertSettings,
     "network": NetworkSettings,
+    "policy_statements": StatementSettings,
     "schedule": ScheduleSettings,
 }
 """The tables of an environment, by their path below it."""
@@ -48,7 +55,8 @@ def _what(error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
         return f"{error['msg']}."
     *path, key = error["loc"]
-    known = [name for name in _TABLES[".".join(map(str, path))].model_fields if name != "name"]
+    table = _TABLES[".".join(part for part in path if isinstance(part, str))]  # without the number of one of several
+    known = [name for name in table.model_fields if name != "name"]
     return f"there is no such setting. {did_you_mean(str(key), known) or 'There are ' + ', '.join(known) + '.'}"
 
 
