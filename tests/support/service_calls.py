@@ -146,7 +146,8 @@ class Execution:
         yield self._by_pipeline(f"sagemaker:Create{kind}", arn, source)
         yield self._by_pipeline(f"sagemaker:Describe{kind}", arn, source)
         yield self._by_pipeline("sagemaker:AddTags", arn, _TAGS)
-        if role := request.get("RoleArn") or request.get("ExecutionRoleArn"):
+        own = self.role if kind in ("ProcessingJob", "TrainingJob") else None  # where the step names none
+        if role := request.get("RoleArn") or request.get("ExecutionRoleArn") or own:
             context = {"iam:PassedToService": "sagemaker.amazonaws.com"}
             yield Ask(self.role, "iam:PassRole", role, source, context)
 

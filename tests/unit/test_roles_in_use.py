@@ -1,5 +1,6 @@
 """The two roles of a promotion, put to use: their policies allow all that the service asks of them, and no more."""
 
+import json
 from typing import Any
 
 import pytest
@@ -147,6 +148,14 @@ def test_the_execution_role_is_neither_too_narrow_nor_too_wide(names, trials, se
     narrow, wide = put_to_use(document, **settings)
     assert narrow == []
     assert wide == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_role_of_a_job_may_be_passed_also_where_the_step_leaves_it_to_the_service(named):
+    document = json.loads(json.dumps(sample(coded("Coded"), TRAIN)))
+    for step in () if named else document["Steps"]:
+        del step["Arguments"]["RoleArn"]
+    assert put_to_use(document) == ([], [])
 
 
 def test_a_statement_that_nothing_used_is_found():

@@ -21,6 +21,7 @@ _ECR_URI = re.compile(
 )
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _NAMES_A_PLACE = re.compile(r"(?:Uri|Url|Path|RoleArn|KmsKeyId)s?$")
+_WITH_A_ROLE = ("AutoML", "Processing", "Training", "Tuning")
 _MANIFEST = re.compile(r"(?:Augmented)?ManifestFile")
 _WRITTEN = re.compile(r"(?:Output|Checkpoint|DebugHook|Profiler|TensorBoard|Monitoring)\w*(?:\.|\[|$)")
 
@@ -85,6 +86,8 @@ def needs_of(
         texts = [*_texts(step, values | usual), *_texts(step, values)]
         named = {text for where, text, _ in texts if where.endswith("RoleArn") and _ROLE_ARN.fullmatch(text)}
         roles |= named
+        if step.type in _WITH_A_ROLE and not any(where.endswith("RoleArn") for where, _, _ in texts):
+            roles.add(role)  # the service gives it to the job
         places = {
             (where, Location(place.bucket, place.key)) for where, text, _ in texts if (place := place_named(text))
         }
